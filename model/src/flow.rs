@@ -1,0 +1,177 @@
+//! One tracked connection as nodes speak of it to each other: key, version, record, and what is written
+//! into a flow table. Nothing here knows a map layout or a wire format.
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::ids::{EndpointId, Epoch, GroupId, ServiceId};
+use crate::protocol::Protocol;
+
+/// How many independent streams a pair of nodes replicates over. A power of two; part of the wire contract.
+pub const SHARDS: u8 = 4;
+
+/// The 5-tuple as the client sends it: `client` is the source, `service` the VIP and port.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct FlowKey {
+    /// Client address and port.
+    pub client: SocketAddr,
+    /// VIP and service port.
+    pub service: SocketAddr,
+    /// Transport protocol.
+    pub protocol: Protocol,
+}
+
+impl FlowKey {
+    /// The shard of a flow. The kernel computes the same from the packet: the two 16-bit halves of an IPv4
+    /// client address, and the client port, xored together, modulo [`SHARDS`].
+    pub fn shard(&self) -> u8 {
+        let folded = match self.client.ip() {
+            IpAddr::V4(v4) => fold(&v4.octets()),
+            IpAddr::V6(v6) => fold(&v6.octets()),
+        };
+        ((folded ^ self.client.port()) % u16::from(SHARDS)) as u8
+    }
+}
+
+fn fold(octets: &[u8]) -> u16 {
+    octets.chunks_exact(2).fold(0, |acc, pair| acc ^ u16::from_be_bytes([pair[0], pair[1]]))
+}
+
+/// Which of two records about one key is newer, within one owner's epoch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
+pub struct FlowVersion {
+    /// The owner's kernel clock when the flow was inserted, ns.
+    pub birth: u64,
+    /// How often the flow's state has changed since.
+    pub n: u64,
+}
+
+/// I6: the order of everything ever said about a key. The sender's epoch decides before the version does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
+pub struct FlowStamp {
+    /// The epoch the *sender* owned the group in when it sent this.
+    pub epoch: Epoch,
+    /// The version under that epoch.
+    pub version: FlowVersion,
+}
+
+/// What one direction of a TCP connection has shown. UDP uses `New` until it sees a packet, then `Established`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum FlowState {
+    /// SYN seen (TCP), or one packet in one direction (UDP).
+    #[default]
+    New,
+    /// The handshake has completed (TCP), or both directions were seen (UDP).
+    Established,
+    /// One side has sent FIN.
+    Closing,
+    /// Both sides have sent FIN.
+    Closed,
+    /// An RST was seen; any later packet restores the flow (DESIGN section 5).
+    ResetPending,
+}
+
+/// Everything another node needs in order to carry a flow on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FlowRecord {
+    /// The flow.
+    pub key: FlowKey,
+    /// The group that owns the VIP.
+    pub group: GroupId,
+    /// The service it was made by.
+    pub service: ServiceId,
+    /// The endpoint chosen for it.
+    pub endpoint: EndpointId,
+    /// The translated destination.
+    pub endpoint_address: SocketAddr,
+    /// Version under the sender's epoch.
+    pub version: FlowVersion,
+    /// Combined state.
+    pub state: FlowState,
+    /// The kernel's packed state word without the change counter: opaque between equal versions of the
+    /// record format, see `lockstep-packet`.
+    pub state_bits: u32,
+    /// How long the flow may still stay idle. Time left travels, not timestamps.
+    pub remaining: Duration,
+}
+
+/// A change of the origin's flow table, as its kernel reported it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum FlowChange {
+    /// The flow was made or its state changed.
+    Upsert(FlowRecord),
+    /// The flow is gone (expired or deleted); what remains is a tombstone.
+    Remove {
+        /// The flow.
+        key: FlowKey,
+        /// Its group.
+        group: GroupId,
+        /// Its last version.
+        version: FlowVersion,
+    },
+}
+
+impl FlowChange {
+    /// The flow concerned.
+    pub fn key(&self) -> &FlowKey {
+        match self {
+            FlowChange::Upsert(r) => &r.key,
+            FlowChange::Remove { key, .. } => key,
+        }
+    }
+
+    /// The group concerned.
+    pub fn group(&self) -> GroupId {
+        match self {
+            FlowChange::Upsert(r) => r.group,
+            FlowChange::Remove { group, .. } => *group,
+        }
+    }
+
+    /// The version this change made.
+    pub fn version(&self) -> FlowVersion {
+        match self {
+            FlowChange::Upsert(r) => r.version,
+            FlowChange::Remove { version, .. } => *version,
+        }
+    }
+}
+
+/// One write into a standby's flow table. The table compares stamps: an op that is not newer than what the
+/// table holds changes nothing but the mark (I6).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FlowOp {
+    /// What to write.
+    pub change: FlowChange,
+    /// The sender's epoch.
+    pub epoch: Epoch,
+    /// The receiver's current walk mark for the shard; entries that a finished walk has not marked are swept.
+    pub mark: u32,
+    /// Apply only where the key is absent (records of an old epoch during the grace period after takeover).
+    pub only_if_absent: bool,
+}
+
+/// What became of a [`FlowOp`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WriteOutcome {
+    /// The table now holds the record (or the removal).
+    Applied,
+    /// The table holds something at least as new; only the mark was set.
+    Stale,
+    /// The table is full: a negative acknowledgement, and the node is not caught up.
+    Full,
+    /// The VIP, service or group is not known here (yet): a negative acknowledgement.
+    UnknownGroup,
+    /// The kernel refused for another reason: a negative acknowledgement. The errno.
+    Failed(i32),
+}
+
+impl WriteOutcome {
+    /// Whether the sender may forget the record.
+    pub fn is_ok(self) -> bool {
+        matches!(self, WriteOutcome::Applied | WriteOutcome::Stale)
+    }
+}

@@ -1,0 +1,57 @@
+//! Newtypes for every identity and counter, so that one cannot be passed for another.
+//!
+//! Ids of groups, services and endpoints are the Raft log index of the command that made them, and are
+//! therefore never reused within a cluster.
+
+use serde::{Deserialize, Serialize};
+
+macro_rules! id {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
+        #[serde(transparent)]
+        pub struct $name(pub u64);
+
+        impl $name {
+            /// The number itself, for wire formats and map keys.
+            pub const fn get(self) -> u64 {
+                self.0
+            }
+        }
+
+        impl std::fmt::Display for $name {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                self.0.fmt(f)
+            }
+        }
+    };
+}
+
+id!(
+    /// A node's number, given by `cluster init`, never reused.
+    NodeId
+);
+id!(
+    /// A group's number: the log index of the command that created it.
+    GroupId
+);
+id!(
+    /// A service's number: the log index of the command that created it.
+    ServiceId
+);
+id!(
+    /// An endpoint's number within the cluster: unique over the cluster's life.
+    EndpointId
+);
+id!(
+    /// A group's ownership number: the log index of the assignment that made it. 0: never assigned.
+    Epoch
+);
+id!(
+    /// The version of the intent: the log index of the last command that changed it.
+    Revision
+);
+id!(
+    /// A position in the Raft log.
+    LogIndex
+);

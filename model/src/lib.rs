@@ -1,0 +1,17 @@
+//! What Lockstep knows: ids, addresses, services, groups, flows and limits, and pure functions over them.
+//!
+//! No async, no I/O, no clock, no randomness: the same input gives the same output on every node.
+
+#![forbid(unsafe_code)]
+#![warn(missing_docs)]
+
+mod apply;
+pub mod command;
+mod desired;
+pub mod flow;
+pub mod ids;
+pub mod image;
+pub mod intent;
+pub mod limits;
+pub mod protocol;
+pub mod state;

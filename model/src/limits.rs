@@ -1,0 +1,37 @@
+//! Limits (I13), each with its reason. What happens at a limit is said where it is enforced.
+
+use std::time::Duration;
+
+/// No promise and no kernel lease lasts longer. Every wait for "whoever held it before" is at most this.
+/// A constant, not intent: a voter that restarts must know it before it knows any intent.
+pub const MAX_LEASE: Duration = Duration::from_millis(1000);
+
+/// Clocks may differ in rate by this much (parts per hundred).
+pub const CLOCK_DRIFT_PERCENT: u32 = 1;
+
+/// Groups of a cluster: the size of the kernel's lease array.
+pub const MAX_GROUPS: usize = 256;
+
+/// Addresses (VIPs and floating) of a cluster: the size of the kernel's address table.
+pub const MAX_ADDRESSES: usize = 4096;
+
+/// Services of a cluster: each holds a Maglev table in the kernel.
+pub const MAX_SERVICES: usize = 256;
+
+/// Endpoints of a service.
+pub const MAX_ENDPOINTS: usize = 1024;
+
+/// An endpoint's largest weight.
+pub const MAX_WEIGHT: u16 = 1000;
+
+/// Slots of a Maglev table; prime (Eisenbud et al., NSDI 2016, section 5.3).
+pub const MAGLEV_SLOTS: usize = 65537;
+
+/// Changes in one command.
+pub const MAX_CHANGES: usize = 1024;
+
+/// Remembered addresses that changed groups.
+pub const MAX_RELEASED_ADDRESSES: usize = 4096;
+
+/// Nodes of a cluster.
+pub const MAX_NODES: usize = 64;

@@ -1,0 +1,128 @@
+//! The replicated state, and `apply`.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::command::Command;
+use crate::ids::{EndpointId, Epoch, GroupId, LogIndex, NodeId, Revision, ServiceId};
+use crate::intent::{ClusterSettings, GroupSpec, NodeSpec, ServiceSpec};
+
+/// Everything the cluster has agreed on. Ordered maps only: iteration must be the same on every node.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct State {
+    /// Log index of the last command that changed intent (not assignments or registrations).
+    pub revision: Revision,
+    /// Cluster settings.
+    pub settings: ClusterSettings,
+    /// Registered nodes.
+    pub nodes: BTreeMap<NodeId, NodeSpec>,
+    /// Groups by id.
+    pub groups: BTreeMap<GroupId, Group>,
+    /// Services by id.
+    pub services: BTreeMap<ServiceId, Service>,
+    /// Addresses that left a group and may not be served by another before the old owner's lease is over.
+    /// At most [`crate::limits::MAX_RELEASED_ADDRESSES`].
+    pub released: BTreeMap<IpAddr, Released>,
+}
+
+/// A group and its ownership.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Group {
+    /// Intent.
+    pub spec: GroupSpec,
+    /// Current assignment; `None` until the leader made one.
+    pub assignment: Option<Assignment>,
+    /// Revision of the last change.
+    pub revision: Revision,
+}
+
+/// Who should own a group. The lease says who may.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Assignment {
+    /// Log index of the assignment.
+    pub epoch: Epoch,
+    /// The owner.
+    pub node: NodeId,
+}
+
+/// A service with the ids its parts were given.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Service {
+    /// Intent.
+    pub spec: ServiceSpec,
+    /// Ids of `spec.endpoints`, in the same order.
+    pub endpoint_ids: Vec<EndpointId>,
+    /// The group that `spec.group` names.
+    pub group: GroupId,
+    /// Revision of the last change; names the immutable version of I11.
+    pub revision: Revision,
+}
+
+/// An address that a group gave up at `index`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Released {
+    /// Who had it.
+    pub by: GroupId,
+    /// When, in log time. It is served elsewhere only MAX_LEASE after this index was applied locally.
+    pub index: LogIndex,
+}
+
+/// What a command answered.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Applied {
+    /// It changed something; the revision after it, and a line per object ("service/web created").
+    Changed {
+        /// Revision after the command.
+        revision: Revision,
+        /// One line per object.
+        lines: Vec<String>,
+    },
+    /// Nothing to change: same as before, or an assignment that lost its race.
+    Unchanged {
+        /// Revision, unchanged.
+        revision: Revision,
+        /// One line per object.
+        lines: Vec<String>,
+    },
+    /// Refused; the state is the same as before.
+    Refused(Refusal),
+}
+
+/// Why a command was refused.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+pub enum Refusal {
+    /// A value is not allowed. Exit code 1, gRPC INVALID_ARGUMENT.
+    #[error("{path}: {value}: {allowed}")]
+    Invalid {
+        /// Where, e.g. `service/web: spec.group`.
+        path: String,
+        /// The value.
+        value: String,
+        /// What is allowed.
+        allowed: String,
+    },
+    /// Nothing has that name. Exit code 4, gRPC NOT_FOUND.
+    #[error("{kind} {name:?} does not exist")]
+    NotFound {
+        /// `group`, `service`, `node`.
+        kind: String,
+        /// The name.
+        name: String,
+    },
+    /// The state moved on. Exit code 5, gRPC ABORTED.
+    #[error("expected revision {expected}, the cluster is at {current}: read again and retry")]
+    Conflict {
+        /// What the caller saw.
+        expected: Revision,
+        /// What is.
+        current: Revision,
+    },
+}
+
+/// Applies `command`, found at `index` of the log, to `state`. Pure and deterministic; a refused command
+/// leaves the state untouched.
+pub fn apply(state: &mut State, index: LogIndex, command: &Command) -> Applied {
+    crate::apply::apply(state, index, command)
+}
