@@ -1,0 +1,91 @@
+//! Commands of the Raft log.
+
+use lockstep_model::command::{Change, Command};
+use lockstep_model::ids::{Epoch, GroupId, NodeId, Revision};
+
+use super::{ConvertError, Problem, each, required};
+use crate::types::v1 as pb;
+use crate::types::v1::change::Change as WireChange;
+use crate::types::v1::command::Command as WireCommand;
+
+impl From<&Command> for pb::Command {
+    fn from(model: &Command) -> Self {
+        let command = match model {
+            Command::Change { expected, changes } => WireCommand::Change(pb::ChangeIntent {
+                expected_revision: expected.map(Revision::get),
+                changes: changes.iter().map(Into::into).collect(),
+            }),
+            Command::RegisterNode { id, spec } => {
+                WireCommand::RegisterNode(pb::RegisterNode { id: id.get(), spec: Some(spec.into()) })
+            }
+            Command::Assign { group, replaces, node } => WireCommand::Assign(pb::Assign {
+                group: group.get(),
+                replaces: replaces.get(),
+                node: node.get(),
+            }),
+        };
+        pb::Command { command: Some(command) }
+    }
+}
+
+impl TryFrom<pb::Command> for Command {
+    type Error = ConvertError;
+
+    fn try_from(wire: pb::Command) -> Result<Self, ConvertError> {
+        match wire.command {
+            None => Err(ConvertError::new("command", Problem::Missing)),
+            Some(WireCommand::Change(change)) => Ok(Command::Change {
+                expected: change.expected_revision.map(Revision),
+                changes: each("change.changes", change.changes)?,
+            }),
+            Some(WireCommand::RegisterNode(node)) => Ok(Command::RegisterNode {
+                id: NodeId(node.id),
+                spec: required("register_node.spec", node.spec)?,
+            }),
+            Some(WireCommand::Assign(assign)) => Ok(Command::Assign {
+                group: GroupId(assign.group),
+                replaces: Epoch(assign.replaces),
+                node: NodeId(assign.node),
+            }),
+        }
+    }
+}
+
+impl From<&Change> for pb::Change {
+    fn from(model: &Change) -> Self {
+        let change = match model {
+            Change::UpsertGroup(spec) => WireChange::UpsertGroup(spec.into()),
+            Change::DeleteGroup(name) => WireChange::DeleteGroup(name.clone()),
+            Change::UpsertService(spec) => WireChange::UpsertService(spec.into()),
+            Change::DeleteService(name) => WireChange::DeleteService(name.clone()),
+            Change::SetCluster(settings) => WireChange::SetCluster(settings.into()),
+        };
+        pb::Change { change: Some(change) }
+    }
+}
+
+impl TryFrom<pb::Change> for Change {
+    type Error = ConvertError;
+
+    fn try_from(wire: pb::Change) -> Result<Self, ConvertError> {
+        match wire.change {
+            None => Err(ConvertError::new("change", Problem::Missing)),
+            Some(WireChange::UpsertGroup(spec)) => Ok(Change::UpsertGroup(inside("upsert_group", spec)?)),
+            Some(WireChange::DeleteGroup(name)) => Ok(Change::DeleteGroup(name)),
+            Some(WireChange::UpsertService(spec)) => {
+                Ok(Change::UpsertService(inside("upsert_service", spec)?))
+            }
+            Some(WireChange::DeleteService(name)) => Ok(Change::DeleteService(name)),
+            Some(WireChange::SetCluster(settings)) => {
+                Ok(Change::SetCluster(inside("set_cluster", settings)?))
+            }
+        }
+    }
+}
+
+fn inside<M, W>(field: &'static str, wire: W) -> Result<M, ConvertError>
+where
+    M: TryFrom<W, Error = ConvertError>,
+{
+    M::try_from(wire).map_err(|e| e.within(field))
+}

@@ -1,0 +1,58 @@
+//! Enums. `UNSPECIFIED` is never sent and always refused.
+
+use lockstep_model::flow::FlowState;
+use lockstep_model::intent::{Algorithm, EndpointState, LeaseProfile, NodeRole, OnQuorumLoss, SyncPolicy};
+use lockstep_model::protocol::Protocol;
+
+use super::{ConvertError, Problem};
+use crate::types::v1 as pb;
+
+macro_rules! enums {
+    ($($name:ident { $($variant:ident),+ $(,)? })+) => {$(
+        impl From<$name> for pb::$name {
+            fn from(value: $name) -> Self {
+                match value { $($name::$variant => pb::$name::$variant,)+ }
+            }
+        }
+
+        impl TryFrom<pb::$name> for $name {
+            type Error = ConvertError;
+
+            fn try_from(wire: pb::$name) -> Result<Self, ConvertError> {
+                match wire {
+                    pb::$name::Unspecified => Err(ConvertError::new("", Problem::Missing)),
+                    $(pb::$name::$variant => Ok($name::$variant),)+
+                }
+            }
+        }
+    )+};
+}
+
+enums! {
+    Protocol { Tcp, Udp }
+    LeaseProfile { Fast, Lan }
+    OnQuorumLoss { Fence }
+    Algorithm { Maglev, RoundRobin }
+    SyncPolicy { Immediate, None }
+    EndpointState { Active, Drain, Disabled }
+    NodeRole { Dataplane, Witness }
+    FlowState { New, Established, Closing, Closed, ResetPending }
+}
+
+/// An enum field: prost keeps it as its number.
+pub(crate) fn enumeration<W, M>(field: &str, number: i32) -> Result<M, ConvertError>
+where
+    W: TryFrom<i32>,
+    M: TryFrom<W, Error = ConvertError>,
+{
+    let wire = W::try_from(number).map_err(|_| ConvertError::new(field, Problem::UnknownEnum(number)))?;
+    M::try_from(wire).map_err(|e| e.within(field))
+}
+
+/// The number of an enum value.
+pub(crate) fn number<M, W>(value: M) -> i32
+where
+    W: From<M> + Into<i32>,
+{
+    W::from(value).into()
+}
