@@ -154,6 +154,25 @@ pub struct FlowOp {
     pub only_if_absent: bool,
 }
 
+impl FlowOp {
+    /// What orders this op among everything said about the key.
+    pub fn stamp(&self) -> FlowStamp {
+        FlowStamp { epoch: self.epoch, version: self.change.version() }
+    }
+
+    /// I6: whether this op changes a table that holds `held` for the key. Every table decides by this, the
+    /// kernel's as well as a test's. A removal names the last version, so it wins over that version itself.
+    pub fn supersedes(&self, held: Option<FlowStamp>) -> bool {
+        match (&self.change, held) {
+            (FlowChange::Upsert(_), None) => true,
+            (FlowChange::Remove { .. }, None) => false,
+            (_, Some(_)) if self.only_if_absent => false,
+            (FlowChange::Upsert(_), Some(held)) => self.stamp() > held,
+            (FlowChange::Remove { .. }, Some(held)) => self.stamp() >= held,
+        }
+    }
+}
+
 /// What became of a [`FlowOp`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum WriteOutcome {
