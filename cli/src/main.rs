@@ -1,2 +1,47 @@
-//! Being built.
-fn main() {}
+//! The command `lockstep`: asks a node over gRPC and prints the answer.
+//!
+//! Exit codes: 0 done, 1 the server refused, 2 wrong use, 3 not reachable, 4 not found, 5 conflict.
+
+#![forbid(unsafe_code)]
+
+mod args;
+mod client;
+mod cluster;
+mod failure;
+mod flows;
+mod intent;
+mod print;
+mod status;
+
+use clap::Parser;
+
+use args::{Cli, Command};
+use client::Client;
+use failure::Failure;
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> std::process::ExitCode {
+    let cli = Cli::parse();
+    match run(cli).await {
+        Ok(()) => std::process::ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("lockstep: {failure}");
+            failure.exit_code()
+        }
+    }
+}
+
+async fn run(cli: Cli) -> Result<(), Failure> {
+    let mut client = Client::connect(&cli.global).await?;
+    let output = cli.global.output;
+    match cli.command {
+        Command::Apply { file, dry_run, prune } => intent::apply(&mut client, &file, dry_run, prune).await,
+        Command::Get { kind, name } => intent::get(&mut client, kind, name, output).await,
+        Command::Delete { kind, name, file } => intent::delete(&mut client, kind, name, file).await,
+        Command::Flows { filters, limit } => flows::flows(&mut client, &filters, limit, output).await,
+        Command::Counters => status::counters(&mut client, output).await,
+        Command::Group(args::GroupCommand::Status { name }) => status::group(&mut client, name, output).await,
+        Command::Node(args::NodeCommand::Status { name }) => status::node(&mut client, name, output).await,
+        Command::Cluster(command) => cluster::run(&mut client, command, output).await,
+    }
+}

@@ -1,0 +1,177 @@
+//! The command line.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Inspect and change a Lockstep cluster.
+#[derive(Debug, Parser)]
+#[command(name = "lockstep", version, about, max_term_width = 100)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) global: Global,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// Options of every command.
+#[derive(Debug, Args)]
+pub(crate) struct Global {
+    /// A node's API address; repeat it, and they are tried in turn.
+    #[arg(
+        long = "server",
+        global = true,
+        env = "LOCKSTEP_SERVER",
+        value_delimiter = ',',
+        default_value = "127.0.0.1:7443"
+    )]
+    pub(crate) servers: Vec<String>,
+    /// How long to wait for an answer, e.g. 500ms, 5s.
+    #[arg(long, global = true, default_value = "5s", value_parser = duration)]
+    pub(crate) timeout: Duration,
+    /// Read what this node knows, without asking the cluster whether it is the newest.
+    #[arg(long, global = true)]
+    pub(crate) stale: bool,
+    /// How to print.
+    #[arg(long, short, global = true, value_enum, default_value_t = Output::Table)]
+    pub(crate) output: Output,
+    /// Certificate authority (PEM) that signed the server's certificate; turns TLS on.
+    #[arg(long, global = true, value_name = "FILE", requires_all = ["tls_cert", "tls_key"])]
+    pub(crate) tls_ca: Option<PathBuf>,
+    /// Our certificate (PEM).
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(crate) tls_cert: Option<PathBuf>,
+    /// Its key (PEM).
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(crate) tls_key: Option<PathBuf>,
+}
+
+/// Print formats.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Output {
+    Table,
+    /// The table with every column.
+    Wide,
+    Json,
+    Yaml,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Make the cluster what a manifest says (YAML or JSON; all of it, or nothing).
+    Apply {
+        /// The manifest; - for standard input.
+        #[arg(short, value_name = "FILE")]
+        file: String,
+        /// Check it and say what would change.
+        #[arg(long)]
+        dry_run: bool,
+        /// Also delete groups and services that the manifest does not name.
+        #[arg(long)]
+        prune: bool,
+    },
+    /// Show objects: groups, services, nodes, cluster.
+    Get {
+        /// group(s), service(s) or svc, node(s), cluster
+        kind: Kind,
+        name: Option<String>,
+    },
+    /// Delete a group or a service.
+    Delete {
+        #[arg(requires = "name", conflicts_with = "file", required_unless_present = "file")]
+        kind: Option<Kind>,
+        name: Option<String>,
+        /// Delete what this manifest names; - for standard input.
+        #[arg(short, value_name = "FILE")]
+        file: Option<String>,
+    },
+    /// The flows in this node's kernel.
+    Flows {
+        /// key=value, repeatable: group, service, client, endpoint, protocol.
+        #[arg(long = "filter", value_name = "KEY=VALUE")]
+        filters: Vec<String>,
+        /// At most this many; 0: all.
+        #[arg(long, default_value_t = 0)]
+        limit: u64,
+    },
+    /// Every reason this node's dataplane counts, also at zero.
+    Counters,
+    /// Who owns a group, how long, and who could.
+    #[command(subcommand)]
+    Group(GroupCommand),
+    /// The cluster itself.
+    #[command(subcommand)]
+    Cluster(ClusterCommand),
+    /// One node.
+    #[command(subcommand)]
+    Node(NodeCommand),
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum GroupCommand {
+    /// Owner, epoch, lease, promises, replication, and why each standby may or may not take over.
+    Status {
+        /// All groups if not given.
+        name: Option<String>,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ClusterCommand {
+    /// Make a cluster of this node and the peers its configuration names.
+    Init,
+    /// Leader, term, members and how far each is.
+    Status,
+    /// Move Raft leadership.
+    TransferLeader {
+        /// The next leader's name.
+        node: String,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum NodeCommand {
+    /// What a node is and does.
+    Status {
+        /// The node asked if not given.
+        name: Option<String>,
+    },
+}
+
+/// Kinds of objects; plurals and short names are understood.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Kind {
+    #[value(alias = "groups", alias = "grp")]
+    Group,
+    #[value(alias = "services", alias = "svc")]
+    Service,
+    #[value(alias = "nodes")]
+    Node,
+    #[value(alias = "clusters")]
+    Cluster,
+}
+
+impl Kind {
+    pub(crate) const fn singular(self) -> &'static str {
+        match self {
+            Kind::Group => "group",
+            Kind::Service => "service",
+            Kind::Node => "node",
+            Kind::Cluster => "cluster",
+        }
+    }
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    let split = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(split);
+    let number: u64 = number.parse().map_err(|_| format!("{text:?}: allowed: a number with ms, s or m"))?;
+    match unit {
+        "ms" => Ok(Duration::from_millis(number)),
+        "s" => Ok(Duration::from_secs(number)),
+        "m" => Ok(Duration::from_secs(number * 60)),
+        _ => Err(format!("{text:?}: allowed: a number with ms, s or m")),
+    }
+}

@@ -1,0 +1,85 @@
+//! `cluster init`, `cluster status`, `cluster transfer-leader`.
+
+use lockstep_proto::admin::v1 as admin;
+use lockstep_proto::types::v1::NodeRole;
+use serde_json::json;
+
+use crate::args::{ClusterCommand, Output};
+use crate::client::Client;
+use crate::failure::Failure;
+use crate::print;
+
+pub(crate) async fn run(client: &mut Client, command: ClusterCommand, output: Output) -> Result<(), Failure> {
+    match command {
+        ClusterCommand::Init => init(client).await,
+        ClusterCommand::Status => status(client, output).await,
+        ClusterCommand::TransferLeader { node } => {
+            let request = admin::TransferLeaderRequest { node: node.clone() };
+            client.admin.transfer_leader(request).await?;
+            print::text(&format!("leader is now {node}\n"));
+            Ok(())
+        }
+    }
+}
+
+async fn init(client: &mut Client) -> Result<(), Failure> {
+    let answer = client.admin.cluster_init(admin::ClusterInitRequest {}).await?.into_inner();
+    print::text(&format!("cluster {} made of {} nodes\n", hex(&answer.cluster_id), answer.nodes.len()));
+    Ok(())
+}
+
+async fn status(client: &mut Client, output: Output) -> Result<(), Failure> {
+    let status = client.admin.cluster_status(admin::ClusterStatusRequest {}).await?.into_inner();
+    if matches!(output, Output::Json | Output::Yaml) {
+        let members: Vec<_> = status
+            .members
+            .iter()
+            .map(|m| {
+                json!({"id": m.id, "name": m.name, "role": role(m.role()), "voter": m.voter, "leader": m.leader,
+                    "matched_index": m.matched_index})
+            })
+            .collect();
+        let object = json!({
+            "cluster_id": hex(&status.cluster_id), "cluster_name": status.cluster_name, "node_id": status.node_id,
+            "leader_id": status.leader_id, "term": status.term, "last_log_index": status.last_log_index,
+            "applied_index": status.applied_index, "revision": status.revision, "members": members,
+        });
+        return print::objects(&[object], true, output);
+    }
+    if status.cluster_id.is_empty() {
+        print::text("no cluster yet: run `lockstep cluster init` on one node\n");
+        return Ok(());
+    }
+    print::text(&format!(
+        "cluster {} ({}), revision {}, term {}, log {}, applied here {}\n",
+        status.cluster_name,
+        hex(&status.cluster_id),
+        status.revision,
+        status.term,
+        status.last_log_index,
+        status.applied_index
+    ));
+    let rows: Vec<Vec<String>> = status
+        .members
+        .iter()
+        .map(|m| {
+            let yes = |b: bool| if b { "yes" } else { "no" }.to_owned();
+            let matched = m.matched_index.map_or_else(|| "-".to_owned(), |i| i.to_string());
+            vec![m.name.clone(), m.id.to_string(), role(m.role()).to_owned(), yes(m.voter), yes(m.leader), matched]
+        })
+        .collect();
+    print::table(&["NAME", "ID", "ROLE", "VOTER", "LEADER", "MATCHED"], &rows);
+    Ok(())
+}
+
+fn role(role: NodeRole) -> &'static str {
+    match role {
+        NodeRole::Dataplane => "dataplane",
+        NodeRole::Witness => "witness",
+        NodeRole::Unspecified => "unknown",
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|b| format!("{b:02x}")).collect()
+}

@@ -1,0 +1,114 @@
+//! Gratuitous ARP: tells a segment that an address now lives at our MAC, after the kernel lease is open.
+//!
+//! Sent as a request and as a reply (hosts differ in which they learn from; RFC 5227 section 3), at 0, 10,
+//! 50 and 200 ms and at 1 s, because the first ones may be lost while switches relearn.
+
+use std::net::Ipv4Addr;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::time::Duration;
+
+use nix::sys::socket::{AddressFamily, SockFlag, SockProtocol, SockType, socket};
+
+/// When an announcement is repeated, counted from the moment the lease opened.
+pub(crate) const SCHEDULE: [Duration; 5] = [
+    Duration::ZERO,
+    Duration::from_millis(10),
+    Duration::from_millis(50),
+    Duration::from_millis(200),
+    Duration::from_secs(1),
+];
+
+/// One address on one segment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Announcement {
+    pub(crate) interface: u32,
+    pub(crate) mac: [u8; 6],
+    pub(crate) address: Ipv4Addr,
+}
+
+const BROADCAST: [u8; 6] = [0xff; 6];
+const FRAME: usize = 42;
+
+#[derive(Clone, Copy)]
+enum Operation {
+    Request = 1,
+    Reply = 2,
+}
+
+/// A packet socket that announcements leave by.
+pub(crate) struct Announcer {
+    socket: OwnedFd,
+}
+
+impl Announcer {
+    /// Opens the socket; needs CAP_NET_RAW.
+    pub(crate) fn open() -> nix::Result<Self> {
+        // Protocol 0: a socket that only sends and receives nothing.
+        let socket =
+            socket(AddressFamily::Packet, SockType::Raw, SockFlag::SOCK_CLOEXEC, None::<SockProtocol>)?;
+        Ok(Self { socket })
+    }
+
+    /// Sends both forms once. The error of the first that failed.
+    pub(crate) fn send(&self, announcement: &Announcement) -> nix::Result<()> {
+        self.send_frame(announcement.interface, &frame(announcement, Operation::Request))?;
+        self.send_frame(announcement.interface, &frame(announcement, Operation::Reply))
+    }
+
+    fn send_frame(&self, interface: u32, frame: &[u8; FRAME]) -> nix::Result<()> {
+        // SAFETY: sockaddr_ll is plain old data; all zeroes is a valid value.
+        let mut to: libc::sockaddr_ll = unsafe { std::mem::zeroed() };
+        to.sll_family = libc::AF_PACKET as u16;
+        to.sll_ifindex = interface as i32;
+        to.sll_halen = 6;
+        to.sll_addr[..6].copy_from_slice(&BROADCAST);
+        // SAFETY: `frame` and `to` live through the call and their lengths are theirs.
+        let sent = unsafe {
+            libc::sendto(
+                self.socket.as_raw_fd(),
+                frame.as_ptr().cast(),
+                frame.len(),
+                libc::MSG_DONTWAIT,
+                (&raw const to).cast(),
+                size_of::<libc::sockaddr_ll>() as u32,
+            )
+        };
+        nix::errno::Errno::result(sent).map(drop)
+    }
+}
+
+fn frame(announcement: &Announcement, operation: Operation) -> [u8; FRAME] {
+    let mut frame = [0; FRAME];
+    let address = announcement.address.octets();
+    frame[..6].copy_from_slice(&BROADCAST);
+    frame[6..12].copy_from_slice(&announcement.mac);
+    frame[12..14].copy_from_slice(&0x0806_u16.to_be_bytes());
+    frame[14..20].copy_from_slice(&[0, 1, 8, 0, 6, 4]); // Ethernet, IPv4, address lengths
+    frame[20..22].copy_from_slice(&(operation as u16).to_be_bytes());
+    frame[22..28].copy_from_slice(&announcement.mac);
+    frame[28..32].copy_from_slice(&address);
+    frame[32..38].copy_from_slice(match operation {
+        Operation::Request => &[0; 6],
+        Operation::Reply => &BROADCAST,
+    });
+    frame[38..42].copy_from_slice(&address);
+    frame
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn frames_name_our_mac_for_the_address() {
+        let announcement = Announcement { interface: 3, mac: [2, 0, 0, 0, 0, 1], address: Ipv4Addr::new(192, 0, 2, 10) };
+        for (operation, code) in [(Operation::Request, 1), (Operation::Reply, 2)] {
+            let frame = frame(&announcement, operation);
+            assert_eq!(&frame[..6], &BROADCAST);
+            assert_eq!(frame[21], code);
+            assert_eq!(&frame[22..28], &announcement.mac, "sender hardware address");
+            assert_eq!(&frame[28..32], &[192, 0, 2, 10], "sender protocol address");
+            assert_eq!(&frame[38..42], &[192, 0, 2, 10], "target protocol address");
+        }
+    }
+}

@@ -1,0 +1,79 @@
+use super::*;
+
+const FILE: &str = r#"
+[node]
+name = "a"
+role = "dataplane"
+data_dir = "/var/lib/lockstep"
+[cluster]
+name = "edge"
+listen = "10.9.0.1:7400"
+peers = ["10.9.0.2:7400", "10.9.0.3:7400"]
+secret_file = "/etc/lockstep/cluster.secret"
+[lease]
+listen = "10.9.0.1:7401"
+[dataplane]
+interfaces = [{ name = "eth0", hook = "auto" }, { name = "eth1" }]
+[tls]
+ca = "ca.pem"
+cert = "a.pem"
+key = "a.key"
+"#;
+
+fn parse(text: &str, variables: &[(&str, &str)]) -> Result<Config, String> {
+    let variables = variables.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned()));
+    Config::parse(Path::new("node.toml"), text, variables).map_err(|e| e.to_string())
+}
+
+#[test]
+fn a_full_file_is_read() {
+    let config = parse(FILE, &[]).unwrap();
+    assert_eq!(config.node.name, "a");
+    assert_eq!(config.dataplane.unwrap().max_flows, 1 << 20);
+    assert_eq!(config.api.listen.to_string(), "127.0.0.1:7443");
+}
+
+#[test]
+fn the_environment_overrides_any_key() {
+    let config = parse(
+        FILE,
+        &[
+            ("LOCKSTEP_NODE__DATA_DIR", "/tmp/x"),
+            ("LOCKSTEP_DATAPLANE__MAX_FLOWS", "2048"),
+            ("LOCKSTEP_LOG__FORMAT", "json"),
+            ("LOCKSTEP_SERVER", "127.0.0.1:1"),
+        ],
+    )
+    .unwrap();
+    assert_eq!(config.node.data_dir, PathBuf::from("/tmp/x"));
+    assert_eq!(config.dataplane.unwrap().max_flows, 2048);
+    assert_eq!(config.log.format, LogFormat::Json);
+}
+
+#[test]
+fn every_refusal_names_key_value_and_what_is_allowed() {
+    let cases: &[(&str, &str, &[&str])] = &[
+        ("name = \"a\"", "name = \"A b\"", &["node.name", "\"A b\"", "a-z"]),
+        ("role = \"dataplane\"", "role = \"king\"", &["node.role", "king", "dataplane"]),
+        ("[lease]", "[lease]\nlength = 3", &["lease", "length", "listen"]),
+        ("listen = \"10.9.0.1:7400\"", "listen = \"10.9.0.1\"", &["cluster.listen", "socket address"]),
+        ("\"10.9.0.3:7400\"", "\"10.9.0.2:7400\"", &["cluster.peers[1]", "10.9.0.2:7400", "once"]),
+        ("hook = \"auto\"", "hook = \"xdp\"", &["dataplane.interfaces[0].hook", "xdp", "tc"]),
+        ("[tls]", "[x]\n[tls]", &["unknown field", "x", "dataplane"]),
+        ("ca = \"ca.pem\"\n", "", &["tls.ca", "missing"]),
+    ];
+    for (from, to, wanted) in cases {
+        let error = parse(&FILE.replacen(from, to, 1), &[]).unwrap_err();
+        for word in *wanted {
+            assert!(error.contains(word), "{to:?}: {error:?} should contain {word:?}");
+        }
+        assert!(error.starts_with("node.toml: "), "{error}");
+    }
+}
+
+#[test]
+fn plain_text_beyond_loopback_must_be_asked_for() {
+    let bare = FILE.split("[tls]").next().unwrap().to_owned();
+    assert!(parse(&bare, &[]).unwrap_err().contains("cluster.listen: 10.9.0.1:7400"));
+    assert!(parse(&bare, &[("LOCKSTEP_TLS__ALLOW_PLAINTEXT", "true")]).is_ok());
+}
