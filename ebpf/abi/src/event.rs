@@ -1,0 +1,44 @@
+//! What the kernel reports of a flow through the ring buffer.
+
+use crate::assert_size;
+use crate::flow::FlowKey4;
+
+/// [`FlowEvent::kind`]: the flow was made.
+pub const CREATED: u32 = 1;
+/// [`FlowEvent::kind`]: its state changed.
+pub const CHANGED: u32 = 2;
+
+/// A flow after a change. Complete on its own: the reader needs no lookup.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct FlowEvent {
+    /// [`CREATED`] or [`CHANGED`].
+    pub kind: u32,
+    /// The flow's shard.
+    pub shard: u32,
+    /// As the client sends.
+    pub key: FlowKey4,
+    /// Endpoint's address, network order.
+    pub endpoint_be: u32,
+    /// Endpoint's port, network order.
+    pub endpoint_port_be: u16,
+    /// Zero.
+    pub pad: u16,
+    /// [`crate::state`] bits after the change.
+    pub state_bits: u32,
+    /// Change counter after the change.
+    pub n: u32,
+    /// The flow's birth.
+    pub birth_ns: u64,
+    /// Epoch of the lease it happened under.
+    pub epoch: u64,
+    /// Group id.
+    pub group: u64,
+    /// Service id.
+    pub service: u64,
+    /// Endpoint id.
+    pub endpoint: u64,
+    /// The kernel's clock at the change: the flow's idle timeout starts here.
+    pub now_ns: u64,
+}
+assert_size!(FlowEvent, 88);
