@@ -1,8 +1,48 @@
-//! `apply`: being written.
+//! `apply` by kind of command. Every handler works on a draft, which replaces the state only when the whole
+//! command is accepted: a refused command cannot leave a trace.
+
+mod addresses;
+mod assign;
+mod change;
+mod group;
+mod node;
+mod service;
+
+use crate::check::Problem;
 use crate::command::Command;
 use crate::ids::LogIndex;
-use crate::state::{Applied, State};
+use crate::state::{Applied, Refusal, State};
 
-pub(crate) fn apply(state: &mut State, _index: LogIndex, _command: &Command) -> Applied {
-    Applied::Unchanged { revision: state.revision, lines: Vec::new() }
+pub(crate) fn apply(state: &mut State, index: LogIndex, command: &Command) -> Applied {
+    let applied = match command {
+        Command::Change { expected, changes } => change::apply(state, index, *expected, changes),
+        Command::RegisterNode { id, spec } => node::register(state, *id, spec),
+        Command::Assign { group, replaces, node } => assign::assign(state, index, *group, *replaces, *node),
+    };
+    applied.unwrap_or_else(Applied::Refused)
 }
+
+/// The first thing wrong with an object by itself, as a refusal about `object` (e.g. `service/web`).
+fn refuse_first(object: &str, problems: Vec<Problem>) -> Result<(), Refusal> {
+    match problems.into_iter().next() {
+        None => Ok(()),
+        Some(Problem { path, value, allowed }) => {
+            Err(Refusal::Invalid { path: format!("{object}: {path}"), value, allowed })
+        }
+    }
+}
+
+fn invalid(path: String, value: impl std::fmt::Display, allowed: impl Into<String>) -> Refusal {
+    Refusal::Invalid { path, value: value.to_string(), allowed: allowed.into() }
+}
+
+fn not_found(kind: &str, name: impl std::fmt::Display) -> Refusal {
+    Refusal::NotFound { kind: kind.into(), name: name.to_string() }
+}
+
+fn or_none(names: Vec<&str>) -> String {
+    if names.is_empty() { "none exists yet".into() } else { names.join(", ") }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,7 +1,7 @@
 //! Newtypes for every identity and counter, so that one cannot be passed for another.
 //!
-//! Ids of groups, services and endpoints are the Raft log index of the command that made them, and are
-//! therefore never reused within a cluster.
+//! Ids of groups, services and endpoints carry the Raft log index of the command that made them, and are
+//! therefore never reused within a cluster. One command can make several: see [`LogIndex::object`].
 
 use serde::{Deserialize, Serialize};
 
@@ -32,7 +32,7 @@ id!(
     NodeId
 );
 id!(
-    /// A group's number: the log index of the command that created it.
+    /// A group's number, made by [`LogIndex::object`].
     GroupId
 );
 id!(
@@ -55,3 +55,17 @@ id!(
     /// A position in the Raft log.
     LogIndex
 );
+
+impl LogIndex {
+    /// Bits of an id that tell apart the objects made by one command. The rest is the log index.
+    pub const OBJECT_BITS: u32 = 20;
+
+    /// The id of the `n`th object that the command at this index makes.
+    ///
+    /// # Panics
+    /// If `n` needs more than [`Self::OBJECT_BITS`]. The limits on services and endpoints keep it far below.
+    pub const fn object(self, n: u32) -> u64 {
+        assert!(n < 1 << Self::OBJECT_BITS, "one command makes fewer objects than the limits allow");
+        (self.0 << Self::OBJECT_BITS) | n as u64
+    }
+}

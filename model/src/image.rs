@@ -41,7 +41,8 @@ pub struct AddressImage {
     pub address: IpAddr,
     /// A service's VIP, or floating only.
     pub vip: bool,
-    /// It belonged to another group until this index: not served before MAX_LEASE after that was applied here.
+    /// A group gave it up, and whoever served it then may still hold its lease: not served before MAX_LEASE
+    /// after this index was applied here.
     pub after: Option<LogIndex>,
 }
 

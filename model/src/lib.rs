@@ -6,6 +6,9 @@
 #![warn(missing_docs)]
 
 mod apply;
+#[cfg(any(test, feature = "arbitrary"))]
+pub mod arbitrary;
+pub mod check;
 pub mod command;
 mod desired;
 pub mod flow;
@@ -13,5 +16,7 @@ pub mod ids;
 pub mod image;
 pub mod intent;
 pub mod limits;
+pub mod maglev;
+pub mod manifest;
 pub mod protocol;
 pub mod state;

@@ -33,5 +33,20 @@ pub const MAX_CHANGES: usize = 1024;
 /// Remembered addresses that changed groups.
 pub const MAX_RELEASED_ADDRESSES: usize = 4096;
 
+/// VIPs of a service, and floating addresses of a group.
+pub const MAX_OWN_ADDRESSES: usize = 64;
+
+/// Length of a name: a DNS label (RFC 1035, section 2.3.4).
+pub const MAX_NAME: usize = 63;
+
+/// Length of an interface name: the kernel's IFNAMSIZ, less the zero byte.
+pub const MAX_INTERFACE_NAME: usize = 15;
+
+/// Interfaces that a group names.
+pub const MAX_INTERFACES: usize = 32;
+
+/// Bytes of a manifest: the size of a command with the largest number of changes stays far below gRPC's limit.
+pub const MAX_MANIFEST: usize = 3 * 1024 * 1024;
+
 /// Nodes of a cluster.
 pub const MAX_NODES: usize = 64;

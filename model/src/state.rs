@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::command::Command;
 use crate::ids::{EndpointId, Epoch, GroupId, LogIndex, NodeId, Revision, ServiceId};
-use crate::intent::{ClusterSettings, GroupSpec, NodeSpec, ServiceSpec};
+use crate::intent::{ClusterSettings, GroupSpec, NodeRole, NodeSpec, ServiceSpec};
 
 /// Everything the cluster has agreed on. Ordered maps only: iteration must be the same on every node.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -23,7 +23,7 @@ pub struct State {
     /// Services by id.
     pub services: BTreeMap<ServiceId, Service>,
     /// Addresses that left a group and may not be served by another before the old owner's lease is over.
-    /// At most [`crate::limits::MAX_RELEASED_ADDRESSES`].
+    /// At most [`crate::limits::MAX_RELEASED_ADDRESSES`], the latest.
     pub released: BTreeMap<IpAddr, Released>,
 }
 
@@ -60,12 +60,13 @@ pub struct Service {
     pub revision: Revision,
 }
 
-/// An address that a group gave up at `index`.
+/// An address that a group gave up. It stays remembered while another group has it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Released {
     /// Who had it.
     pub by: GroupId,
-    /// When, in log time. It is served elsewhere only MAX_LEASE after this index was applied locally.
+    /// When the group gave it up, or, later, when another group took it and the old group's epoch was raised
+    /// for that. It is served elsewhere only MAX_LEASE after this index was applied locally.
     pub index: LogIndex,
 }
 
@@ -94,7 +95,7 @@ pub enum Applied {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 pub enum Refusal {
     /// A value is not allowed. Exit code 1, gRPC INVALID_ARGUMENT.
-    #[error("{path}: {value}: {allowed}")]
+    #[error("{path}: {value}: allowed {allowed}")]
     Invalid {
         /// Where, e.g. `service/web: spec.group`.
         path: String,
@@ -125,4 +126,38 @@ pub enum Refusal {
 /// leaves the state untouched.
 pub fn apply(state: &mut State, index: LogIndex, command: &Command) -> Applied {
     crate::apply::apply(state, index, command)
+}
+
+impl State {
+    /// The group of that name.
+    pub fn group(&self, name: &str) -> Option<(GroupId, &Group)> {
+        self.groups.iter().find(|(_, g)| g.spec.name == name).map(|(id, g)| (*id, g))
+    }
+
+    /// The service of that name.
+    pub fn service(&self, name: &str) -> Option<(ServiceId, &Service)> {
+        self.services.iter().find(|(_, s)| s.spec.name == name).map(|(id, s)| (*id, s))
+    }
+
+    /// The node of that name.
+    pub fn node(&self, name: &str) -> Option<(NodeId, &NodeSpec)> {
+        self.nodes.iter().find(|(_, n)| n.name == name).map(|(id, n)| (*id, n))
+    }
+
+    /// The nodes that may own `group`, the preferred first: those it names, or every data-plane node by id.
+    pub fn candidates(&self, group: &GroupSpec) -> Vec<NodeId> {
+        let carries = |node: &NodeSpec| node.role == NodeRole::Dataplane;
+        if group.nodes.is_empty() {
+            return self.nodes.iter().filter(|(_, n)| carries(n)).map(|(id, _)| *id).collect();
+        }
+        let named = group.nodes.iter().filter_map(|name| self.node(name));
+        named.filter(|(_, n)| carries(n)).map(|(id, _)| id).collect()
+    }
+
+    /// Every address of the cluster with the group that should serve it.
+    pub fn addresses(&self) -> BTreeMap<IpAddr, GroupId> {
+        let floating = self.groups.iter().flat_map(|(id, g)| g.spec.addresses.iter().map(|a| (*a, *id)));
+        let vips = self.services.values().flat_map(|s| s.spec.vip.iter().map(|a| (*a, s.group)));
+        floating.chain(vips).collect()
+    }
 }

@@ -1,0 +1,197 @@
+//! Strategies for property tests. Names and addresses come from small pools, so that references are often
+//! right, often wrong, and often collide.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::num::NonZeroU16;
+use std::time::Duration;
+
+use proptest::collection::{btree_set, vec};
+use proptest::option;
+use proptest::prelude::*;
+use proptest::sample::{select, subsequence};
+
+use crate::command::{Change, Command};
+use crate::flow::{FlowKey, FlowRecord, FlowState, FlowVersion};
+use crate::ids::{EndpointId, Epoch, GroupId, LogIndex, NodeId, Revision, ServiceId};
+use crate::intent::{
+    Algorithm, ClusterSettings, EndpointSpec, EndpointState, GroupSpec, LeaseProfile, NodeRole, NodeSpec,
+    OnQuorumLoss, ServiceSpec, SyncPolicy,
+};
+use crate::protocol::Protocol;
+use crate::state::{State, apply};
+
+/// A state that a sequence of random commands leads to, with owners assigned now and then as a leader would,
+/// and the next free log index.
+pub fn state() -> impl Strategy<Value = (State, LogIndex)> {
+    vec((command(), any::<u8>()), 0..40).prop_map(|steps| {
+        let mut state = State::default();
+        let mut index = LogIndex(0);
+        let mut next = || {
+            index = LogIndex(index.get() + 1);
+            index
+        };
+        for (id, name) in [(1, "a"), (2, "b")] {
+            let spec = node(name, NodeRole::Dataplane, id as u8);
+            apply(&mut state, next(), &Command::RegisterNode { id: NodeId(id), spec });
+        }
+        for (command, choice) in steps {
+            apply(&mut state, next(), &command);
+            if let Some(assign) = assignment(&state, usize::from(choice)) {
+                apply(&mut state, next(), &assign);
+            }
+        }
+        (state, next())
+    })
+}
+
+/// For half of the choices: a group's next owner.
+fn assignment(state: &State, choice: usize) -> Option<Command> {
+    let (id, group) = state.groups.iter().nth(choice / 2 % 2).filter(|_| choice % 2 == 0)?;
+    let candidates = state.candidates(&group.spec);
+    let node = *candidates.get(choice / 4 % candidates.len().max(1))?;
+    let replaces = group.assignment.map(|a| a.epoch).unwrap_or_default();
+    Some(Command::Assign { group: *id, replaces, node })
+}
+
+/// Any command; half of them are refused by most states.
+pub fn command() -> impl Strategy<Value = Command> {
+    let expected = option::weighted(0.1, (0_u64..50).prop_map(Revision));
+    let change = (expected, vec(change(), 1..4));
+    prop_oneof![
+        4 => change.prop_map(|(expected, changes)| Command::Change { expected, changes }),
+        2 => (1_u64..4, node_spec()).prop_map(|(id, spec)| Command::RegisterNode { id: NodeId(id), spec }),
+        2 => (any_group_id(), 0_u64..50, 1_u64..5).prop_map(|(group, replaces, node)| Command::Assign {
+            group,
+            replaces: Epoch(replaces),
+            node: NodeId(node),
+        }),
+    ]
+}
+
+/// Any change of intent.
+pub fn change() -> impl Strategy<Value = Change> {
+    prop_oneof![
+        4 => group_spec().prop_map(Change::UpsertGroup),
+        1 => group_name().prop_map(Change::DeleteGroup),
+        5 => service_spec().prop_map(Change::UpsertService),
+        1 => service_name().prop_map(Change::DeleteService),
+        1 => settings().prop_map(Change::SetCluster),
+    ]
+}
+
+/// Any settings.
+pub fn settings() -> impl Strategy<Value = ClusterSettings> {
+    select(vec![LeaseProfile::Fast, LeaseProfile::Lan])
+        .prop_map(|lease| ClusterSettings { lease, on_quorum_loss: OnQuorumLoss::Fence })
+}
+
+/// A group that is valid by itself.
+pub fn group_spec() -> impl Strategy<Value = GroupSpec> {
+    let names = |pool: &[&str]| {
+        let pool: Vec<String> = pool.iter().map(|s| s.to_string()).collect();
+        let most = pool.len();
+        subsequence(pool, 0..=most)
+    };
+    (group_name(), btree_set(address(), 0..3), names(&["eth0", "eth1"]), names(&["a", "b"]), 1_u8..4)
+        .prop_map(|(name, addresses, interfaces, nodes, standbys)| GroupSpec {
+            name,
+            addresses: addresses.into_iter().collect(),
+            interfaces,
+            nodes,
+            standbys,
+            failback: false,
+        })
+}
+
+/// A service that is valid by itself.
+pub fn service_spec() -> impl Strategy<Value = ServiceSpec> {
+    let endpoints = vec(endpoint_spec(), 0..5).prop_map(|mut endpoints| {
+        endpoints.sort_by_key(|e| e.address);
+        endpoints.dedup_by_key(|e| e.address);
+        endpoints
+    });
+    let protocols = subsequence(vec![Protocol::Tcp, Protocol::Udp], 1..=2);
+    let algorithm = select(vec![Algorithm::Maglev, Algorithm::RoundRobin]);
+    let sync = select(vec![SyncPolicy::Immediate, SyncPolicy::None]);
+    let head = (service_name(), group_name(), btree_set(address(), 1..3), select(vec![80_u16, 443]));
+    (head, protocols, algorithm, sync, endpoints).prop_map(
+        |((name, group, vip, port), protocol, algorithm, sync, endpoints)| ServiceSpec {
+            name,
+            group,
+            vip: vip.into_iter().collect(),
+            port: NonZeroU16::new(port).expect("the pool has no zero"),
+            protocol,
+            algorithm,
+            sync,
+            endpoints,
+        },
+    )
+}
+
+/// An endpoint that is valid by itself.
+pub fn endpoint_spec() -> impl Strategy<Value = EndpointSpec> {
+    let state = select(vec![EndpointState::Active, EndpointState::Drain, EndpointState::Disabled]);
+    (11_u8..16, 8080_u16..8083, 0_u16..=1000, state).prop_map(|(host, port, weight, state)| EndpointSpec {
+        address: SocketAddr::from(([10, 0, 0, host], port)),
+        weight,
+        state,
+    })
+}
+
+/// A node that is valid by itself.
+pub fn node_spec() -> impl Strategy<Value = NodeSpec> {
+    let role = select(vec![NodeRole::Dataplane, NodeRole::Dataplane, NodeRole::Witness]);
+    (select(vec!["a", "b", "w"]), role, 1_u8..5).prop_map(|(name, role, host)| node(name, role, host))
+}
+
+fn node(name: &str, role: NodeRole, host: u8) -> NodeSpec {
+    NodeSpec {
+        name: name.into(),
+        role,
+        cluster_address: SocketAddr::from(([10, 9, 0, host], 7400)),
+        lease_address: SocketAddr::from(([10, 9, 0, host], 7401)),
+    }
+}
+
+/// Any flow.
+pub fn flow_record() -> impl Strategy<Value = FlowRecord> {
+    use FlowState::{Closed, Closing, Established, New, ResetPending};
+    let key = (any::<(u32, u16)>(), any::<(u32, u16)>(), select(vec![Protocol::Tcp, Protocol::Udp]));
+    let ids = any::<(u64, u64, u64)>();
+    let state = select(vec![New, Established, Closing, Closed, ResetPending]);
+    let rest = (any::<(u32, u16)>(), any::<(u64, u64)>(), state, any::<u32>(), any::<u64>());
+    (key, ids, rest).prop_map(|((client, service, protocol), ids, rest)| {
+        let (endpoint, (birth, n), state, state_bits, remaining) = rest;
+        FlowRecord {
+            key: FlowKey { client: socket(client), service: socket(service), protocol },
+            group: GroupId(ids.0),
+            service: ServiceId(ids.1),
+            endpoint: EndpointId(ids.2),
+            endpoint_address: socket(endpoint),
+            version: FlowVersion { birth, n },
+            state,
+            state_bits,
+            remaining: Duration::from_nanos(remaining),
+        }
+    })
+}
+
+fn socket((address, port): (u32, u16)) -> SocketAddr {
+    SocketAddr::new(IpAddr::V4(Ipv4Addr::from(address)), port)
+}
+
+fn group_name() -> impl Strategy<Value = String> {
+    select(vec!["edge", "core"]).prop_map(String::from)
+}
+
+fn service_name() -> impl Strategy<Value = String> {
+    select(vec!["web", "dns", "mail"]).prop_map(String::from)
+}
+
+fn address() -> impl Strategy<Value = IpAddr> {
+    (1_u8..7).prop_map(|host| IpAddr::from([192, 0, 2, host]))
+}
+
+fn any_group_id() -> impl Strategy<Value = GroupId> {
+    (1_u64..40, 0_u32..3).prop_map(|(index, n)| GroupId(LogIndex(index).object(n)))
+}

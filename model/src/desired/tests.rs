@@ -1,0 +1,35 @@
+use proptest::prelude::*;
+
+use crate::arbitrary;
+use crate::ids::NodeId;
+use crate::image::{Image, desired};
+use crate::intent::NodeRole;
+
+proptest! {
+    #[test]
+    fn owner_and_standby_hold_the_same(( state, _) in arbitrary::state()) {
+        let images: Vec<(NodeId, Image)> = (1..5).map(|n| (NodeId(n), desired(&state, NodeId(n)))).collect();
+        for (node, image) in &images {
+            let carries = state.nodes.get(node).is_some_and(|n| n.role == NodeRole::Dataplane);
+            prop_assert!(carries || *image == Image::default(), "a witness holds nothing");
+            for group in &image.groups {
+                let assigned = state.groups[&group.id].assignment;
+                prop_assert_eq!(group.owner, assigned.is_some_and(|a| a.node == *node));
+                for other in images.iter().flat_map(|(_, i)| &i.groups).filter(|g| g.id == group.id) {
+                    prop_assert_eq!(&group.addresses, &other.addresses);
+                    prop_assert_eq!(group.epoch, other.epoch);
+                    prop_assert!(!(group.owner && other.owner) || std::ptr::eq(group, other));
+                }
+            }
+            for service in &image.services {
+                prop_assert!(image.groups.iter().any(|g| g.id == service.group));
+                let agreed = &state.services[&service.id];
+                prop_assert_eq!(service.endpoints.len(), agreed.endpoint_ids.len());
+                let group = image.groups.iter().find(|g| g.id == service.group).unwrap();
+                for frontend in &service.frontends {
+                    prop_assert!(group.addresses.iter().any(|a| a.vip && a.address == frontend.ip()));
+                }
+            }
+        }
+    }
+}

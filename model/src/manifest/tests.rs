@@ -1,0 +1,191 @@
+use proptest::prelude::*;
+
+use super::{Document, changes, export_cluster, export_group, export_service, parse};
+use crate::arbitrary;
+use crate::command::Command;
+use crate::ids::LogIndex;
+use crate::state::{Applied, apply};
+
+const EXAMPLE: &str = r#"
+apiVersion: lockstep/v1
+kind: Cluster
+spec: {lease: fast, on_quorum_loss: fence}
+---
+apiVersion: lockstep/v1
+kind: Group
+name: edge
+spec:
+  addresses: [10.0.0.1]          # the endpoints' gateway
+  interfaces: []
+  nodes: [a, b]
+  standbys: 1
+  failback: false
+status: {owner: a}
+---
+apiVersion: lockstep/v1
+kind: Service
+name: web
+spec:
+  group: edge
+  vip: [192.0.2.10]
+  port: 443
+  protocol: [tcp]
+  mode: nat
+  sync: immediate
+  on_miss: drop
+  sources: [0.0.0.0/0]
+  health: {type: none}
+  endpoints:
+    - {address: 10.0.0.11, port: 8443}
+    - {address: 10.0.0.12, port: 8443, weight: 0, state: drain, backup: false}
+"#;
+
+fn service_with(line: &str) -> String {
+    format!(
+        "apiVersion: lockstep/v1\nkind: Service\nname: web\nspec:\n  group: edge\n  vip: [192.0.2.10]\n  \
+         protocol: [tcp]\n  {line}\n"
+    )
+}
+
+#[track_caller]
+fn wrong(text: &str) -> Vec<String> {
+    parse(text).expect_err("this is not allowed").iter().map(ToString::to_string).collect()
+}
+
+#[test]
+fn the_example_is_read() {
+    let documents = parse(EXAMPLE).unwrap();
+    let [Document::Cluster(_), Document::Group(group), Document::Service(service)] = &documents[..] else {
+        panic!("{documents:?}")
+    };
+    assert_eq!(group.nodes, ["a", "b"]);
+    assert_eq!(service.endpoints[0].weight, 100);
+    assert_eq!(service.endpoints[1].weight, 0);
+    assert_eq!(service.endpoints[1].address, "10.0.0.12:8443".parse().unwrap());
+}
+
+#[test]
+fn json_is_read_and_an_array_is_several_documents() {
+    let one = export_cluster(&Default::default());
+    assert_eq!(parse(&one.to_string()).unwrap(), [Document::Cluster(Default::default())]);
+    let two = serde_json::json!([one, one]);
+    assert_eq!(parse(&two.to_string()).unwrap().len(), 2);
+}
+
+#[test]
+fn what_is_wrong_is_named_with_what_is_allowed() {
+    let cases = [
+        ("port: 70000", "document 1: spec.port: 70000: allowed 1-65535"),
+        ("port: -1", "document 1: spec.port: -1: allowed 1-65535"),
+        (
+            "port: \"443\"",
+            "document 1: spec.port: \"443\": allowed 1-65535 (ranges and * are not in this version)",
+        ),
+        (
+            "colour: red\n  port: 1",
+            "document 1: spec.colour: unknown field (red): allowed the fields group, ",
+        ),
+        (
+            "port: 1\n  on_miss: recover",
+            "document 1: spec.on_miss: recover: allowed drop (recover and reset are not",
+        ),
+        ("port: 1\n  mode: dsr-l2", "document 1: spec.mode: dsr-l2: allowed nat (fullnat, "),
+        (
+            "port: 1\n  sync: after:5s",
+            "document 1: spec.sync: after:5s: allowed immediate, none (established",
+        ),
+        (
+            "port: 1\n  limits: {connections: 5}",
+            "document 1: spec.limits: {\"connections\":5}: allowed nothing",
+        ),
+        (
+            "port: 1\n  algorithm: source-hash",
+            "document 1: spec.algorithm: source-hash: allowed maglev, round-robin",
+        ),
+        (
+            "port: 1\n  endpoints: [{address: 10.0.0.11, port: 1, weight: -1}]",
+            "document 1: spec.endpoints[0].weight: -1: allowed 0-1000",
+        ),
+        (
+            "port: 1\n  endpoints: [{address: 10.0.0.11, port: 1}, {address: 10.0.0.11, port: 1}]",
+            "document 1: spec.endpoints[1]: 10.0.0.11:1: allowed each address and port once",
+        ),
+        (
+            "port: 1\n  endpoints: [{address: \"2001:db8::1\", port: 1}]",
+            "document 1: spec.endpoints[0].address: 2001:db8::1: allowed an IPv4 address (IPv6 is not in this version)",
+        ),
+    ];
+    for (line, expected) in cases {
+        let errors = wrong(&service_with(line));
+        assert_eq!(errors.len(), 1, "{errors:?}");
+        assert!(errors[0].starts_with(expected), "{line}: {}", errors[0]);
+    }
+}
+
+#[test]
+fn every_mistake_is_named_at_once() {
+    let bad = format!("{EXAMPLE}\n---\n{}", service_with("port: 0\n  sync: never\n  color: 1"));
+    let errors = wrong(&bad);
+    assert_eq!(errors.len(), 3, "{errors:?}");
+    assert!(errors.iter().all(|e| e.starts_with("document 4: spec.")), "{errors:?}");
+}
+
+#[test]
+fn documents_that_are_no_documents_are_refused() {
+    assert!(wrong("")[0].contains("0 documents"));
+    assert!(wrong("just text")[0].contains("a mapping of fields"));
+    assert!(wrong("kind: Group\nname: x\nspec: {}")[0].contains("apiVersion: missing: allowed lockstep/v1"));
+    assert!(
+        wrong("apiVersion: v1\nkind: Cluster\nspec: {}")[0].contains("apiVersion: v1: allowed lockstep/v1")
+    );
+    assert!(wrong("apiVersion: lockstep/v1\nkind: SnatRule")[0].contains("SnatRule is not in this version"));
+    assert!(wrong("apiVersion: lockstep/v1\nkind: Group\nspec: {}")[0].contains("name: missing"));
+    assert!(wrong("{\"apiVersion\": ")[0].contains("manifest: "));
+    assert!(wrong("a: [1\nb: 2")[0].contains("YAML documents or JSON"));
+    let name = "apiVersion: lockstep/v1\nkind: Group\nname: Edge\nspec: {failback: true, standbys: 0}";
+    let errors = wrong(name);
+    assert!(errors.iter().any(|e| e.contains("spec.standbys: 0: allowed 1-63")), "{errors:?}");
+    let upper = wrong("apiVersion: lockstep/v1\nkind: Group\nname: Edge\nspec: {failback: true}");
+    assert!(upper[0].contains("name: \"Edge\": allowed 1-63 characters"), "{upper:?}");
+    assert!(upper[1].contains("spec.failback: true: allowed false"), "{upper:?}");
+    let wan = wrong("apiVersion: lockstep/v1\nkind: Cluster\nspec: {lease: wan, on_quorum_loss: keep}");
+    assert!(wan[0].contains("allowed fast, lan (wan is not in this version)"), "{wan:?}");
+    assert!(wan[1].contains("allowed fence (keep is not in this version)"), "{wan:?}");
+}
+
+#[test]
+fn a_name_that_yaml_1_1_takes_for_a_boolean_is_a_name() {
+    let text = "apiVersion: lockstep/v1\nkind: Group\nname: no\nspec: {nodes: [on, y]}";
+    let documents = parse(text).unwrap();
+    assert!(matches!(&documents[0], Document::Group(g) if g.name == "no" && g.nodes == ["on", "y"]));
+}
+
+proptest! {
+    /// `get -o json | apply -f -` changes nothing, whatever is observed besides.
+    #[test]
+    fn applying_what_was_exported_changes_nothing((mut state, index) in arbitrary::state()) {
+        let groups = state.groups.values().map(|g| export_group(&g.spec));
+        let services = state.services.values().map(|s| export_service(&s.spec));
+        let all: Vec<_> = std::iter::once(export_cluster(&state.settings))
+            .chain(groups)
+            .chain(services)
+            .map(|mut document| {
+                document["status"] = serde_json::json!({"owner": "a", "epoch": 7});
+                document
+            })
+            .collect();
+        let text = serde_json::Value::Array(all).to_string();
+        let changes = changes(parse(&text).unwrap());
+        let before = state.clone();
+        let applied = apply(&mut state, index, &Command::Change { expected: None, changes });
+        let unchanged = matches!(applied, Applied::Unchanged { .. });
+        prop_assert!(unchanged, "{:?}", applied);
+        prop_assert_eq!(LogIndex(index.get()), index);
+        prop_assert_eq!(state, before);
+    }
+
+    #[test]
+    fn no_text_makes_the_parser_panic(text in "\\PC{0,80}") {
+        let _ = parse(&text);
+    }
+}
