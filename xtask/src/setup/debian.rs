@@ -36,7 +36,8 @@ pub(super) fn unpack(package: &str, version: &str, temporary: &Path) -> Result<P
             .args(option("Dir::Cache", temporary.join("cache")))
             .dir(temporary)
     };
-    apt("apt-get").args(["update"]).output()?;
+    // By itself, apt calls it a success when a mirror cannot be reached.
+    apt("apt-get").args(["update", "-o", "APT::Update::Error-Mode=any"]).output()?;
     let table = apt("apt-cache").args(["madison", package]).stdout()?;
     let build = newest_build(&String::from_utf8_lossy(&table), version)
         .with_context(|| format!("Debian's {SUITE} has no {package} {version}"))?;
