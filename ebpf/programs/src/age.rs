@@ -1,0 +1,93 @@
+//! The sweeper's kernel half; see `lockstep_abi::age`.
+
+use core::mem::size_of;
+use core::ptr::{addr_of, addr_of_mut};
+
+use aya_ebpf::macros::classifier;
+use aya_ebpf::programs::TcContext;
+use lockstep_abi::age::{
+    ABSENT, AGE_BATCH, AGE_HEADER, ALIVE, AgeEntry, DYING, FORCE, FREED, MARKED, NOT_OWNER,
+};
+use lockstep_abi::flow::{ORIGINAL, PATH_DEAD};
+use lockstep_abi::state;
+use lockstep_abi::timeout::{DEAD_NS, idle_ns};
+
+use crate::atomic;
+use crate::lease::{permitted, precise_ns};
+use crate::maps::FLOWS;
+
+#[classifier]
+pub fn age(ctx: TcContext) -> i32 {
+    let mut done = 0;
+    for i in 0..AGE_BATCH {
+        let offset = AGE_HEADER + i * size_of::<AgeEntry>();
+        let Ok(mut entry) = ctx.load::<AgeEntry>(offset) else {
+            break;
+        };
+        entry.outcome = consider(&mut entry);
+        if ctx.store(offset, &entry, 0).is_err() {
+            break;
+        }
+        done += 1;
+    }
+    done
+}
+
+#[inline(always)]
+fn consider(entry: &mut AgeEntry) -> u32 {
+    let Some(original) = FLOWS.get_ptr_mut(&entry.key) else {
+        return ABSENT;
+    };
+    // SAFETY: a live map value; words that packets change are read and written one at a time.
+    unsafe {
+        if (*original).kind != ORIGINAL {
+            return ABSENT;
+        }
+        let forced = entry.flags & FORCE != 0;
+        let mut seen = addr_of!((*original).last_seen_ns).read_volatile();
+        if !forced {
+            match permitted((*original).address_index, entry.key.destination_be) {
+                Ok((_, lease)) => seen = later(seen, lease.since_ns),
+                Err(_) => return NOT_OWNER,
+            }
+        }
+        let word = addr_of!((*original).state).read_volatile();
+        let bits = state::bits(word);
+        let twin_key = atomic::read_key(addr_of!((*original).twin));
+        let now = precise_ns();
+        entry.birth_ns = (*original).birth_ns;
+        if bits & state::DEAD != 0 {
+            entry.n = state::n(word);
+            let died = addr_of!((*original).last_seen_ns).read_volatile();
+            if (now.wrapping_sub(died) as i64) < DEAD_NS as i64 {
+                return DYING;
+            }
+            let _ = FLOWS.remove(&twin_key);
+            let _ = FLOWS.remove(&entry.key);
+            return FREED;
+        }
+        let twin = FLOWS.get_ptr_mut(&twin_key);
+        if let Some(twin) = twin {
+            seen = later(seen, addr_of!((*twin).last_seen_ns).read_volatile());
+        }
+        if !forced && (now.wrapping_sub(seen) as i64) < idle_ns(entry.key.protocol, bits) as i64 {
+            return ALIVE;
+        }
+        let n = state::n(word).wrapping_add(1);
+        if !atomic::swap(addr_of_mut!((*original).state), word, state::word(bits | state::DEAD, n)) {
+            return ALIVE;
+        }
+        addr_of_mut!((*original).last_seen_ns).write_volatile(now);
+        addr_of_mut!((*original).path).write_volatile(PATH_DEAD);
+        if let Some(twin) = twin {
+            addr_of_mut!((*twin).path).write_volatile(PATH_DEAD);
+        }
+        entry.n = n;
+        MARKED
+    }
+}
+
+#[inline(always)]
+fn later(a: u64, b: u64) -> u64 {
+    if a > b { a } else { b }
+}

@@ -1,0 +1,163 @@
+//! A new flow: service, endpoint, two entries, event.
+
+use core::ptr::addr_of;
+
+use aya_ebpf::bindings::BPF_NOEXIST;
+use aya_ebpf::helpers::generated::bpf_get_prandom_u32;
+use lockstep_abi::address::{AddressValue, VIP};
+use lockstep_abi::event::CREATED;
+use lockstep_abi::flow::{FlowKey4, NO_SYNC, NewFlow};
+use lockstep_abi::lease::LeaseValue;
+use lockstep_abi::map::VERSION_SLOTS;
+use lockstep_abi::reason::Reason;
+use lockstep_abi::service::{
+    Endpoint, MAGLEV as MAGLEV_ALGORITHM, ROUND_ROBIN, SYNC_NONE, ServiceKey, ServiceRef, ServiceVersion,
+};
+use lockstep_abi::timeout::DEAD_NS;
+use lockstep_packet::select::{
+    endpoint_index, flow_hash, maglev_entry, maglev_position, round_robin_position,
+};
+use lockstep_packet::transition::first;
+
+use crate::atomic;
+use crate::change::report;
+use crate::count::count;
+use crate::lease::precise_ns;
+use crate::maps::{ENDPOINTS, FLOWS, MAGLEV, SERVICES, TURNS, VERSIONS};
+
+const EEXIST: i32 = -17;
+const E2BIG: i32 = -7;
+const ENOMEM: i32 = -12;
+
+/// Makes the flow of a client's first packet. `Ok` also when another CPU made it first: then that one's
+/// translation applies.
+#[inline(always)]
+pub(crate) fn create(
+    key: &FlowKey4,
+    address_index: u32,
+    address: &AddressValue,
+    lease: &LeaseValue,
+) -> Result<(), Reason> {
+    let named = service(key, address).ok_or(Reason::NoService)?;
+    let version_slot = named.version_slot;
+    let version = VERSIONS.get(version_slot).ok_or(Reason::NoService)?;
+    if version.service != named.service {
+        return Err(Reason::NoService);
+    }
+    let endpoint = choose(key, version_slot, version).ok_or(Reason::NoEndpoint)?;
+    let now_ns = precise_ns();
+    let flow = NewFlow {
+        key: *key,
+        endpoint_be: endpoint.address_be,
+        endpoint_port_be: endpoint.port_be,
+        address_index,
+        state_bits: first(key.protocol),
+        n: 0,
+        now_ns,
+        birth_ns: now_ns,
+        epoch: lease.epoch,
+        service: version.service,
+        endpoint: endpoint.id,
+        mark: 0,
+        flags: if version.sync == SYNC_NONE { NO_SYNC } else { 0 },
+        // SAFETY: a helper without arguments.
+        generation: unsafe { bpf_get_prandom_u32() },
+    };
+    insert(&flow)?;
+    count(Reason::FlowCreated);
+    if flow.flags & NO_SYNC == 0
+        && let Some(original) = FLOWS.get_ptr(key)
+    {
+        // SAFETY: a live map value.
+        unsafe {
+            if (*original).birth_ns == now_ns {
+                report(original, CREATED, (*original).state, address.group, lease.epoch);
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Why a packet that may not make a flow is dropped.
+#[inline(always)]
+pub(crate) fn no_flow(key: &FlowKey4, address: &AddressValue) -> Reason {
+    if service(key, address).is_some() { Reason::Miss } else { Reason::NoService }
+}
+
+#[inline(always)]
+fn service(key: &FlowKey4, address: &AddressValue) -> Option<ServiceRef> {
+    if address.flags & VIP == 0 {
+        return None;
+    }
+    let name = ServiceKey {
+        vip_be: key.destination_be,
+        port_be: key.destination_port_be,
+        protocol: key.protocol,
+        pad: 0,
+    };
+    // SAFETY: an element that user space replaces as a whole; the version it names is compared with it.
+    unsafe { SERVICES.get(&name) }.copied()
+}
+
+/// The endpoint for a new flow.
+#[inline(always)]
+fn choose(key: &FlowKey4, version_slot: u32, version: &ServiceVersion) -> Option<&'static Endpoint> {
+    if version_slot >= VERSION_SLOTS {
+        return None;
+    }
+    let position = match version.algorithm {
+        MAGLEV_ALGORITHM => {
+            let (index, shift) = maglev_entry(version_slot, flow_hash(key));
+            maglev_position(*MAGLEV.get(index)?, shift)
+        }
+        ROUND_ROBIN => {
+            // SAFETY: a live array element.
+            let turn = unsafe { atomic::add(TURNS.get_ptr_mut(version_slot)?, 1) };
+            round_robin_position(turn, version.endpoint_count)?
+        }
+        _ => return None,
+    };
+    ENDPOINTS.get(endpoint_index(version_slot, position, version.endpoint_count)?)
+}
+
+/// Inserts both entries, the reply's first: it reserves the translated tuple.
+#[inline(always)]
+fn insert(flow: &NewFlow) -> Result<(), Reason> {
+    let reply_key = flow.reply_key();
+    match FLOWS.insert(&reply_key, &flow.reply(), u64::from(BPF_NOEXIST)) {
+        Ok(()) => {}
+        Err(EEXIST) => return taken(flow, &reply_key),
+        Err(error) => return Err(refusal(error)),
+    }
+    match FLOWS.insert(&flow.key, &flow.original(), u64::from(BPF_NOEXIST)) {
+        Ok(()) => Ok(()),
+        Err(error) => {
+            let _ = FLOWS.remove(&reply_key);
+            if error == EEXIST { Err(Reason::Raced) } else { Err(refusal(error)) }
+        }
+    }
+}
+
+#[inline(always)]
+fn refusal(error: i32) -> Reason {
+    match error {
+        E2BIG | ENOMEM => Reason::FlowTableFull,
+        _ => Reason::RewriteFailed,
+    }
+}
+
+/// Somebody has the reply's tuple: this very flow, made by another CPU; another flow; or half a flow that was
+/// left behind, which makes room.
+#[inline(always)]
+fn taken(flow: &NewFlow, reply_key: &FlowKey4) -> Result<(), Reason> {
+    let Some(holder) = FLOWS.get_ptr(reply_key) else {
+        return Err(Reason::Raced);
+    };
+    // SAFETY: a live map value.
+    let (original, birth_ns) = unsafe { (atomic::read_key(addr_of!((*holder).twin)), (*holder).birth_ns) };
+    if FLOWS.get_ptr(&original).is_none() && flow.now_ns.wrapping_sub(birth_ns) as i64 > DEAD_NS as i64 {
+        let _ = FLOWS.remove(reply_key);
+        return Err(Reason::TwinMissing);
+    }
+    if original == flow.key { Err(Reason::Raced) } else { Err(Reason::ReplyTupleTaken) }
+}

@@ -1,0 +1,90 @@
+//! Packets that need a decision: misses, handshakes, ends of connections, fragments, options.
+
+use aya_ebpf::macros::classifier;
+use aya_ebpf::programs::TcContext;
+use lockstep_abi::flow::{FlowKey4, REPLY};
+use lockstep_abi::reason::Reason;
+use lockstep_packet::ipv4::Ipv4;
+use lockstep_packet::transition::may_open;
+
+use crate::change::{Next, change};
+use crate::count::{Verdict, action, count};
+use crate::create::create;
+use crate::forward::{forward, take, touch};
+use crate::guard::{self, guarded, not_served};
+use crate::lease::permitted;
+use crate::maps::{ADDRESS_INDEX, FLOWS};
+use crate::skb;
+
+#[classifier]
+pub fn slow(ctx: TcContext) -> i32 {
+    action(decide(&ctx))
+}
+
+#[inline(always)]
+fn decide(ctx: &TcContext) -> Verdict {
+    let ip = skb::ipv4(ctx)?;
+    if ip.fragment || ip.options {
+        return untracked(ctx, &ip);
+    }
+    let (key, flags) = skb::transport(ctx, &ip)?;
+    match hit(&key, flags)? {
+        Next::Forward => {}
+        Next::Open => {
+            let Some(&index) = address_index(key.destination_be) else {
+                return not_served(ctx, &ip, guarded(guard::port(&key)), Reason::ReplyWithoutFlow);
+            };
+            let (address, lease) = permitted(index, key.destination_be)?;
+            if !may_open(ip.protocol, flags) {
+                return Err(crate::create::no_flow(&key, address));
+            }
+            create(&key, index, address, lease)?;
+        }
+    }
+    let entry = FLOWS.get_ptr_mut(&key).ok_or(Reason::Raced)?;
+    // SAFETY: a live map value.
+    let translation = unsafe { take(entry, &key) }?;
+    // SAFETY: a live map value.
+    unsafe { touch(entry) };
+    let verdict = forward(ctx, &ip, &translation)?;
+    count(Reason::ForwardedSlow);
+    Ok(verdict)
+}
+
+/// A packet's flow, if there is one: lease, state, event.
+#[inline(always)]
+fn hit(key: &FlowKey4, flags: u8) -> Result<Next, Reason> {
+    let Some(entry) = FLOWS.get_ptr_mut(key) else {
+        return Ok(Next::Open);
+    };
+    // SAFETY: a live map value.
+    let translation = unsafe { take(entry, key) }?;
+    let reply = translation.kind == REPLY;
+    let vip = if reply { translation.twin.destination_be } else { key.destination_be };
+    let (address, lease) = permitted(translation.address_index, vip)?;
+    let Some(twin) = FLOWS.get_ptr_mut(&translation.twin) else {
+        // Half a flow. Without it the next packet of the client makes a whole one, or is a miss.
+        let _ = FLOWS.remove(key);
+        return Err(Reason::TwinMissing);
+    };
+    let (original, other) = if reply { (twin, entry) } else { (entry, twin) };
+    // SAFETY: both point to live map values.
+    unsafe { change(original, other, reply, flags, address.group, lease.epoch) }
+}
+
+#[inline(always)]
+fn address_index(address_be: u32) -> Option<&'static u32> {
+    // SAFETY: elements of this map are replaced only while their address is not in use.
+    unsafe { ADDRESS_INDEX.get(&address_be) }
+}
+
+/// Fragments and packets with IP options have no flow in this version.
+#[inline(always)]
+fn untracked(ctx: &TcContext, ip: &Ipv4) -> Verdict {
+    let reason = if ip.fragment { Reason::Fragment } else { Reason::IpOptions };
+    if let Some(&index) = address_index(ip.destination_be) {
+        permitted(index, ip.destination_be)?;
+        return Err(reason);
+    }
+    not_served(ctx, ip, guarded(guard::address(ip.source_be)), reason)
+}
