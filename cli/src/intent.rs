@@ -214,9 +214,22 @@ fn lines(lines: &[String], dry_run: bool) {
 }
 
 fn named_in(manifest: &str) -> Result<Vec<(String, String)>, Failure> {
-    let documents = lockstep_model::manifest::named(manifest).map_err(|e| Failure::Refused(e.to_string()))?;
+    use lockstep_model::manifest::Document;
+    let documents = lockstep_model::manifest::parse(manifest).map_err(|violations| {
+        Failure::Refused(violations.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))
+    })?;
+    let mut names = Vec::new();
+    for document in documents {
+        match document {
+            Document::Group(spec) => names.push(("group".to_owned(), spec.name)),
+            Document::Service(spec) => names.push(("service".to_owned(), spec.name)),
+            Document::Cluster(_) => {
+                return Err(Failure::Usage("kind Cluster cannot be deleted; allowed: Group, Service".to_owned()));
+            }
+        }
+    }
     // Services first: a group is not deleted while a service names it.
-    let (services, others): (Vec<_>, Vec<_>) = documents.into_iter().partition(|(kind, _)| kind == "service");
+    let (services, others): (Vec<_>, Vec<_>) = names.into_iter().partition(|(kind, _)| kind == "service");
     Ok(services.into_iter().chain(others).collect())
 }
 

@@ -4,6 +4,7 @@ pub(crate) mod admin;
 mod admin_reads;
 pub(crate) mod inspect;
 pub(crate) mod refuse;
+mod status;
 
 use std::net::SocketAddr;
 use std::sync::Arc;

@@ -1,2 +1,79 @@
-//! Being built.
-fn main() {}
+//! The daemon `lockstepd`: one node of a cluster.
+//!
+//! `run` is the wiring; everything else is one part each. Data goes one way: API → Raft → state → reconciler
+//! → kernel (intent), and kernel → events → replication → peers' kernels (flows).
+
+mod announce;
+mod api;
+mod config;
+mod counters;
+mod dataplane;
+mod dump;
+mod fitness;
+mod lease;
+mod links;
+mod metrics;
+mod parts;
+mod reconcile;
+mod run;
+mod sync;
+mod tls;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Parser;
+use tracing_subscriber::EnvFilter;
+
+use config::{Config, LogFormat};
+
+/// One node of a Lockstep cluster.
+#[derive(Debug, Parser)]
+#[command(name = "lockstepd", version)]
+struct Args {
+    /// The node's configuration (TOML).
+    #[arg(long, value_name = "FILE")]
+    config: PathBuf,
+    /// Check the configuration and exit.
+    #[arg(long)]
+    check: bool,
+    /// Print the flows in this node's pinned maps, one JSON object a line, and exit; works while the daemon
+    /// is stopped or dead.
+    #[arg(long, conflicts_with = "check")]
+    dump_flows: bool,
+    /// Detach the programs, remove the pins, and exit: the node forgets every flow.
+    #[arg(long, conflicts_with_all = ["check", "dump_flows"])]
+    purge: bool,
+}
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    match start(&args) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("lockstepd: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn start(args: &Args) -> anyhow::Result<()> {
+    let config = Config::load(&args.config)?;
+    if args.check {
+        println!("{}: ok", args.config.display());
+        return Ok(());
+    }
+    if args.dump_flows {
+        return dump::flows(&config);
+    }
+    if args.purge {
+        return dataplane::purge(&config);
+    }
+    let filter = EnvFilter::try_new(&config.log.level)?;
+    let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    match config.log.format {
+        LogFormat::Text => logs.init(),
+        LogFormat::Json => logs.json().init(),
+    }
+    run::run(config)
+}

@@ -1,6 +1,5 @@
 //! `lockstep.admin.v1`: intent and membership.
 
-use std::collections::BTreeSet;
 use std::pin::Pin;
 use std::sync::Arc;
 
@@ -49,34 +48,16 @@ fn outcome(applied: Applied) -> Result<(u64, Vec<String>, bool), Status> {
     }
 }
 
-/// Deletions of what `changes` does not name, services before the groups they name.
-fn pruned(state: &State, changes: &[Change]) -> Vec<Change> {
-    let mut groups = BTreeSet::new();
-    let mut services = BTreeSet::new();
-    for change in changes {
-        match change {
-            Change::UpsertGroup(group) => groups.insert(&group.name),
-            Change::UpsertService(service) => services.insert(&service.name),
-            _ => false,
-        };
-    }
-    let gone_services = state.services.values().map(|s| &s.spec.name).filter(|name| !services.contains(name));
-    let gone_groups = state.groups.values().map(|g| &g.spec.name).filter(|name| !groups.contains(name));
-    gone_services
-        .map(|name| Change::DeleteService(name.clone()))
-        .chain(gone_groups.map(|name| Change::DeleteGroup(name.clone())))
-        .collect()
-}
-
 #[tonic::async_trait]
 impl pb::admin_server::Admin for Admin {
     async fn apply(&self, request: Request<pb::ApplyRequest>) -> Result<Response<pb::ApplyResponse>, Status> {
         let request = request.into_inner();
-        let mut changes = manifest::parse(&request.manifest).map_err(|e| refuse::manifest(&e))?;
+        let documents = manifest::parse(&request.manifest).map_err(|e| refuse::manifest(&e))?;
+        let mut changes = manifest::changes(documents);
         let mut expected = request.expected_revision;
         if request.prune {
             let state = self.state(false).await?;
-            let deletions = pruned(&state, &changes);
+            let deletions = manifest::prune(&state, &changes);
             // What was read decides what is deleted: nobody may change it in between.
             expected = expected.or(Some(state.revision.get()));
             changes.extend(deletions);

@@ -27,9 +27,9 @@ impl Admin {
         let state = self.state(stale).await?;
         let revision = state.revision.get();
         let one = |(id, group): (&lockstep_model::ids::GroupId, &lockstep_model::state::Group)| {
-            let manifest = manifest::group(&group.spec).to_string();
+            let manifest = manifest::export_group(&group.spec).to_string();
             let answer =
-                pb::ListGroupsResponse { group: Some((*id, group.clone()).into()), revision, manifest };
+                pb::ListGroupsResponse { group: Some((*id, group).into()), revision, manifest };
             (group.spec.name.clone(), answer)
         };
         Ok(state.groups.iter().map(one).collect())
@@ -50,9 +50,9 @@ impl Admin {
         let state = self.state(stale).await?;
         let revision = state.revision.get();
         let one = |(id, service): (&lockstep_model::ids::ServiceId, &lockstep_model::state::Service)| {
-            let manifest = manifest::service(&service.spec).to_string();
+            let manifest = manifest::export_service(&service.spec).to_string();
             let answer =
-                pb::ListServicesResponse { service: Some((*id, service.clone()).into()), revision, manifest };
+                pb::ListServicesResponse { service: Some((*id, service).into()), revision, manifest };
             (service.spec.name.clone(), answer)
         };
         Ok(state.services.iter().map(one).collect())
@@ -73,7 +73,7 @@ impl Admin {
         let state = self.state(stale).await?;
         let revision = state.revision.get();
         let one = |(id, spec): (&lockstep_model::ids::NodeId, &lockstep_model::intent::NodeSpec)| {
-            (spec.name.clone(), pb::ListNodesResponse { node: Some((*id, spec.clone()).into()), revision })
+            (spec.name.clone(), pb::ListNodesResponse { node: Some((*id, spec).into()), revision })
         };
         Ok(state.nodes.iter().map(one).collect())
     }
@@ -81,9 +81,9 @@ impl Admin {
     pub(super) async fn read_cluster(&self, stale: bool) -> Result<pb::GetClusterResponse, Status> {
         let state = self.state(stale).await?;
         Ok(pb::GetClusterResponse {
-            settings: Some(state.settings.into()),
+            settings: Some((&state.settings).into()),
             revision: state.revision.get(),
-            manifest: manifest::cluster(&state.settings).to_string(),
+            manifest: manifest::export_cluster(&state.settings).to_string(),
         })
     }
 

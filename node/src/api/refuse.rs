@@ -1,6 +1,6 @@
 //! How a refusal becomes a gRPC status: one place, so that exit codes and codes agree everywhere.
 
-use lockstep_model::manifest::ManifestError;
+use lockstep_model::manifest;
 use lockstep_model::state::Refusal;
 use lockstep_proto::admin::v1::{Violation, Violations};
 use lockstep_raft_store::RaftError;
@@ -14,15 +14,26 @@ const TRAILER: &str = "lockstep-violations-bin";
 pub(crate) fn refused(refusal: &Refusal) -> Status {
     let text = refusal.to_string();
     match refusal {
-        Refusal::Invalid { path, value, allowed } => violation(text, 0, path, value, allowed),
+        Refusal::Invalid { path, value, allowed } => {
+            let violation =
+                Violation { document: 0, path: path.clone(), value: value.clone(), allowed: allowed.clone() };
+            invalid(text, vec![violation])
+        }
         Refusal::NotFound { .. } => Status::not_found(text),
         Refusal::Conflict { .. } => Status::aborted(text),
     }
 }
 
-/// A manifest that cannot be read.
-pub(crate) fn manifest(error: &ManifestError) -> Status {
-    violation(error.to_string(), error.document as u32, &error.path, &error.value, &error.allowed)
+/// A manifest with something wrong in it: every violation in one answer.
+pub(crate) fn manifest(violations: &[manifest::Violation]) -> Status {
+    let text = violations.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n");
+    let listed = violations.iter().map(|v| Violation {
+        document: v.document as u32,
+        path: v.problem.path.clone(),
+        value: v.problem.value.clone(),
+        allowed: v.problem.allowed.clone(),
+    });
+    invalid(text, listed.collect())
 }
 
 /// An object that is not there.
@@ -40,17 +51,9 @@ pub(crate) fn raft(error: &RaftError) -> Status {
     Status::new(code, error.to_string())
 }
 
-fn violation(text: String, document: u32, path: &str, value: &str, allowed: &str) -> Status {
-    let violations = Violations {
-        violations: vec![Violation {
-            document,
-            path: path.to_owned(),
-            value: value.to_owned(),
-            allowed: allowed.to_owned(),
-        }],
-    };
+fn invalid(text: String, violations: Vec<Violation>) -> Status {
     let mut status = Status::invalid_argument(text);
-    let bytes = tonic::metadata::MetadataValue::from_bytes(&violations.encode_to_vec());
+    let bytes = tonic::metadata::MetadataValue::from_bytes(&Violations { violations }.encode_to_vec());
     status.metadata_mut().insert_bin(TRAILER, bytes);
     status
 }

@@ -1,0 +1,47 @@
+//! Every counter of this node in one list, read when asked for: `lockstep counters` and `/metrics` show the
+//! same numbers (I14).
+
+use crate::parts::Parts;
+
+/// One counter.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Counter {
+    /// `packets`, `lease`, `sync`, `reconcile`, `ownership`, `announce`.
+    pub(crate) family: &'static str,
+    /// The reason.
+    pub(crate) name: String,
+    pub(crate) value: u64,
+}
+
+/// What a family counts.
+pub(crate) fn help(family: &str) -> &'static str {
+    match family {
+        "packets" => "Packets by verdict and reason, from the kernel programs",
+        "lease" => "Lease datagrams and leases",
+        "sync" => "Flow replication",
+        "ownership" => "Decisions of this node while it led",
+        "reconcile" => "Passes that compare the kernel with the agreed state",
+        "announce" => "Gratuitous ARP",
+        "events" => "Flow events from the kernel",
+        _ => "",
+    }
+}
+
+/// All counters, also those at zero.
+pub(crate) fn read(parts: &Parts) -> Vec<Counter> {
+    let mut all = Vec::new();
+    let mut add = |family, list: Vec<(String, u64)>| {
+        all.extend(list.into_iter().map(|(name, value)| Counter { family, name, value }));
+    };
+    if let Some(dataplane) = &parts.dataplane {
+        add("packets", dataplane.packet_counters());
+        add("reconcile", vec![("failures".to_owned(), dataplane.programmed().failures)]);
+        add("announce", dataplane.announce_counters());
+    }
+    if let Some(sync) = &parts.sync {
+        add("sync", sync.counters());
+    }
+    add("lease", parts.lease.counters());
+    add("ownership", parts.lease.leader_counters());
+    all
+}

@@ -1,0 +1,143 @@
+//! This node's dataplane as the rest of the daemon uses it: opened once, then shared.
+
+use std::net::Ipv4Addr;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+
+use anyhow::{Context, Result};
+use lockstep_loader::{AnswerTable, Counters, Dataplane, DataplaneConfig, FlowTable};
+use lockstep_model::ids::GroupId;
+use tokio::sync::watch;
+
+use crate::announce::{Announcement, Announcer, SCHEDULE};
+use crate::config::{self, Config};
+use crate::links::Down;
+use crate::reconcile::Programmed;
+
+/// Handles to the open dataplane.
+pub(crate) struct Handle {
+    /// The loader, for whoever changes configuration maps; one at a time.
+    pub(crate) loader: Arc<Mutex<Dataplane>>,
+    /// The flows.
+    pub(crate) flows: FlowTable,
+    /// What was asked for.
+    pub(crate) config: config::Dataplane,
+    answers: AnswerTable,
+    packets: Counters,
+    programmed: watch::Receiver<Programmed>,
+    down: watch::Receiver<Down>,
+    announcer: Announcer,
+    announced: AtomicU64,
+    announce_failures: AtomicU64,
+}
+
+fn loader_config(config: &config::Dataplane) -> DataplaneConfig {
+    DataplaneConfig {
+        interfaces: config.interfaces.iter().map(|interface| interface.name.clone()).collect(),
+        pin_dir: config.pin_dir.clone(),
+        max_flows: config.max_flows,
+    }
+}
+
+/// Loads or adopts the dataplane that `config` describes.
+pub(crate) fn open(config: &config::Dataplane) -> Result<Dataplane> {
+    Dataplane::open(loader_config(config)).context("the dataplane cannot be opened")
+}
+
+/// Takes this node's dataplane out of the kernel.
+pub(crate) fn purge(config: &Config) -> Result<()> {
+    let dataplane = config.dataplane.as_ref().context("[dataplane]: missing; a witness has nothing to purge")?;
+    lockstep_loader::remove(&dataplane.pin_dir).context("the dataplane cannot be removed")
+}
+
+impl Handle {
+    pub(crate) fn new(
+        config: config::Dataplane,
+        loader: Dataplane,
+        programmed: watch::Receiver<Programmed>,
+        down: watch::Receiver<Down>,
+    ) -> Result<Self> {
+        Ok(Self {
+            flows: loader.flows(),
+            answers: loader.answers(),
+            packets: loader.counter_table(),
+            loader: Arc::new(Mutex::new(loader)),
+            config,
+            programmed,
+            down,
+            announcer: Announcer::open().context("a packet socket for announcements cannot be opened")?,
+            announced: AtomicU64::new(0),
+            announce_failures: AtomicU64::new(0),
+        })
+    }
+
+    /// What the reconciler did last.
+    pub(crate) fn programmed(&self) -> Programmed {
+        self.programmed.borrow().clone()
+    }
+
+    /// Interfaces without carrier.
+    pub(crate) fn down(&self) -> Down {
+        self.down.borrow().clone()
+    }
+
+    /// Packets by reason. Empty, and logged, when the kernel cannot be read.
+    pub(crate) fn packet_counters(&self) -> Vec<(String, u64)> {
+        match self.packets.read() {
+            Ok(counters) => counters.into_iter().map(|(name, value)| (name.to_owned(), value)).collect(),
+            Err(error) => {
+                tracing::error!(%error, "the packet counters cannot be read");
+                Vec::new()
+            }
+        }
+    }
+
+    /// Announcements sent and failed.
+    pub(crate) fn announce_counters(&self) -> Vec<(String, u64)> {
+        vec![
+            ("sent".to_owned(), self.announced.load(Ordering::Relaxed)),
+            ("failed".to_owned(), self.announce_failures.load(Ordering::Relaxed)),
+        ]
+    }
+
+    /// Announces the group's addresses once; whether anything was sent.
+    pub(crate) fn announce(&self, group: GroupId) -> bool {
+        let answers = match self.answers.of(group) {
+            Ok(answers) => answers,
+            Err(error) => {
+                tracing::error!(%error, %group, "addresses to announce cannot be read");
+                self.announce_failures.fetch_add(1, Ordering::Relaxed);
+                return false;
+            }
+        };
+        let mut sent = false;
+        for answer in answers {
+            let address: Ipv4Addr = answer.address;
+            let announcement = Announcement { interface: answer.ifindex, mac: answer.mac, address };
+            match self.announcer.send(&announcement) {
+                Ok(()) => {
+                    sent = true;
+                    self.announced.fetch_add(1, Ordering::Relaxed);
+                }
+                Err(errno) => {
+                    self.announce_failures.fetch_add(1, Ordering::Relaxed);
+                    tracing::warn!(%errno, %address, interface = answer.ifindex, "an announcement was not sent");
+                }
+            }
+        }
+        sent
+    }
+
+    /// Repeats the announcement on schedule for as long as `held` says that the lease is still ours. The
+    /// first one was sent by whoever opened the lease.
+    pub(crate) async fn announce_again(&self, group: GroupId, held: impl Fn() -> bool) {
+        let start = tokio::time::Instant::now();
+        for after in &SCHEDULE[1..] {
+            tokio::time::sleep_until(start + *after).await;
+            if !held() {
+                return;
+            }
+            self.announce(group);
+        }
+    }
+}

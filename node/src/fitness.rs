@@ -1,0 +1,53 @@
+//! Whether this node could serve a group, for the leader's choice: carrier, programmed intent, flows.
+
+use lockstep_model::ids::GroupId;
+use lockstep_model::state::State;
+use lockstep_ownership::status::{Candidacy, Flows, LocalStatus, Unfit};
+use lockstep_sync_core::receiver::{GroupSync, SyncState};
+
+use crate::links::Down;
+use crate::reconcile::Programmed;
+
+/// What is looked at.
+pub(crate) struct Inputs<'a> {
+    pub(crate) state: &'a State,
+    pub(crate) programmed: &'a Programmed,
+    pub(crate) down: &'a Down,
+    pub(crate) draining: bool,
+}
+
+/// This node's own status.
+pub(crate) fn status(inputs: &Inputs<'_>, flows: impl Fn(GroupId) -> GroupSync) -> LocalStatus {
+    let candidacies = inputs
+        .state
+        .groups
+        .keys()
+        .map(|group| Candidacy { group: *group, fitness: fitness(inputs, *group), flows: known(&flows(*group)) })
+        .collect();
+    LocalStatus { draining: inputs.draining, candidacies }
+}
+
+/// Why this node could not serve `group` now.
+pub(crate) fn fitness(inputs: &Inputs<'_>, group: GroupId) -> Result<(), Unfit> {
+    let created = inputs.state.groups.get(&group).map(|g| g.revision);
+    // Any later revision will do: the group and its services were programmed by then, and a lag is reported
+    // by the owner's own rule (DESIGN section 7, stale intent).
+    if inputs.programmed.error.is_some() || created.is_none_or(|created| inputs.programmed.revision < created) {
+        return Err(Unfit::IntentNotApplied);
+    }
+    if inputs.programmed.unfit.contains_key(&group) {
+        return Err(Unfit::NoInterface);
+    }
+    if !inputs.down.is_empty() {
+        return Err(Unfit::CarrierLost);
+    }
+    Ok(())
+}
+
+fn known(sync: &GroupSync) -> Flows {
+    match sync.state {
+        SyncState::Owner | SyncState::CaughtUp => Flows::CaughtUp,
+        SyncState::Syncing if sync.epoch.get() > 0 => Flows::Behind(sync.age),
+        SyncState::Syncing | SyncState::Never => Flows::Never,
+    }
+}
