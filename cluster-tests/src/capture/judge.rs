@@ -1,0 +1,75 @@
+//! I3, judged from outside: the periods in which two nodes sent translated packets may not overlap.
+
+use std::time::Duration;
+
+use super::watch::Seen;
+use crate::clock::{Nanos, nanos};
+
+/// What may lie between the lease check in a node's program and the frame's timestamp at the switch: the rest of
+/// the program, the transmit path of one virtual link, and a preemption between them.
+pub const IN_FLIGHT: Duration = Duration::from_millis(1);
+
+/// The judgement of one change of owner.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Verdict {
+    /// By how much the two periods overlap, beyond [`IN_FLIGHT`].
+    pub overlap: Nanos,
+    /// Translated packets looked at.
+    pub judged: usize,
+}
+
+/// Judges `[from, to]`, in which ownership changes at most once.
+pub fn judge(seen: &Seen, from: Nanos, to: Nanos) -> Verdict {
+    let mut judged = 0;
+    let mut periods = Vec::new();
+    for node in seen.nodes.values() {
+        let first = node.translated.partition_point(|t| *t < from);
+        let last = node.translated.partition_point(|t| *t <= to);
+        let within = &node.translated[first..last];
+        judged += within.len();
+        if let (Some(first), Some(last)) = (within.first(), within.last()) {
+            periods.push((*first, *last));
+        }
+    }
+    periods.sort_unstable();
+    let overlap = periods.windows(2).map(|pair| common(pair[0], pair[1])).max().unwrap_or(0);
+    Verdict { overlap: overlap.saturating_sub(nanos(IN_FLIGHT)), judged }
+}
+
+fn common(a: (Nanos, Nanos), b: (Nanos, Nanos)) -> Nanos {
+    a.1.min(b.1).saturating_sub(a.0.max(b.0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::capture::watch::NodeSeen;
+
+    const MS: Nanos = 1_000_000;
+
+    fn seen(a: &[Nanos], b: &[Nanos]) -> Seen {
+        let node = |times: &[Nanos]| NodeSeen {
+            translated: times.iter().map(|t| t * MS).collect(),
+            ..NodeSeen::default()
+        };
+        Seen { nodes: [("a", node(a)), ("b", node(b))].into(), ..Seen::default() }
+    }
+
+    #[test]
+    fn periods_in_sequence_do_not_overlap() {
+        let verdict = judge(&seen(&[1, 2, 3], &[50, 60]), 0, 100 * MS);
+        assert_eq!(verdict, Verdict { overlap: 0, judged: 5 });
+    }
+
+    #[test]
+    fn one_late_packet_of_the_former_owner_is_an_overlap() {
+        let verdict = judge(&seen(&[1, 2, 3, 70], &[50, 60, 80]), 0, 100 * MS);
+        assert_eq!(verdict, Verdict { overlap: 19 * MS, judged: 7 });
+    }
+
+    #[test]
+    fn what_lies_in_flight_is_allowed_for() {
+        let verdict = judge(&seen(&[1, 51], &[50, 60]), 0, 100 * MS);
+        assert_eq!(verdict.overlap, 0);
+    }
+}
