@@ -1,0 +1,233 @@
+//! Raft's log: in memory for reading, in the write-ahead log for keeping.
+//!
+//! The entries in memory are those that are not purged yet: bounded by the snapshot policy
+//! (see `config::raft_config`).
+
+use std::collections::BTreeMap;
+use std::fmt::Debug;
+use std::io;
+use std::marker::PhantomData;
+use std::ops::{Bound, RangeBounds};
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use openraft::entry::RaftEntry;
+use openraft::storage::{IOFlushed, LogState, RaftLogReader, RaftLogStorage};
+use openraft::{AsyncRuntime, OptionalSend};
+use prost::Message;
+
+use crate::codec;
+use crate::commit::{CommitMode, Committer, Op};
+use crate::error::StoreError;
+use crate::fs::{SharedFs, SyncPoint};
+use crate::observer::{LogObserver, observed};
+use crate::types::{Entry, LogId, Types, Vote};
+use crate::wal::record::Record;
+use crate::wal::{Wal, WalStats};
+
+/// Bytes of entries that one replication request carries, unless a single entry is larger.
+const REQUEST_BYTES: usize = 1 << 20;
+
+#[derive(Default)]
+struct Memory {
+    vote: Option<Vote>,
+    committed: Option<LogId>,
+    purged: Option<LogId>,
+    /// With the size of each entry on the wire.
+    entries: BTreeMap<u64, (Entry, usize)>,
+}
+
+impl Memory {
+    fn last(&self) -> Option<LogId> {
+        self.entries.last_key_value().map(|(_, (entry, _))| entry.log_id).or(self.purged)
+    }
+}
+
+/// The log.
+pub struct LogStore<RT> {
+    memory: Arc<Mutex<Memory>>,
+    committer: Arc<Committer>,
+    observer: Arc<dyn LogObserver>,
+    runtime: PhantomData<fn() -> RT>,
+}
+
+impl<RT> Clone for LogStore<RT> {
+    fn clone(&self) -> Self {
+        LogStore {
+            memory: self.memory.clone(),
+            committer: self.committer.clone(),
+            observer: self.observer.clone(),
+            runtime: PhantomData,
+        }
+    }
+}
+
+impl<RT: AsyncRuntime> LogStore<RT> {
+    /// Opens the log in `dir`, which exists, and tells `observer` what is in it.
+    pub fn open(
+        fs: SharedFs,
+        dir: &Path,
+        segment_bytes: u64,
+        mode: CommitMode,
+        observer: Arc<dyn LogObserver>,
+    ) -> Result<Self, StoreError> {
+        let (wal, recovered) = Wal::open(fs, dir, segment_bytes)?;
+        let damaged = |e: lockstep_proto::convert::ConvertError| StoreError::corrupt(dir, 0, e.to_string());
+        let memory = Memory {
+            vote: recovered.vote.map(codec::vote_from).transpose().map_err(damaged)?,
+            committed: codec::optional_log_id("committed", recovered.committed).map_err(damaged)?,
+            purged: codec::optional_log_id("purged", recovered.purged).map_err(damaged)?,
+            entries: recovered.entries,
+        };
+        for (index, (entry, _)) in &memory.entries {
+            if let Some(observed) = observed(entry) {
+                observer.appended(*index, &observed);
+            }
+        }
+        let committer = Committer::new(wal, mode).map_err(StoreError::io(dir, "start the log's thread for"))?;
+        Ok(LogStore {
+            memory: Arc::new(Mutex::new(memory)),
+            committer: Arc::new(committer),
+            observer,
+            runtime: PhantomData,
+        })
+    }
+
+    /// Counters.
+    pub fn stats(&self) -> Arc<WalStats> {
+        self.committer.stats()
+    }
+
+    /// Whether Raft has ever done anything here: it has voted, or there are entries.
+    pub fn is_pristine(&self) -> bool {
+        let memory = self.memory();
+        memory.vote.is_none() && memory.last().is_none()
+    }
+
+    fn memory(&self) -> MutexGuard<'_, Memory> {
+        self.memory.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<RT: AsyncRuntime> RaftLogReader<Types<RT>> for LogStore<RT> {
+    async fn try_get_log_entries<RB: RangeBounds<u64> + Clone + Debug + OptionalSend>(
+        &mut self,
+        range: RB,
+    ) -> Result<Vec<Entry>, io::Error> {
+        if is_empty(&range) {
+            return Ok(Vec::new());
+        }
+        let memory = self.memory();
+        Ok(memory.entries.range(range).map(|(_, (entry, _))| entry.clone()).collect())
+    }
+
+    async fn read_vote(&mut self) -> Result<Option<Vote>, io::Error> {
+        Ok(self.memory().vote)
+    }
+
+    async fn limited_get_log_entries(&mut self, start: u64, end: u64) -> Result<Vec<Entry>, io::Error> {
+        let mut left = REQUEST_BYTES;
+        let mut entries = Vec::new();
+        if start >= end {
+            return Ok(entries);
+        }
+        for (entry, size) in self.memory().entries.range(start..end).map(|(_, e)| e) {
+            if *size > left && !entries.is_empty() {
+                break;
+            }
+            left = left.saturating_sub(*size);
+            entries.push(entry.clone());
+        }
+        Ok(entries)
+    }
+}
+
+impl<RT: AsyncRuntime> RaftLogStorage<Types<RT>> for LogStore<RT> {
+    type LogReader = Self;
+
+    async fn get_log_state(&mut self) -> Result<LogState<Types<RT>>, io::Error> {
+        let memory = self.memory();
+        Ok(LogState { last_purged_log_id: memory.purged, last_log_id: memory.last() })
+    }
+
+    async fn get_log_reader(&mut self) -> Self {
+        self.clone()
+    }
+
+    async fn save_vote(&mut self, vote: &Vote) -> Result<(), io::Error> {
+        // Durable before it can be answered, and before it can be read.
+        self.committer.append(vec![Record::Vote(codec::vote(vote))], Some(SyncPoint::Vote)).await?;
+        self.memory().vote = Some(*vote);
+        Ok(())
+    }
+
+    async fn save_committed(&mut self, committed: Option<LogId>) -> Result<(), io::Error> {
+        // Not synced: what it says can be learnt again from the cluster.
+        let record = lockstep_proto::raft::v1::Committed { log_id: committed.as_ref().map(codec::log_id) };
+        self.committer.append(vec![Record::Committed(record)], None).await?;
+        self.memory().committed = committed;
+        Ok(())
+    }
+
+    async fn read_committed(&mut self) -> Result<Option<LogId>, io::Error> {
+        Ok(self.memory().committed)
+    }
+
+    async fn append<I>(&mut self, entries: I, callback: IOFlushed<Types<RT>>) -> Result<(), io::Error>
+    where
+        I: IntoIterator<Item = Entry> + OptionalSend,
+        I::IntoIter: OptionalSend,
+    {
+        let mut records = Vec::new();
+        {
+            let mut memory = self.memory();
+            for entry in entries {
+                let index = entry.index();
+                let encoded = codec::entry(&entry);
+                if let Some(observed) = observed(&entry) {
+                    self.observer.appended(index, &observed);
+                }
+                memory.entries.insert(index, (entry, encoded.encoded_len()));
+                records.push(Record::Entry(encoded));
+            }
+        }
+        let done = Box::new(move |result| callback.io_completed(result));
+        self.committer.submit(Op::Append { records, sync: Some(SyncPoint::Entries), done });
+        Ok(())
+    }
+
+    async fn truncate_after(&mut self, last_log_id: Option<LogId>) -> Result<(), io::Error> {
+        {
+            let mut memory = self.memory();
+            let next = last_log_id.map_or(0, |id| id.index + 1);
+            memory.entries.split_off(&next);
+            self.observer.truncated(last_log_id.map(|id| id.index));
+        }
+        // Not synced: until what replaces the entries is durable, nobody was told that they are gone.
+        let record = lockstep_proto::raft::v1::Truncation { after: last_log_id.as_ref().map(codec::log_id) };
+        self.committer.append(vec![Record::Truncation(record)], None).await
+    }
+
+    async fn purge(&mut self, log_id: LogId) -> Result<(), io::Error> {
+        {
+            let mut memory = self.memory();
+            memory.entries = memory.entries.split_off(&(log_id.index + 1));
+            memory.purged = Some(log_id);
+        }
+        self.committer.purge(codec::log_id(&log_id)).await
+    }
+}
+
+/// An inverted range makes a `BTreeMap` panic.
+fn is_empty(range: &impl RangeBounds<u64>) -> bool {
+    let start = match range.start_bound() {
+        Bound::Included(s) => *s,
+        Bound::Excluded(s) => s.saturating_add(1),
+        Bound::Unbounded => 0,
+    };
+    match range.end_bound() {
+        Bound::Included(e) => start > *e,
+        Bound::Excluded(e) => start >= *e,
+        Bound::Unbounded => false,
+    }
+}
