@@ -63,17 +63,15 @@ pub(crate) fn create(
         // SAFETY: a helper without arguments.
         generation: unsafe { bpf_get_prandom_u32() },
     };
-    insert(&flow)?;
+    if !insert(&flow)? {
+        return Ok(());
+    }
     count(Reason::FlowCreated);
     if flow.flags & NO_SYNC == 0
         && let Some(original) = FLOWS.get_ptr(key)
     {
         // SAFETY: a live map value.
-        unsafe {
-            if (*original).birth_ns == now_ns {
-                report(original, CREATED, (*original).state, address.group, lease.epoch);
-            }
-        }
+        unsafe { report(original, CREATED, (*original).state, address.group, lease.epoch) };
     }
     Ok(())
 }
@@ -120,9 +118,9 @@ fn choose(key: &FlowKey4, version_slot: u32, version: &ServiceVersion) -> Option
     ENDPOINTS.get(endpoint_index(version_slot, position, version.endpoint_count)?)
 }
 
-/// Inserts both entries, the reply's first: it reserves the translated tuple.
+/// Inserts both entries, the reply's first: it reserves the translated tuple. False: another CPU was first.
 #[inline(always)]
-fn insert(flow: &NewFlow) -> Result<(), Reason> {
+fn insert(flow: &NewFlow) -> Result<bool, Reason> {
     let reply_key = flow.reply_key();
     match FLOWS.insert(&reply_key, &flow.reply(), u64::from(BPF_NOEXIST)) {
         Ok(()) => {}
@@ -130,10 +128,10 @@ fn insert(flow: &NewFlow) -> Result<(), Reason> {
         Err(error) => return Err(refusal(error)),
     }
     match FLOWS.insert(&flow.key, &flow.original(), u64::from(BPF_NOEXIST)) {
-        Ok(()) => Ok(()),
+        Ok(()) => Ok(true),
         Err(error) => {
             let _ = FLOWS.remove(&reply_key);
-            if error == EEXIST { Err(Reason::Raced) } else { Err(refusal(error)) }
+            if error == EEXIST { Ok(false) } else { Err(refusal(error)) }
         }
     }
 }
@@ -149,7 +147,7 @@ fn refusal(error: i32) -> Reason {
 /// Somebody has the reply's tuple: this very flow, made by another CPU; another flow; or half a flow that was
 /// left behind, which makes room.
 #[inline(always)]
-fn taken(flow: &NewFlow, reply_key: &FlowKey4) -> Result<(), Reason> {
+fn taken(flow: &NewFlow, reply_key: &FlowKey4) -> Result<bool, Reason> {
     let Some(holder) = FLOWS.get_ptr(reply_key) else {
         return Err(Reason::Raced);
     };
@@ -159,5 +157,5 @@ fn taken(flow: &NewFlow, reply_key: &FlowKey4) -> Result<(), Reason> {
         let _ = FLOWS.remove(reply_key);
         return Err(Reason::TwinMissing);
     }
-    if original == flow.key { Err(Reason::Raced) } else { Err(Reason::ReplyTupleTaken) }
+    if original == flow.key { Ok(false) } else { Err(Reason::ReplyTupleTaken) }
 }

@@ -1,5 +1,7 @@
 //! Packets that are not for an owned address and belong to no flow: the reply guard (I10), and transit.
 
+use core::ptr::addr_of;
+
 use aya_ebpf::bindings::{BPF_FIB_LKUP_RET_FWD_DISABLED, BPF_FIB_LKUP_RET_NOT_FWDED};
 use aya_ebpf::maps::lpm_trie::Key;
 use aya_ebpf::programs::TcContext;
@@ -29,8 +31,13 @@ pub(crate) fn address(source_be: u32) -> GuardKey {
 /// Whether an endpoint sent it.
 #[inline(always)]
 pub(crate) fn guarded(key: GuardKey) -> bool {
-    // SAFETY: only presence is asked for.
-    unsafe { GUARDS.get(&key) }.is_some()
+    let Some(guard) = GUARDS.get_ptr(&key) else {
+        return false;
+    };
+    // The read keeps the compiler from combining the pointer with another one, which the verifier refuses.
+    // SAFETY: a live map value.
+    let _ = unsafe { addr_of!((*guard).lease_slot).read_volatile() };
+    true
 }
 
 /// Passes what is for this node itself. Of the rest, what an endpoint sent is dropped for `reason`, and what
@@ -38,8 +45,13 @@ pub(crate) fn guarded(key: GuardKey) -> bool {
 /// what only the owner may translate.
 #[inline(always)]
 pub(crate) fn not_served(ctx: &TcContext, ip: &Ipv4, guarded: bool, reason: Reason) -> Verdict {
-    let transit = TRANSIT.get(Key::new(32, ip.source_be));
-    if !guarded && transit.is_none() {
+    let transit = if guarded { None } else { TRANSIT.get(Key::new(32, ip.source_be)) };
+    let groups = match transit {
+        // SAFETY: a live map value.
+        Some(transit) => unsafe { addr_of!(transit.count).read_volatile() },
+        None => 0,
+    };
+    if !guarded && groups == 0 {
         return pass(Reason::PassLocal);
     }
     let mut params = no_route();
@@ -52,7 +64,7 @@ pub(crate) fn not_served(ctx: &TcContext, ip: &Ipv4, guarded: bool, reason: Reas
     }
     if let Some(transit) = transit {
         for i in 0..TRANSIT_GROUPS {
-            if i as u32 >= transit.count {
+            if i as u32 >= groups {
                 break;
             }
             if held(transit.slots[i]).is_some() {

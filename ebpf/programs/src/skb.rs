@@ -15,10 +15,6 @@ pub(crate) struct Frame {
     pub(crate) protocol_be: u16,
     /// A VLAN tag beside the packet.
     pub(crate) vlan: bool,
-    /// Bytes, Ethernet header included.
-    pub(crate) length: u32,
-    /// Where it came in.
-    pub(crate) ifindex: u32,
 }
 
 /// What the kernel knows of the frame.
@@ -26,13 +22,7 @@ pub(crate) struct Frame {
 pub(crate) fn frame(ctx: &TcContext) -> Frame {
     // SAFETY: the context is valid while the program runs.
     let skb = unsafe { &*ctx.skb.skb };
-    Frame {
-        packet_type: skb.pkt_type,
-        protocol_be: skb.protocol as u16,
-        vlan: skb.vlan_present != 0,
-        length: skb.len,
-        ifindex: skb.ifindex,
-    }
+    Frame { packet_type: skb.pkt_type, protocol_be: skb.protocol as u16, vlan: skb.vlan_present != 0 }
 }
 
 /// Where it came in.
