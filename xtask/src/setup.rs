@@ -84,6 +84,9 @@ const STEPS: &[Step] = &[
 /// Goes through the steps, a line each. The exit code says whether everything is there.
 pub(crate) fn run(mode: Mode) -> Result<ExitCode> {
     let surroundings = surroundings()?;
+    if mode == Mode::Install {
+        remove_leftovers(&surroundings.cargo_home)?;
+    }
     let mut lock = None;
     let mut complete = true;
     for step in STEPS {
@@ -116,7 +119,6 @@ fn take(step: &Step, surroundings: &Surroundings, mode: Mode, lock: &mut Option<
     }
     if mode == Mode::Install && lock.is_none() {
         *lock = Some(exclusive(&surroundings.cargo_home)?);
-        remove_leftovers();
     }
     // While we waited for the lock, another run may have done the work: look again.
     let missing = match (step.look)(surroundings)? {
@@ -155,14 +157,18 @@ fn surroundings() -> Result<Surroundings> {
 /// One set-up at a time. The lock is on cargo's own folder, so that no lock file stays behind; it ends with
 /// the file handle, however this process ends.
 fn exclusive(cargo_home: &Path) -> Result<File> {
-    let folder = File::open(cargo_home).with_context(|| format!("cannot open {}", cargo_home.display()))?;
+    let folder = open(cargo_home)?;
     folder.lock().with_context(|| format!("cannot lock {}", cargo_home.display()))?;
     Ok(folder)
 }
 
-/// Removes what a killed run left. Only called with the lock held: nobody else's folder is in use.
-fn remove_leftovers() {
-    let Ok(entries) = std::fs::read_dir(std::env::temp_dir()) else { return };
+/// Removes what a killed run left. While somebody holds the lock, a folder may be in use, and is left alone.
+fn remove_leftovers(cargo_home: &Path) -> Result<()> {
+    let folder = open(cargo_home)?;
+    if folder.try_lock().is_err() {
+        return Ok(());
+    }
+    let entries = std::fs::read_dir(std::env::temp_dir()).context("cannot read the temporary folder")?;
     for entry in entries.flatten() {
         if entry.file_name().to_string_lossy().starts_with(TEMPORARY_PREFIX)
             && let Err(error) = std::fs::remove_dir_all(entry.path())
@@ -170,6 +176,11 @@ fn remove_leftovers() {
             println!("note     cannot remove {}: {error}", entry.path().display());
         }
     }
+    Ok(())
+}
+
+fn open(folder: &Path) -> Result<File> {
+    File::open(folder).with_context(|| format!("cannot open {}", folder.display()))
 }
 
 /// A folder that is gone when the step ends.

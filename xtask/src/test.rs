@@ -153,8 +153,10 @@ fn interrupted(name: &str) -> Result<()> {
 }
 
 fn format(root: &Path) -> Result<String> {
-    cargo(root).args(["fmt", "--all", "--check"]).output()?;
-    cargo(root).args(["fmt", "--check", "--manifest-path", "ebpf/programs/Cargo.toml"]).output()?;
+    let fmt = || cargo(root).args(["fmt", "--check"]);
+    // Only the names of files: `cargo fmt` shows the rest, and mends it.
+    fmt().args(["--all", "--", "-l"]).output()?;
+    fmt().args(["--manifest-path", "ebpf/programs/Cargo.toml", "--", "-l"]).output()?;
     Ok("all crates".into())
 }
 
