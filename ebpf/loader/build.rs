@@ -42,8 +42,9 @@ fn build() -> Result<(), String> {
     let target_dir = out.ancestors().nth(4).unwrap_or(&out).join("ebpf");
     let object = compile(&ebpf.join("programs"), &target_dir, &sysroot, &linker)?;
     let embedded = out.join("lockstep.bpf.o");
-    std::fs::copy(&object, &embedded)
-        .map_err(|error| format!("{} cannot be copied to {}: {error}", object.display(), embedded.display()))?;
+    std::fs::copy(&object, &embedded).map_err(|error| {
+        format!("{} cannot be copied to {}: {error}", object.display(), embedded.display())
+    })?;
     Ok(())
 }
 
@@ -78,7 +79,8 @@ fn toolchain(sysroot: &Path) -> Result<PathBuf, String> {
     let Some(linker) = find_linker() else {
         return missing(&format!("bpf-linker {BPF_LINKER_VERSION} is missing"));
     };
-    let version = Command::new(&linker).arg("--version").env("LD_LIBRARY_PATH", library_path(sysroot)).output();
+    let version =
+        Command::new(&linker).arg("--version").env("LD_LIBRARY_PATH", library_path(sysroot)).output();
     let version = match version {
         Ok(output) => String::from_utf8_lossy(&output.stdout).trim().to_owned(),
         Err(error) => return missing(&format!("bpf-linker cannot be run ({error})")),

@@ -1,1 +1,41 @@
-//! Being built.
+//! The dataplane as user space sees it: loading and adopting it, filling its maps from the agreed image, its
+//! leases, its flows, its counters. Blocking, without a runtime; every handle may be used from any thread.
+//!
+//! It is not a cache: what the kernel holds is the truth, and every decision here starts by reading it.
+
+mod age;
+mod answers;
+mod apply;
+mod clock;
+mod counters;
+mod dataplane;
+mod directory;
+mod error;
+mod events;
+mod flows;
+mod grace;
+mod interfaces;
+mod lease;
+mod map;
+mod maps;
+mod object;
+mod pins;
+mod record;
+mod sweeper;
+mod sync_map;
+mod sys;
+mod write;
+
+pub use answers::{Answer, AnswerTable};
+pub use apply::ApplyReport;
+pub use clock::KernelInstant;
+pub use counters::Counters;
+pub use dataplane::{Dataplane, DataplaneConfig, remove};
+pub use error::DataplaneError;
+pub use events::FlowEvents;
+pub use flows::{FlowTable, WalkCursor, WalkPage, WalkedFlow};
+pub use grace::wait_grace_period;
+pub use interfaces::{Interface, Prefix};
+pub use lease::{LeaseError, LeaseUntil, LeaseWriter};
+pub use object::OBJECT;
+pub use sweeper::{Sweeper, Swept};

@@ -1,0 +1,89 @@
+//! The kernel's flow events, as they happen.
+
+use std::os::fd::{AsRawFd, RawFd};
+use std::sync::Arc;
+
+use aya::maps::{Map, MapData, RingBuf};
+use lockstep_abi::event::FlowEvent;
+use lockstep_abi::map as names;
+use lockstep_model::flow::FlowChange;
+use lockstep_model::ids::Epoch;
+
+use crate::clock::KernelInstant;
+use crate::error::DataplaneError;
+use crate::maps::Maps;
+use crate::pins::Pins;
+use crate::record;
+
+/// Reads the ring buffer. Its descriptor becomes readable when there are events; register it edge-triggered
+/// and drain until fewer than `max` come.
+pub struct FlowEvents {
+    ring: RingBuf<MapData>,
+    maps: Arc<Maps>,
+    /// What `LOST_EVENTS` said when last looked at.
+    lost: [u64; names::SHARDS as usize],
+    malformed: u64,
+}
+
+impl FlowEvents {
+    pub(crate) fn open(pins: &Pins, maps: Arc<Maps>) -> Result<Self, DataplaneError> {
+        let refused = |reason: String| DataplaneError::Incompatible { path: pins.map(names::EVENTS), reason };
+        // From the pin, and not from the object: the ring's size is the kernel's to say.
+        let map = MapData::from_pin(pins.map(names::EVENTS)).map_err(|error| refused(error.to_string()))?;
+        let map = Map::from_map_data(map).map_err(|error| refused(error.to_string()))?;
+        let ring = RingBuf::try_from(map).map_err(|error| refused(error.to_string()))?;
+        // Zero: what was lost before this process started must be walked for as well.
+        Ok(Self { ring, maps, lost: [0; names::SHARDS as usize], malformed: 0 })
+    }
+
+    /// Hands over at most `max` events in order; answers how many there were.
+    pub fn drain(&mut self, max: usize, mut each: impl FnMut(FlowChange, Epoch)) -> usize {
+        let now = KernelInstant::now();
+        let mut count = 0;
+        while count < max {
+            let Some(item) = self.ring.next() else { break };
+            count += 1;
+            if item.len() < size_of::<FlowEvent>() {
+                self.malformed += 1;
+                continue;
+            }
+            // SAFETY: long enough, and any bytes are a FlowEvent; the ring aligns to eight, but nothing relies on it.
+            let event: FlowEvent = unsafe { std::ptr::read_unaligned(item.as_ptr().cast()) };
+            match record::of_event(&event, now) {
+                Some(record) => each(FlowChange::Upsert(record), Epoch(event.epoch)),
+                None => self.malformed += 1,
+            }
+        }
+        count
+    }
+
+    /// The shards that lost an event since this was last asked, one bit each: they need a walk. The first call
+    /// tells of losses since the maps were made.
+    pub fn take_lost(&mut self) -> Result<u8, DataplaneError> {
+        let mut bitmap = 0;
+        for shard in 0..names::SHARDS {
+            let lost = self.maps.lost_events.get(&shard).map_err(DataplaneError::map(names::LOST_EVENTS))?;
+            let lost = lost.unwrap_or_default();
+            if std::mem::replace(&mut self.lost[shard as usize], lost) != lost {
+                bitmap |= 1 << shard;
+            }
+        }
+        Ok(bitmap)
+    }
+
+    /// How many events were lost by all shards since the maps were made, as of the last [`Self::take_lost`].
+    pub fn lost_total(&self) -> u64 {
+        self.lost.iter().sum()
+    }
+
+    /// Events that this version could not read; they stay 0 unless kernel and daemon disagree on the layout.
+    pub fn malformed_total(&self) -> u64 {
+        self.malformed
+    }
+}
+
+impl AsRawFd for FlowEvents {
+    fn as_raw_fd(&self) -> RawFd {
+        self.ring.as_raw_fd()
+    }
+}
