@@ -1,0 +1,56 @@
+//! Limits of flow replication (I13). What happens at each is said where it is enforced.
+
+use std::time::Duration;
+
+/// Records in one batch.
+pub const MAX_BATCH_RECORDS: usize = 512;
+
+/// Packed records of one batch, in bytes.
+pub const MAX_BATCH_BYTES: usize = 64 * 1024;
+
+/// The longest packed record of any version: an IPv6 flow with an IPv6 endpoint.
+pub const MAX_RECORD_BYTES: usize = 100;
+
+const _: () = assert!(MAX_BATCH_RECORDS * MAX_RECORD_BYTES <= MAX_BATCH_BYTES, "a full batch fits");
+
+/// Unacknowledged positions of a stream that a subscriber offers to hold. About a millisecond of kernel
+/// writes each way at a million records a second, times four.
+pub const WINDOW: u64 = 8192;
+
+/// Flows whose newest version a connected peer lacks, for each stream. Beyond it they are forgotten and the
+/// stream's groups walked again; more flows than this cannot differ without a walk being cheaper.
+pub const MAX_DIRTY: usize = 1 << 20;
+
+/// The same while the peer is away: it will probably come back restarted and need a walk anyway.
+pub const MAX_DIRTY_AWAY: usize = 1 << 16;
+
+/// Records of a walk that wait in one stream before the next page of the table is read.
+pub const WALK_BACKLOG: usize = 4096;
+
+/// Live records sent before one of a walk is, when both wait: live ones are what a takeover would miss.
+pub const LIVE_BEFORE_WALK: usize = 3;
+
+/// A refused record is sent again after this, doubled by each refusal …
+pub const RETRY_FIRST: Duration = Duration::from_millis(10);
+
+/// … up to this.
+pub const RETRY_LAST: Duration = Duration::from_secs(2);
+
+/// A stream whose oldest position is not acknowledged for this long is closed, so that one stuck peer
+/// cannot hold up a walk for the others.
+pub const STALL: Duration = Duration::from_secs(5);
+
+/// How often an idle stream says that it is alive.
+pub const HEARTBEAT: Duration = Duration::from_millis(100);
+
+/// How long a former owner still sends what it had not sent: the new owner takes it for one grace period.
+pub const DISOWNED_KEPT: Duration = Duration::from_secs(2);
+
+/// How long a new owner takes records of an older epoch, where it holds nothing itself.
+pub const TAKEOVER_GRACE: Duration = Duration::from_secs(1);
+
+/// How long after a failed read of the table the walk begins again.
+pub const WALK_RETRY: Duration = Duration::from_millis(100);
+
+/// Refused keys remembered for each stream; beyond it the stream is closed and begins again with a walk.
+pub const MAX_REFUSED: usize = 1 << 16;

@@ -1,0 +1,411 @@
+//! The sending side of a node.
+//!
+//! State-based: for every stream (peer and shard) it keeps the newest version of each flow that the peer may
+//! lack, and forgets it when the peer acknowledges the position it was last sent at. Whatever cannot be told
+//! by single changes (a new owner, a new peer, a lost event, an overflow) becomes a walk: one pass over the
+//! kernel's table that serves every stream that needs it.
+//!
+//! Not here: the wire format, reading the kernel's table, and who owns what.
+
+pub(crate) mod counters;
+mod outbound;
+mod pass;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Duration;
+
+use lockstep_model::flow::{FlowChange, FlowRecord, SHARDS};
+use lockstep_model::ids::{Epoch, GroupId, NodeId};
+
+use crate::limits::{DISOWNED_KEPT, WALK_BACKLOG, WALK_RETRY};
+use crate::message::{Connection, Down, Session, StreamId, Up};
+use crate::time::Time;
+
+pub use counters::OriginCounters;
+pub use pass::PassId;
+
+use outbound::{Outbound, Resume};
+use pass::Pass;
+
+/// Work for the shell.
+#[derive(Debug, PartialEq, Eq)]
+pub enum OriginOutput {
+    /// Send on the stream.
+    Send {
+        /// The stream.
+        stream: StreamId,
+        /// Its life.
+        connection: Connection,
+        /// The message.
+        message: Down,
+    },
+    /// Close the stream; answer with [`Origin::disconnected`].
+    Close {
+        /// The stream.
+        stream: StreamId,
+        /// Its life.
+        connection: Connection,
+        /// Why.
+        reason: CloseReason,
+    },
+    /// Read a page of the kernel's table (the first one if `restart`); answer with [`Origin::handle_page`] or
+    /// [`Origin::handle_page_failed`].
+    ReadPage {
+        /// The pass it is for.
+        pass: PassId,
+        /// From the beginning.
+        restart: bool,
+    },
+}
+
+/// Why an origin closes a stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CloseReason {
+    /// Nothing acknowledged for [`crate::limits::STALL`].
+    Stalled,
+    /// The subscriber broke the protocol.
+    Protocol(&'static str),
+}
+
+/// How far a peer's stream is behind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StreamLag {
+    /// The stream.
+    pub stream: StreamId,
+    /// Whether it is up.
+    pub connected: bool,
+    /// Flows whose newest version is not acknowledged.
+    pub unacknowledged: usize,
+    /// How long the oldest of them has waited.
+    pub oldest: Duration,
+    /// Groups with a walk needed or under way.
+    pub walks: usize,
+}
+
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Ownership {
+    pub(crate) epoch: Epoch,
+    /// When it ended.
+    disowned: Option<Time>,
+}
+
+/// The sending side of a node; see the module.
+#[derive(Debug)]
+pub struct Origin {
+    session: Session,
+    groups: BTreeMap<GroupId, Ownership>,
+    peers: BTreeSet<NodeId>,
+    streams: BTreeMap<StreamId, Outbound>,
+    pass: Option<Pass>,
+    passes: u64,
+    /// No pass begins earlier.
+    pass_not_before: Time,
+    walks: u64,
+    outputs: VecDeque<OriginOutput>,
+    counters: OriginCounters,
+}
+
+impl Origin {
+    /// An origin that owns nothing. `session` must differ from that of every other start of this node.
+    pub fn new(session: Session) -> Self {
+        Self {
+            session,
+            groups: BTreeMap::new(),
+            peers: BTreeSet::new(),
+            streams: BTreeMap::new(),
+            pass: None,
+            passes: 0,
+            pass_not_before: Time::default(),
+            walks: 0,
+            outputs: VecDeque::new(),
+            counters: OriginCounters::default(),
+        }
+    }
+
+    /// The set of peers that may subscribe. What is kept for others is dropped.
+    pub fn set_peers(&mut self, peers: impl IntoIterator<Item = NodeId>) {
+        self.peers = peers.into_iter().collect();
+        let peers = &self.peers;
+        self.streams.retain(|stream, _| peers.contains(&stream.peer));
+        for &peer in &self.peers {
+            for shard in 0..SHARDS {
+                self.streams.entry(StreamId { peer, shard }).or_default();
+            }
+        }
+    }
+
+    /// This node now owns `group`: its changes are sent from here on, and every peer gets a walk, because what
+    /// it holds was learnt under another epoch.
+    pub fn own(&mut self, now: Time, group: GroupId, epoch: Epoch) {
+        if self.groups.get(&group).is_some_and(|g| g.epoch == epoch && g.disowned.is_none()) {
+            return;
+        }
+        self.groups.insert(group, Ownership { epoch, disowned: None });
+        for stream in self.streams.values_mut() {
+            stream.forget_group(group);
+            stream.need_walk(now, group);
+        }
+    }
+
+    /// This node lost `group`. What it had not sent yet is still sent for a while: the new owner may lack it.
+    pub fn disown(&mut self, now: Time, group: GroupId) {
+        if let Some(ownership) = self.groups.get_mut(&group)
+            && ownership.disowned.is_none()
+        {
+            ownership.disowned = Some(now);
+            for stream in self.streams.values_mut() {
+                stream.cancel_walk(group);
+            }
+        }
+    }
+
+    /// A change of this node's flow table that happened under `epoch`.
+    pub fn handle_change(&mut self, now: Time, change: FlowChange, epoch: Epoch) {
+        let Some(ownership) = self.groups.get(&change.group()) else {
+            self.counters.changes_not_owned += 1;
+            return;
+        };
+        if epoch != ownership.epoch {
+            // Of a later epoch: the walk that `own` will start mentions it. Of an earlier one of ours: somebody
+            // else may have owned the group meanwhile, and the walk says what came of it.
+            self.counters.changes_of_other_epochs += 1;
+            return;
+        }
+        self.record(now, change);
+    }
+
+    /// A record of the former owner that was written after this node took over.
+    pub fn handle_inherited(&mut self, now: Time, change: FlowChange) {
+        if self.groups.contains_key(&change.group()) {
+            self.record(now, change);
+        } else {
+            self.counters.changes_not_owned += 1;
+        }
+    }
+
+    fn record(&mut self, now: Time, change: FlowChange) {
+        self.counters.changes += 1;
+        if let (Some(pass), FlowChange::Remove { key, version, .. }) = (&mut self.pass, &change) {
+            pass.remember_removed(*key, *version);
+        }
+        let shard = change.key().shard();
+        for &peer in &self.peers {
+            let Some(stream) = self.streams.get_mut(&StreamId { peer, shard }) else { continue };
+            if stream.offer(now, &change, &mut self.counters) {
+                let owned = self.groups.iter().filter(|(_, g)| g.disowned.is_none());
+                stream.overflow(now, owned.map(|(id, _)| *id));
+                self.counters.overflows += 1;
+            }
+        }
+    }
+
+    /// The kernel could not report changes of these shards (bit by shard): what is there must be read.
+    pub fn handle_lost(&mut self, now: Time, shards: u32) {
+        if shards == 0 {
+            return;
+        }
+        self.counters.lost += 1;
+        let owned: Vec<_> =
+            self.groups.iter().filter(|(_, g)| g.disowned.is_none()).map(|(id, _)| *id).collect();
+        for (id, stream) in &mut self.streams {
+            if shards & (1 << id.shard) != 0 {
+                owned.iter().for_each(|group| stream.need_walk(now, *group));
+            }
+        }
+    }
+
+    /// A message of a subscriber. A [`Up::Hello`] begins a new life of the stream.
+    pub fn handle_up(&mut self, now: Time, stream: StreamId, connection: Connection, message: Up) {
+        let Some(outbound) = self.streams.get_mut(&stream) else {
+            let reason = CloseReason::Protocol("not a data-plane node of this cluster");
+            self.outputs.push_back(OriginOutput::Close { stream, connection, reason });
+            return;
+        };
+        match message {
+            Up::Hello { session, position, credit } => {
+                if outbound.connection().is_some_and(|current| current >= connection) {
+                    return;
+                }
+                let known = session == Some(self.session);
+                let resume = outbound.connect(now, connection, known.then_some(position), credit);
+                let resumed = resume == Resume::Resumed;
+                if resumed {
+                    self.counters.resumed += 1;
+                } else {
+                    self.counters.not_resumed += 1;
+                    let owned = self.groups.iter().filter(|(_, g)| g.disowned.is_none());
+                    owned.for_each(|(group, _)| outbound.need_walk(now, *group));
+                }
+                let message = Down::Welcome { session: self.session, resumed, position: outbound.position() };
+                self.outputs.push_back(OriginOutput::Send { stream, connection, message });
+            }
+            Up::Ack { position, nacks, credit } => {
+                if outbound.connection() != Some(connection) {
+                    self.counters.late_acks += 1;
+                } else if let Err(what) =
+                    outbound.acknowledge(now, position, &nacks, credit, &mut self.counters)
+                {
+                    let reason = CloseReason::Protocol(what);
+                    self.counters.protocol_errors += 1;
+                    self.outputs.push_back(OriginOutput::Close { stream, connection, reason });
+                }
+            }
+        }
+    }
+
+    /// The stream is down.
+    pub fn disconnected(&mut self, stream: StreamId, connection: Connection) {
+        if let Some(outbound) = self.streams.get_mut(&stream)
+            && outbound.connection() == Some(connection)
+        {
+            outbound.disconnect();
+        }
+    }
+
+    /// A page of the table, and whether it was the last.
+    pub fn handle_page(&mut self, now: Time, id: PassId, records: Vec<FlowRecord>, last: bool) {
+        let Some(pass) = self.pass.as_mut().filter(|pass| pass.id == id) else { return };
+        pass.reading = false;
+        for record in &records {
+            if pass.was_removed(record) {
+                self.counters.walk_records_removed += 1;
+                continue;
+            }
+            let shard = record.key.shard();
+            for &peer in &self.peers {
+                let stream = StreamId { peer, shard };
+                let Some(walk) = pass.walk(stream, record.group) else { continue };
+                if let Some(outbound) = self.streams.get_mut(&stream) {
+                    outbound.mention(now, walk, record, &mut self.counters);
+                }
+            }
+        }
+        if last {
+            let pass = self.pass.take().expect("matched above");
+            for (stream, group, walk) in pass.walks() {
+                if let Some(outbound) = self.streams.get_mut(&stream) {
+                    outbound.end_walk(group, walk);
+                }
+            }
+        }
+    }
+
+    /// The table could not be read: the pass begins again a little later.
+    pub fn handle_page_failed(&mut self, now: Time, id: PassId) {
+        let Some(pass) = self.pass.take_if(|pass| pass.id == id) else { return };
+        self.counters.pages_failed += 1;
+        self.pass_not_before = now + WALK_RETRY;
+        for (stream, group, walk) in pass.walks() {
+            if let Some(outbound) = self.streams.get_mut(&stream) {
+                outbound.restart_walk(group, walk);
+            }
+        }
+    }
+
+    /// Does what is due: refused records again, heartbeats, stalled streams, groups disowned long ago.
+    pub fn handle_timeout(&mut self, now: Time) {
+        let owned = self.owned();
+        for (&stream, outbound) in &mut self.streams {
+            outbound.retry_due(now);
+            let Some(connection) = outbound.connection() else { continue };
+            if outbound.stalled(now) {
+                outbound.disconnect();
+                self.counters.stalls += 1;
+                let reason = CloseReason::Stalled;
+                self.outputs.push_back(OriginOutput::Close { stream, connection, reason });
+            } else if outbound.heartbeat_due(now) {
+                let message = Down::Heartbeat { position: outbound.position(), owned: owned.clone() };
+                self.outputs.push_back(OriginOutput::Send { stream, connection, message });
+            }
+        }
+        let gone = |g: &Ownership| g.disowned.is_some_and(|at| now >= at + DISOWNED_KEPT);
+        let purged: Vec<_> = self.groups.iter().filter(|(_, g)| gone(g)).map(|(id, _)| *id).collect();
+        for group in purged {
+            self.groups.remove(&group);
+            self.streams.values_mut().for_each(|stream| stream.forget_group(group));
+        }
+    }
+
+    /// The next piece of work.
+    pub fn poll_output(&mut self, now: Time) -> Option<OriginOutput> {
+        if let Some(output) = self.outputs.pop_front() {
+            return Some(output);
+        }
+        self.begin_pass(now);
+        for (&stream, outbound) in &mut self.streams {
+            let Some(connection) = outbound.connection() else { continue };
+            if let Some(message) = outbound.next_message(now, &self.groups, &mut self.counters) {
+                return Some(OriginOutput::Send { stream, connection, message });
+            }
+        }
+        self.next_page()
+    }
+
+    fn begin_pass(&mut self, now: Time) {
+        if self.pass.is_some() || now < self.pass_not_before {
+            return;
+        }
+        let mut pass = Pass::new(PassId(self.passes + 1));
+        for (&stream, outbound) in &mut self.streams {
+            for group in outbound.begin_walks(&mut self.walks) {
+                pass.add(stream, group.0, group.1);
+            }
+        }
+        if !pass.is_empty() {
+            self.passes += 1;
+            self.counters.passes += 1;
+            self.pass = Some(pass);
+        }
+    }
+
+    fn next_page(&mut self) -> Option<OriginOutput> {
+        let pass = self.pass.as_mut()?;
+        let streams = &self.streams;
+        pass.retain(|stream, group, walk| streams.get(&stream).is_some_and(|s| s.walking(group, walk)));
+        if pass.reading {
+            return None;
+        }
+        if pass.is_empty() {
+            // Nobody is left that it would be for.
+            self.pass = None;
+            return None;
+        }
+        let full =
+            |stream: StreamId| self.streams.get(&stream).is_some_and(|s| s.walk_backlog() >= WALK_BACKLOG);
+        if pass.walks().any(|(stream, _, _)| full(stream)) {
+            return None;
+        }
+        pass.reading = true;
+        let restart = !std::mem::replace(&mut pass.started, true);
+        Some(OriginOutput::ReadPage { pass: pass.id, restart })
+    }
+
+    /// When [`Self::handle_timeout`] is due.
+    pub fn next_deadline(&self) -> Option<Time> {
+        let streams = self.streams.values().filter_map(Outbound::next_deadline);
+        let purge = self.groups.values().filter_map(|g| g.disowned).map(|at| at + DISOWNED_KEPT);
+        let retry = self.streams.values().any(Outbound::needs_pass).then_some(self.pass_not_before);
+        streams.chain(purge).chain(retry.filter(|_| self.pass.is_none())).min()
+    }
+
+    /// Groups owned now.
+    pub fn owned(&self) -> Vec<(GroupId, Epoch)> {
+        let owned = self.groups.iter().filter(|(_, g)| g.disowned.is_none());
+        owned.map(|(id, g)| (*id, g.epoch)).collect()
+    }
+
+    /// How far every stream is behind.
+    pub fn lag(&self, now: Time) -> Vec<StreamLag> {
+        self.streams.iter().map(|(stream, outbound)| outbound.lag(now, *stream)).collect()
+    }
+
+    /// Whether every connected peer has everything.
+    pub fn is_flushed(&self) -> bool {
+        self.streams.values().all(|s| s.connection().is_none() || s.is_flushed())
+    }
+
+    /// What was counted.
+    pub fn counters(&self) -> &OriginCounters {
+        &self.counters
+    }
+}

@@ -1,0 +1,290 @@
+//! One stream to one peer: what the peer may lack, what is on its way, which walks are open.
+//!
+//! ```text
+//!              offer                    next_message                 acknowledge
+//!   (nothing) ───────► live queue ─────────────────────► sent(pos) ─────────────► (nothing)
+//!       │ mention                          ▲               │  ▲ nack
+//!       └────────────► walk queue ─────────┘        newer version, reconnect: live queue
+//!                                                   nack: retry(at), then live queue
+//! ```
+//!
+//! A walk's begin marker stands in the live queue, so that no live record made after it overtakes it; its
+//! records and its end marker stand in the walk queue. A record of a walk whose flow gets a newer version
+//! keeps its place: it is mentioned before the end marker, or the receiver would sweep a live flow.
+
+mod queues;
+mod sending;
+mod walks;
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use lockstep_model::flow::{FlowChange, FlowKey, FlowVersion};
+use lockstep_model::ids::GroupId;
+
+use super::{OriginCounters, StreamLag};
+use crate::limits::{HEARTBEAT, MAX_DIRTY, MAX_DIRTY_AWAY, RETRY_FIRST, RETRY_LAST, STALL};
+use crate::message::{Connection, Nack, NackReason, StreamId};
+use crate::time::Time;
+
+use queues::{Item, Place, Queues};
+use walks::Walk;
+
+/// How a stream went on after a Hello.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Resume {
+    /// Behind the subscriber's position.
+    Resumed,
+    /// From nothing: every owned group needs a walk.
+    Anew,
+}
+
+/// The newest version of a flow that the peer may lack.
+#[derive(Debug)]
+struct Dirty {
+    change: FlowChange,
+    /// Since when the peer lacks something of this flow.
+    since: Time,
+    place: Place,
+    refusals: u32,
+}
+
+/// Newest wins; a removal names the last version and wins over it.
+fn rank(change: &FlowChange) -> (FlowVersion, bool) {
+    (change.version(), matches!(change, FlowChange::Remove { .. }))
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Outbound {
+    connection: Option<Connection>,
+    /// The peer has said Hello once: single changes mean something to it.
+    tracking: bool,
+    credit: u64,
+    /// The last position given. Never given twice in a session.
+    position: u64,
+    /// Everything up to here is acknowledged; what was removed before is forgotten (the tombstone floor).
+    acknowledged: u64,
+    dirty: BTreeMap<FlowKey, Dirty>,
+    queues: Queues,
+    /// Taken from the queues, but it begins the next message.
+    peeked: Option<(Place, Item)>,
+    sent: BTreeMap<u64, Item>,
+    walks: BTreeMap<GroupId, Walk>,
+    /// When an acknowledgement last moved, or had to be waited for.
+    progress: Time,
+    /// When something was last sent.
+    spoke: Time,
+}
+
+impl Outbound {
+    /// A new life of the stream. `known` is the subscriber's position if it is of this session.
+    pub(super) fn connect(
+        &mut self,
+        now: Time,
+        connection: Connection,
+        known: Option<u64>,
+        credit: u64,
+    ) -> Resume {
+        self.disconnect();
+        self.connection = Some(connection);
+        self.credit = credit;
+        self.progress = now;
+        self.spoke = now;
+        let known = known.filter(|p| self.tracking && (self.acknowledged..=self.position).contains(p));
+        self.tracking = true;
+        let Some(position) = known else {
+            self.forget_everything();
+            self.acknowledged = self.position;
+            return Resume::Anew;
+        };
+        self.settle(position);
+        for item in std::mem::take(&mut self.sent).into_values() {
+            if let Item::Record(key) = item
+                && let Some(dirty) = self.dirty.get_mut(&key)
+                && matches!(dirty.place, Place::Sent(_))
+            {
+                dirty.place = self.queues.push_live(Item::Record(key));
+            }
+        }
+        Resume::Resumed
+    }
+
+    /// The stream is down: walks begin again when it is back, records wait.
+    pub(super) fn disconnect(&mut self) {
+        self.connection = None;
+        self.walks.values_mut().for_each(Walk::interrupt);
+    }
+
+    /// A change. True: too much is waiting, see [`Self::overflow`].
+    pub(super) fn offer(&mut self, now: Time, change: &FlowChange, counters: &mut OriginCounters) -> bool {
+        if !self.tracking {
+            return false;
+        }
+        let key = *change.key();
+        if let Some(dirty) = self.dirty.get_mut(&key) {
+            if rank(change) <= rank(&dirty.change) {
+                counters.changes_stale += 1;
+                return false;
+            }
+            dirty.change = change.clone();
+            if matches!(dirty.place, Place::Sent(_)) {
+                dirty.place = self.queues.push_live(Item::Record(key));
+                dirty.refusals = 0;
+            } else {
+                counters.superseded += 1;
+            }
+            return false;
+        }
+        let limit = if self.connection.is_some() { MAX_DIRTY } else { MAX_DIRTY_AWAY };
+        if self.dirty.len() >= limit {
+            return true;
+        }
+        let place = self.queues.push_live(Item::Record(key));
+        self.dirty.insert(key, Dirty { change: change.clone(), since: now, place, refusals: 0 });
+        false
+    }
+
+    /// Gives up single records for a walk of `groups`.
+    pub(super) fn overflow(&mut self, now: Time, groups: impl Iterator<Item = GroupId>) {
+        self.dirty.clear();
+        self.queues = Queues::default();
+        self.peeked = None;
+        self.walks.values_mut().for_each(Walk::interrupt);
+        groups.for_each(|group| self.need_walk(now, group));
+    }
+
+    /// Drops what is kept of a group.
+    pub(super) fn forget_group(&mut self, group: GroupId) {
+        self.dirty.retain(|_, dirty| dirty.change.group() != group);
+        self.walks.remove(&group);
+    }
+
+    fn forget_everything(&mut self) {
+        self.dirty.clear();
+        self.queues = Queues::default();
+        self.peeked = None;
+        self.sent.clear();
+        self.walks.clear();
+    }
+
+    /// The subscriber has handled everything up to `position`.
+    pub(super) fn acknowledge(
+        &mut self,
+        now: Time,
+        position: u64,
+        nacks: &[Nack],
+        credit: u64,
+        counters: &mut OriginCounters,
+    ) -> Result<(), &'static str> {
+        if position > self.position {
+            return Err("acknowledged what was not sent");
+        }
+        for nack in nacks {
+            self.refused(now, *nack, counters);
+        }
+        self.credit = credit;
+        if position > self.acknowledged {
+            self.progress = now;
+            let before = self.sent.len();
+            counters.walks += self.settle(position);
+            counters.records_acknowledged += (before - self.sent.len()) as u64;
+        }
+        Ok(())
+    }
+
+    fn refused(&mut self, now: Time, nack: Nack, counters: &mut OriginCounters) {
+        match nack.reason {
+            NackReason::Full => counters.nacks_full += 1,
+            NackReason::UnknownGroup => counters.nacks_unknown_group += 1,
+            NackReason::Failed => counters.nacks_failed += 1,
+            NackReason::OldEpoch => counters.nacks_old_epoch += 1,
+        }
+        let Some(Item::Record(key)) = self.sent.get(&nack.position) else { return };
+        let key = *key;
+        let Some(dirty) = self.dirty.get_mut(&key) else { return };
+        if dirty.place != Place::Sent(nack.position) {
+            return;
+        }
+        if nack.reason == NackReason::OldEpoch {
+            self.dirty.remove(&key);
+            return;
+        }
+        let wait = RETRY_FIRST.saturating_mul(1 << dirty.refusals.min(16)).min(RETRY_LAST);
+        dirty.refusals += 1;
+        dirty.place = self.queues.push_retry(now + wait, key);
+    }
+
+    /// Forgets what was sent up to `position`. Returns how many walks that ended.
+    fn settle(&mut self, position: u64) -> u64 {
+        self.acknowledged = position.max(self.acknowledged);
+        let rest = self.sent.split_off(&(position + 1));
+        let settled = std::mem::replace(&mut self.sent, rest);
+        let mut ended = 0;
+        for (at, item) in settled {
+            match item {
+                Item::Record(key) => {
+                    if self.dirty.get(&key).is_some_and(|dirty| dirty.place == Place::Sent(at)) {
+                        self.dirty.remove(&key);
+                    }
+                }
+                Item::Begin(..) => {}
+                Item::End(group, walk) => ended += u64::from(self.walk_acknowledged(group, walk)),
+            }
+        }
+        ended
+    }
+
+    /// Queues refused records whose time has come.
+    pub(super) fn retry_due(&mut self, now: Time) {
+        while let Some((at, key)) = self.queues.pop_retry(now) {
+            if let Some(dirty) = self.dirty.get_mut(&key)
+                && dirty.place == Place::Retry(at)
+            {
+                dirty.place = self.queues.push_live(Item::Record(key));
+            }
+        }
+    }
+
+    pub(super) fn connection(&self) -> Option<Connection> {
+        self.connection
+    }
+
+    pub(super) fn position(&self) -> u64 {
+        self.position
+    }
+
+    pub(super) fn stalled(&self, now: Time) -> bool {
+        !self.sent.is_empty() && now >= self.progress + STALL
+    }
+
+    /// Whether it is time to say something; counts as said.
+    pub(super) fn heartbeat_due(&mut self, now: Time) -> bool {
+        let due = now >= self.spoke + HEARTBEAT;
+        if due {
+            self.spoke = now;
+        }
+        due
+    }
+
+    pub(super) fn is_flushed(&self) -> bool {
+        self.dirty.is_empty() && self.walks.is_empty()
+    }
+
+    pub(super) fn next_deadline(&self) -> Option<Time> {
+        self.connection?;
+        let stall = (!self.sent.is_empty()).then(|| self.progress + STALL);
+        [self.queues.next_retry(), stall, Some(self.spoke + HEARTBEAT)].into_iter().flatten().min()
+    }
+
+    pub(super) fn lag(&self, now: Time, stream: StreamId) -> StreamLag {
+        let dirty = self.dirty.values().map(|dirty| dirty.since);
+        let oldest = dirty.chain(self.walks.values().map(|walk| walk.since)).min();
+        StreamLag {
+            stream,
+            connected: self.connection.is_some(),
+            unacknowledged: self.dirty.len(),
+            oldest: oldest.map_or(Duration::ZERO, |since| now.since(since)),
+            walks: self.walks.len(),
+        }
+    }
+}

@@ -1,0 +1,95 @@
+//! The order in which a stream's records and markers leave.
+
+use std::collections::{BTreeSet, VecDeque};
+
+use lockstep_model::flow::FlowKey;
+use lockstep_model::ids::GroupId;
+
+use crate::message::WalkId;
+use crate::time::Time;
+
+/// What takes a position.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Item {
+    /// The newest version of a flow.
+    Record(FlowKey),
+    /// A walk begins.
+    Begin(GroupId, WalkId),
+    /// A walk ends.
+    End(GroupId, WalkId),
+}
+
+/// Where a dirty flow is. The queues hold tickets; one whose flow is elsewhere by now is void.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Place {
+    /// In the live queue, by ticket.
+    Live(u64),
+    /// In the walk queue, by ticket.
+    Walk(u64),
+    /// Waiting to be sent again.
+    Retry(Time),
+    /// On its way, at this position.
+    Sent(u64),
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Queues {
+    live: VecDeque<(u64, Item)>,
+    walk: VecDeque<(u64, Item)>,
+    retry: BTreeSet<(Time, FlowKey)>,
+    tickets: u64,
+    /// Begin markers in the live queue: while there is one, nothing leaves the walk queue.
+    begins: usize,
+    /// Live items taken since the last one of a walk.
+    live_in_a_row: usize,
+}
+
+impl Queues {
+    pub(super) fn push_live(&mut self, item: Item) -> Place {
+        self.tickets += 1;
+        self.begins += usize::from(matches!(item, Item::Begin(..)));
+        self.live.push_back((self.tickets, item));
+        Place::Live(self.tickets)
+    }
+
+    pub(super) fn push_walk(&mut self, item: Item) -> Place {
+        self.tickets += 1;
+        self.walk.push_back((self.tickets, item));
+        Place::Walk(self.tickets)
+    }
+
+    pub(super) fn push_retry(&mut self, at: Time, key: FlowKey) -> Place {
+        self.retry.insert((at, key));
+        Place::Retry(at)
+    }
+
+    pub(super) fn pop_retry(&mut self, now: Time) -> Option<(Time, FlowKey)> {
+        if self.retry.first().is_some_and(|(at, _)| *at <= now) { self.retry.pop_first() } else { None }
+    }
+
+    /// The next item and the place it had. After `live_before_walk` live ones in a row a walk's goes first.
+    pub(super) fn pop(&mut self, live_before_walk: usize) -> Option<(Place, Item)> {
+        let walk_may = self.begins == 0 && !self.walk.is_empty();
+        if walk_may && (self.live.is_empty() || self.live_in_a_row >= live_before_walk) {
+            self.live_in_a_row = 0;
+            let (ticket, item) = self.walk.pop_front()?;
+            return Some((Place::Walk(ticket), item));
+        }
+        let (ticket, item) = self.live.pop_front()?;
+        self.live_in_a_row = if walk_may { self.live_in_a_row + 1 } else { 0 };
+        self.begins -= usize::from(matches!(item, Item::Begin(..)));
+        Some((Place::Live(ticket), item))
+    }
+
+    pub(super) fn last_ticket(&self) -> u64 {
+        self.tickets
+    }
+
+    pub(super) fn walk_len(&self) -> usize {
+        self.walk.len()
+    }
+
+    pub(super) fn next_retry(&self) -> Option<Time> {
+        self.retry.first().map(|(at, _)| *at)
+    }
+}

@@ -1,0 +1,160 @@
+//! The walks of a stream.
+
+use lockstep_model::flow::{FlowChange, FlowRecord};
+use lockstep_model::ids::GroupId;
+
+use super::queues::{Item, Place};
+use super::{Dirty, Outbound, rank};
+use crate::message::WalkId;
+use crate::origin::OriginCounters;
+use crate::time::Time;
+
+/// A walk of one group, from the need until its end is acknowledged.
+#[derive(Debug)]
+pub(super) struct Walk {
+    phase: Phase,
+    /// It is needed once more: something was lost after it began.
+    again: Option<Time>,
+    /// Since when it is needed.
+    pub(super) since: Time,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    /// Waits for a pass.
+    Needed,
+    /// A pass serves it, or has.
+    Open { id: WalkId, begin: Begin },
+}
+
+/// Where a walk's begin marker is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Begin {
+    /// In the live queue, with this ticket.
+    Queued(u64),
+    /// Sent at this position.
+    Sent(u64),
+}
+
+impl Walk {
+    /// The stream went down in the middle of it.
+    pub(super) fn interrupt(&mut self) {
+        self.phase = Phase::Needed;
+        self.again = None;
+    }
+}
+
+impl Outbound {
+    pub(in crate::origin) fn need_walk(&mut self, now: Time, group: GroupId) {
+        let walk = self.walks.entry(group).or_insert(Walk { phase: Phase::Needed, again: None, since: now });
+        if walk.phase != Phase::Needed {
+            walk.again.get_or_insert(now);
+        }
+    }
+
+    pub(in crate::origin) fn cancel_walk(&mut self, group: GroupId) {
+        self.walks.remove(&group);
+    }
+
+    /// Begins every walk that is needed, if the stream is up.
+    pub(in crate::origin) fn begin_walks(&mut self, ids: &mut u64) -> Vec<(GroupId, WalkId)> {
+        if self.connection.is_none() {
+            return Vec::new();
+        }
+        let mut begun = Vec::new();
+        for (&group, walk) in self.walks.iter_mut().filter(|(_, walk)| walk.phase == Phase::Needed) {
+            *ids += 1;
+            let id = WalkId(*ids);
+            self.queues.push_live(Item::Begin(group, id));
+            walk.phase = Phase::Open { id, begin: Begin::Queued(self.queues.last_ticket()) };
+            begun.push((group, id));
+        }
+        begun
+    }
+
+    pub(super) fn walk_begun(&mut self, group: GroupId, position: u64) {
+        if let Some(Walk { phase: Phase::Open { begin, .. }, .. }) = self.walks.get_mut(&group) {
+            *begin = Begin::Sent(position);
+        }
+    }
+
+    /// A pass found `record`: it is sent between the walk's markers, in its newest version.
+    pub(in crate::origin) fn mention(
+        &mut self,
+        now: Time,
+        walk: WalkId,
+        record: &FlowRecord,
+        counters: &mut OriginCounters,
+    ) {
+        let Some(Walk { phase: Phase::Open { id, begin }, .. }) = self.walks.get(&record.group) else {
+            return;
+        };
+        if *id != walk {
+            return;
+        }
+        let (begin, item) = (*begin, Item::Record(record.key));
+        let change = FlowChange::Upsert(record.clone());
+        let Some(dirty) = self.dirty.get_mut(&record.key) else {
+            let place = self.queues.push_walk(item);
+            self.dirty.insert(record.key, Dirty { change, since: now, place, refusals: 0 });
+            return;
+        };
+        let newer = rank(&change) > rank(&dirty.change);
+        if newer {
+            dirty.change = change;
+        }
+        let mentioned = match (dirty.place, begin) {
+            (Place::Walk(_), _) | (Place::Live(_), Begin::Sent(_)) => true,
+            (Place::Live(ticket), Begin::Queued(begin)) => ticket > begin,
+            (Place::Sent(position), Begin::Sent(begin)) => position > begin && !newer,
+            (Place::Sent(_), Begin::Queued(_)) | (Place::Retry(_), _) => false,
+        };
+        if mentioned {
+            counters.superseded += u64::from(newer);
+        } else {
+            dirty.place = self.queues.push_walk(item);
+        }
+    }
+
+    /// The pass is over: what it mentioned is followed by the end marker.
+    pub(in crate::origin) fn end_walk(&mut self, group: GroupId, walk: WalkId) {
+        if self.walking(group, walk) {
+            self.queues.push_walk(Item::End(group, walk));
+        }
+    }
+
+    /// The pass failed: another one will serve the walk.
+    pub(in crate::origin) fn restart_walk(&mut self, group: GroupId, walk: WalkId) {
+        if self.walking(group, walk)
+            && let Some(walk) = self.walks.get_mut(&group)
+        {
+            walk.interrupt();
+        }
+    }
+
+    /// The end marker was acknowledged. Whether that ended an open walk.
+    pub(super) fn walk_acknowledged(&mut self, group: GroupId, id: WalkId) -> bool {
+        if !self.walking(group, id) {
+            return false;
+        }
+        let again = self.walks.remove(&group).and_then(|walk| walk.again);
+        if let Some(since) = again {
+            self.walks.insert(group, Walk { phase: Phase::Needed, again: None, since });
+        }
+        true
+    }
+
+    /// Whether this walk of `group` is open.
+    pub(in crate::origin) fn walking(&self, group: GroupId, walk: WalkId) -> bool {
+        self.walks.get(&group).is_some_and(|w| matches!(w.phase, Phase::Open { id, .. } if id == walk))
+    }
+
+    /// Whether a walk waits for a pass that could serve it.
+    pub(in crate::origin) fn needs_pass(&self) -> bool {
+        self.connection.is_some() && self.walks.values().any(|walk| walk.phase == Phase::Needed)
+    }
+
+    pub(in crate::origin) fn walk_backlog(&self) -> usize {
+        self.queues.walk_len()
+    }
+}

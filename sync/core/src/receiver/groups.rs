@@ -1,0 +1,111 @@
+//! What this node knows of each group: its newest epoch, whether it is ours, and the marks of walks.
+
+use std::collections::BTreeMap;
+
+use lockstep_model::ids::{Epoch, GroupId};
+use lockstep_model::limits::MAX_GROUPS;
+
+use crate::limits::TAKEOVER_GRACE;
+use crate::time::Time;
+
+/// How a record of some epoch is treated.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Standing {
+    /// Of the newest epoch known: written if newer than what is held.
+    Current,
+    /// Of an older epoch, shortly after this node took over: written where nothing is held.
+    Grace,
+    /// Of an older epoch.
+    Refused,
+}
+
+#[derive(Debug, Default)]
+struct Known {
+    highest: Epoch,
+    /// The epoch this node owns it in, and since when.
+    owned: Option<(Epoch, Time)>,
+}
+
+#[derive(Debug)]
+pub(super) struct Groups {
+    known: BTreeMap<GroupId, Known>,
+    marks: BTreeMap<(GroupId, u8), u32>,
+    next_mark: u32,
+}
+
+impl Groups {
+    pub(super) fn new(first_mark: u32) -> Self {
+        Self { known: BTreeMap::new(), marks: BTreeMap::new(), next_mark: first_mark }
+    }
+
+    pub(super) fn learn(&mut self, group: GroupId, epoch: Epoch) -> Result<(), &'static str> {
+        if self.known.len() >= MAX_GROUPS && !self.known.contains_key(&group) {
+            return Err("more groups than a cluster can have");
+        }
+        let known = self.known.entry(group).or_default();
+        known.highest = known.highest.max(epoch);
+        Ok(())
+    }
+
+    pub(super) fn own(&mut self, now: Time, group: GroupId, epoch: Epoch) {
+        let known = self.known.entry(group).or_default();
+        known.highest = known.highest.max(epoch);
+        if known.owned.is_none_or(|(held, _)| held != epoch) {
+            known.owned = Some((epoch, now));
+        }
+    }
+
+    pub(super) fn disown(&mut self, group: GroupId) {
+        if let Some(known) = self.known.get_mut(&group) {
+            known.owned = None;
+        }
+    }
+
+    pub(super) fn forget(&mut self, group: GroupId) {
+        self.known.remove(&group);
+        self.marks.retain(|(held, _), _| *held != group);
+    }
+
+    /// The mark of the walk that began last; of none, 0.
+    pub(super) fn mark(&self, group: GroupId, shard: u8) -> u32 {
+        self.marks.get(&(group, shard)).copied().unwrap_or(0)
+    }
+
+    pub(super) fn new_mark(&mut self, group: GroupId, shard: u8) -> u32 {
+        // 0 is what flows carry that no walk has mentioned.
+        self.next_mark = self.next_mark.checked_add(1).unwrap_or(1);
+        self.marks.insert((group, shard), self.next_mark);
+        self.next_mark
+    }
+
+    pub(super) fn standing(&self, now: Time, group: GroupId, epoch: Epoch) -> Standing {
+        let Some(known) = self.known.get(&group) else { return Standing::Current };
+        match known.owned {
+            Some((own, since)) if epoch < own && own == known.highest => {
+                if now < since + TAKEOVER_GRACE {
+                    Standing::Grace
+                } else {
+                    Standing::Refused
+                }
+            }
+            // Nobody else can own it in our epoch.
+            Some((own, _)) if epoch == own => Standing::Refused,
+            _ if epoch < known.highest => Standing::Refused,
+            _ => Standing::Current,
+        }
+    }
+
+    /// Whether the end of a walk of `epoch` may remove flows: never those of a group that is ours, never by
+    /// the word of a former owner.
+    pub(super) fn may_sweep(&self, group: GroupId, epoch: Epoch) -> bool {
+        self.known.get(&group).is_some_and(|known| known.owned.is_none() && epoch == known.highest)
+    }
+
+    pub(super) fn highest(&self, group: GroupId) -> Epoch {
+        self.known.get(&group).map_or(Epoch(0), |known| known.highest)
+    }
+
+    pub(super) fn owned(&self, group: GroupId) -> Option<Epoch> {
+        self.known.get(&group).and_then(|known| known.owned).map(|(epoch, _)| epoch)
+    }
+}

@@ -1,0 +1,73 @@
+//! Whether this node could carry a group on.
+
+use std::time::Duration;
+
+use lockstep_model::flow::SHARDS;
+use lockstep_model::ids::{Epoch, GroupId, NodeId};
+
+use super::Receiver;
+use crate::message::StreamId;
+use crate::time::Time;
+
+/// How much of a group's flows this node holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SyncState {
+    /// It owns the group.
+    Owner,
+    /// Nothing was ever completely received.
+    Never,
+    /// Of the newest epoch, not everything was received yet, or something was refused.
+    Syncing,
+    /// Everything up to [`GroupSync::age`] ago.
+    CaughtUp,
+}
+
+/// How much of a group's flows this node holds, and how old that is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct GroupSync {
+    /// State.
+    pub state: SyncState,
+    /// The newest epoch of which everything was received; 0: none.
+    pub epoch: Epoch,
+    /// Who it was received from.
+    pub origin: Option<NodeId>,
+    /// How long ago the origin was last heard, on the shard where that is longest.
+    pub age: Duration,
+    /// Whether every stream of the origin is up.
+    pub connected: bool,
+}
+
+impl Receiver {
+    /// How much of a group's flows this node holds.
+    pub fn group_sync(&self, now: Time, group: GroupId) -> GroupSync {
+        if let Some(epoch) = self.groups.owned(group) {
+            let (origin, age) = (None, Duration::ZERO);
+            return GroupSync { state: SyncState::Owner, epoch, origin, age, connected: true };
+        }
+        let highest = self.groups.highest(group);
+        let Some((epoch, origin)) = self.best_origin(group) else {
+            let begun = highest > Epoch(0) && self.streams.values().any(|i| i.connection.is_some());
+            let state = if begun { SyncState::Syncing } else { SyncState::Never };
+            return GroupSync { state, epoch: Epoch(0), origin: None, age: Duration::MAX, connected: false };
+        };
+        let shards = (0..SHARDS).filter_map(|shard| self.streams.get(&StreamId { peer: origin, shard }));
+        let refused = shards.clone().any(|inbound| inbound.has_refused(group));
+        let age = shards.clone().map(|inbound| now.since(inbound.alive)).max().unwrap_or(Duration::MAX);
+        let connected = shards.clone().all(|inbound| inbound.connection.is_some());
+        let state = if epoch == highest && !refused { SyncState::CaughtUp } else { SyncState::Syncing };
+        GroupSync { state, epoch, origin: Some(origin), age, connected }
+    }
+
+    /// The origin of which a whole epoch was received on every shard, with the newest such epoch.
+    fn best_origin(&self, group: GroupId) -> Option<(Epoch, NodeId)> {
+        let first = self.streams.keys().filter(|stream| stream.shard == 0).map(|stream| stream.peer);
+        let complete = |peer: NodeId| {
+            let epochs = (0..SHARDS).map(|shard| {
+                let inbound = self.streams.get(&StreamId { peer, shard })?;
+                inbound.complete(group).map(|(epoch, _)| epoch)
+            });
+            epochs.collect::<Option<Vec<_>>>().and_then(|epochs| epochs.into_iter().min())
+        };
+        first.filter_map(|peer| complete(peer).map(|epoch| (epoch, peer))).max()
+    }
+}

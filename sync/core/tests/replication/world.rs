@@ -1,0 +1,402 @@
+//! Two nodes, the streams between them, and what can go wrong.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+
+use lockstep_model::flow::SHARDS;
+use lockstep_model::ids::{Epoch, NodeId};
+use lockstep_sync_core::{Connection, Down, StreamId, SyncState, Time, Up};
+
+use crate::node::{Node, Sent};
+use crate::rng::Rng;
+use crate::table::{GROUP, key};
+
+/// Keys in use: few, so that they meet.
+const KEYS: u64 = 24;
+
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Faults {
+    pub(crate) lose_events: bool,
+    pub(crate) refuse_writes: bool,
+    pub(crate) restarts: bool,
+    pub(crate) moves: bool,
+}
+
+/// What the schedules met, so that a test can see that it tested something.
+#[derive(Debug, Default)]
+pub(crate) struct Seen {
+    pub(crate) walks: u64,
+    pub(crate) nacks: u64,
+    pub(crate) lost: u64,
+    pub(crate) resumed: u64,
+    pub(crate) swept: u64,
+    pub(crate) moves: u64,
+    pub(crate) refused_old_epoch: u64,
+}
+
+impl Seen {
+    pub(crate) fn add(&mut self, world: &World) {
+        for node in &world.nodes {
+            let (origin, receiver) = (node.origin.counters(), node.receiver.counters());
+            self.walks += receiver.walks;
+            self.nacks += receiver.nacks;
+            self.swept += receiver.swept;
+            self.refused_old_epoch += receiver.refused_old_epoch;
+            self.lost += origin.lost;
+            self.resumed += origin.resumed;
+        }
+        self.moves += world.moves;
+    }
+}
+
+/// One life of a stream, from subscriber `to` to origin `from`.
+#[derive(Default)]
+struct Wire {
+    down: VecDeque<Down>,
+    up: VecDeque<Up>,
+    up_open: bool,
+    down_open: bool,
+}
+
+pub(crate) struct World {
+    seed: u64,
+    rng: Rng,
+    faults: Faults,
+    now: Time,
+    clock: u64,
+    pub(crate) nodes: Vec<Node>,
+    owner: Option<usize>,
+    last_owner: usize,
+    epoch: Epoch,
+    wires: BTreeMap<(usize, u8), (Connection, Wire)>,
+    /// Messages of earlier lives, delivered again now and then.
+    old: Vec<(usize, StreamId, Connection, Down)>,
+    connections: u64,
+    moves: u64,
+    healing: bool,
+}
+
+fn node_id(index: usize) -> NodeId {
+    NodeId(index as u64 + 1)
+}
+
+impl World {
+    pub(crate) fn new(seed: u64, faults: Faults) -> Self {
+        let mut world = Self {
+            seed,
+            rng: Rng(seed),
+            faults,
+            now: Time::default(),
+            clock: 1,
+            nodes: vec![Node::new(node_id(0), node_id(1)), Node::new(node_id(1), node_id(0))],
+            owner: None,
+            last_owner: 1,
+            epoch: Epoch(100),
+            wires: BTreeMap::new(),
+            old: Vec::new(),
+            connections: 0,
+            moves: 0,
+            healing: false,
+        };
+        world.take_over(0);
+        world
+    }
+
+    pub(crate) fn step(&mut self) {
+        self.now = self.now + Duration::from_millis(self.rng.below(40));
+        match self.rng.below(16) {
+            0..=4 => self.traffic(),
+            5 => self.expire(),
+            6 | 7 => {
+                let node = self.rng.below(2) as usize;
+                self.nodes[node].pump(self.now, &mut self.rng);
+            }
+            8 => self.each_node(Node::read_page),
+            9 => {
+                let (now, rng) = (self.now, &mut self.rng);
+                self.nodes.iter_mut().for_each(|node| node.hand_page_over(now, rng));
+            }
+            10 => self.each_timeout(),
+            11 => self.work(),
+            12 if self.rng.one_in(3) => self.cut(),
+            13 if self.faults.restarts && self.rng.one_in(8) => self.restart(),
+            14 if self.faults.moves && self.rng.one_in(3) => self.move_ownership(),
+            _ => self.connect(),
+        }
+        self.poll();
+        for _ in 0..self.rng.below(6) {
+            self.deliver();
+        }
+    }
+
+    fn each_node(&mut self, f: impl Fn(&mut Node)) {
+        self.nodes.iter_mut().for_each(f);
+    }
+
+    fn each_timeout(&mut self) {
+        let now = self.now;
+        self.each_node(|node| node.origin.handle_timeout(now));
+    }
+
+    fn traffic(&mut self) {
+        let Some(owner) = self.owner else { return };
+        for _ in 0..=self.rng.below(4) {
+            self.clock += 1;
+            let (key, endpoint) = (key(self.rng.below(KEYS)), self.rng.below(3));
+            let node = &mut self.nodes[owner];
+            let change = node.table.packet(key, self.epoch, self.clock, endpoint);
+            if self.faults.lose_events && !self.healing && self.rng.one_in(10) {
+                node.lost_shards |= 1 << key.shard();
+            } else {
+                node.ring.push_back((change, self.epoch));
+            }
+            // Two processors that changed the same flow may report in the other order.
+            let len = node.ring.len();
+            if len >= 2 && self.rng.one_in(4) {
+                let (a, b) = (&node.ring[len - 2].0, &node.ring[len - 1].0);
+                if a.key() == b.key() && a.version().birth == b.version().birth {
+                    node.ring.swap(len - 2, len - 1);
+                }
+            }
+        }
+    }
+
+    fn expire(&mut self) {
+        let Some(owner) = self.owner else { return };
+        let key = key(self.rng.below(KEYS));
+        let node = &mut self.nodes[owner];
+        // Removal is two-phase: what the kernel had reported of the flow was read long before.
+        if node.ring.iter().any(|(change, _)| *change.key() == key) {
+            return;
+        }
+        if let Some(change) = node.table.expire(key) {
+            node.expired.push_back((change, self.epoch));
+        }
+    }
+
+    fn work(&mut self) {
+        let (now, refuse) = (self.now, self.faults.refuse_writes && !self.healing);
+        let node = self.rng.below(2) as usize;
+        for _ in 0..=self.rng.below(4) {
+            self.nodes[node].work(now, &mut self.rng, refuse);
+        }
+    }
+
+    fn move_ownership(&mut self) {
+        match self.owner.take() {
+            Some(owner) => {
+                self.nodes[owner].origin.disown(self.now, GROUP);
+                self.nodes[owner].receiver.disown(GROUP);
+                self.last_owner = owner;
+            }
+            None => self.take_over(1 - self.last_owner),
+        }
+    }
+
+    fn take_over(&mut self, node: usize) {
+        self.epoch = Epoch(self.epoch.get() + 1);
+        self.owner = Some(node);
+        self.moves += 1;
+        self.nodes[node].receiver.own(self.now, GROUP, self.epoch);
+        self.nodes[node].origin.own(self.now, GROUP, self.epoch);
+    }
+
+    fn restart(&mut self) {
+        let index = self.rng.below(2) as usize;
+        for shard in 0..SHARDS {
+            for subscriber in 0..2 {
+                self.close(subscriber, shard);
+            }
+        }
+        let owned = (self.owner == Some(index)).then_some(self.epoch);
+        self.nodes[index].restart(self.now, node_id(1 - index), owned);
+        if let Some(epoch) = owned {
+            assert_eq!(self.nodes[index].origin.owned(), vec![(GROUP, epoch)]);
+        }
+    }
+
+    fn connect(&mut self) {
+        let (subscriber, shard) = (self.rng.below(2) as usize, self.rng.below(u64::from(SHARDS)) as u8);
+        if self.wires.contains_key(&(subscriber, shard)) {
+            return;
+        }
+        self.connections += 1;
+        let connection = Connection(self.connections);
+        let wire = Wire { up_open: true, down_open: true, ..Wire::default() };
+        self.wires.insert((subscriber, shard), (connection, wire));
+        let stream = StreamId { peer: node_id(1 - subscriber), shard };
+        self.nodes[subscriber].receiver.connected(stream, connection);
+    }
+
+    fn cut(&mut self) {
+        let (subscriber, shard) = (self.rng.below(2) as usize, self.rng.below(u64::from(SHARDS)) as u8);
+        self.close(subscriber, shard);
+    }
+
+    fn close(&mut self, subscriber: usize, shard: u8) {
+        let Some((connection, wire)) = self.wires.remove(&(subscriber, shard)) else { return };
+        let stream = StreamId { peer: node_id(1 - subscriber), shard };
+        self.old.extend(wire.down.into_iter().map(|message| (subscriber, stream, connection, message)));
+        self.nodes[subscriber].receiver.disconnected(stream, connection);
+        let stream = StreamId { peer: node_id(subscriber), shard };
+        self.nodes[1 - subscriber].origin.disconnected(stream, connection);
+    }
+
+    fn poll(&mut self) {
+        for index in 0..2 {
+            for sent in self.nodes[index].poll(self.now) {
+                match sent {
+                    Sent::Down(stream, connection, message) => {
+                        let subscriber = stream.peer.get() as usize - 1;
+                        if let Some((held, wire)) = self.wires.get_mut(&(subscriber, stream.shard))
+                            && *held == connection
+                        {
+                            wire.down.push_back(message);
+                        }
+                    }
+                    Sent::Up(stream, connection, message) => {
+                        if let Some((held, wire)) = self.wires.get_mut(&(index, stream.shard))
+                            && *held == connection
+                        {
+                            wire.up.push_back(message);
+                        }
+                    }
+                    Sent::Close(stream, connection) => {
+                        let peer = stream.peer.get() as usize - 1;
+                        for subscriber in [index, peer] {
+                            if self
+                                .wires
+                                .get(&(subscriber, stream.shard))
+                                .is_some_and(|(held, _)| *held == connection)
+                            {
+                                self.close(subscriber, stream.shard);
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    fn deliver(&mut self) {
+        let (subscriber, shard) = (self.rng.below(2) as usize, self.rng.below(u64::from(SHARDS)) as u8);
+        self.deliver_on(subscriber, shard);
+        if !self.old.is_empty() && self.rng.one_in(6) {
+            let at = self.rng.below(self.old.len() as u64) as usize;
+            let (subscriber, stream, connection, message) = self.old[at].clone();
+            self.nodes[subscriber].receiver.handle_down(self.now, stream, connection, message);
+        }
+    }
+
+    fn deliver_on(&mut self, subscriber: usize, shard: u8) -> bool {
+        let Some((connection, wire)) = self.wires.get_mut(&(subscriber, shard)) else { return false };
+        let connection = *connection;
+        if wire.up_open
+            && let Some(message) = wire.up.pop_front()
+        {
+            let stream = StreamId { peer: node_id(subscriber), shard };
+            self.nodes[1 - subscriber].origin.handle_up(self.now, stream, connection, message);
+            return true;
+        }
+        if wire.down_open
+            && let Some(message) = wire.down.pop_front()
+        {
+            let stream = StreamId { peer: node_id(1 - subscriber), shard };
+            if !matches!(message, Down::Welcome { .. }) && self.rng.one_in(4) {
+                self.old.push((subscriber, stream, connection, message.clone()));
+                self.nodes[subscriber].receiver.handle_down(self.now, stream, connection, message.clone());
+            }
+            self.nodes[subscriber].receiver.handle_down(self.now, stream, connection, message);
+            return true;
+        }
+        false
+    }
+
+    /// Nothing fails any more; runs until everybody is idle.
+    pub(crate) fn heal(&mut self) {
+        self.healing = true;
+        if self.owner.is_none() {
+            self.take_over(1 - self.last_owner);
+        }
+        self.traffic();
+        for round in 0.. {
+            assert!(round < 20_000, "seed {}: does not settle: {}", self.seed, self.state());
+            self.now = self.now + Duration::from_millis(20);
+            self.connect();
+            for index in 0..2 {
+                self.nodes[index].pump(self.now, &mut self.rng);
+            }
+            self.each_timeout();
+            self.each_node(Node::read_page);
+            let (now, rng) = (self.now, &mut self.rng);
+            self.nodes.iter_mut().for_each(|node| node.hand_page_over(now, rng));
+            for _ in 0..4 {
+                self.work();
+            }
+            self.poll();
+            for subscriber in 0..2 {
+                for shard in 0..SHARDS {
+                    while self.deliver_on(subscriber, shard) {}
+                }
+            }
+            if self.settled() {
+                break;
+            }
+        }
+    }
+
+    fn settled(&self) -> bool {
+        let owner = &self.nodes[self.owner.expect("healing made one")];
+        let standby = &self.nodes[1 - self.owner.expect("healing made one")];
+        self.wires.len() == 2 * usize::from(SHARDS)
+            && owner.ring.is_empty()
+            && owner.expired.is_empty()
+            && owner.lost_shards == 0
+            && owner.origin.is_flushed()
+            && standby.jobs.is_empty()
+            && standby.receiver.group_sync(self.now, GROUP).state == SyncState::CaughtUp
+    }
+
+    pub(crate) fn walks(&self) -> u64 {
+        self.nodes.iter().map(|node| node.origin.counters().passes).sum()
+    }
+
+    fn state(&self) -> String {
+        let nodes = self.nodes.iter().map(|node| {
+            let sync = node.receiver.group_sync(self.now, GROUP);
+            let lag: Vec<_> =
+                node.origin.lag(self.now).iter().map(|l| (l.connected, l.unacknowledged, l.walks)).collect();
+            format!(
+                "{:?} jobs {} lag {lag:?} {sync:?} {:?} {:?}",
+                node.id,
+                node.jobs.len(),
+                node.origin.counters(),
+                node.receiver.counters()
+            )
+        });
+        nodes.collect::<Vec<_>>().join("; ")
+    }
+
+    pub(crate) fn assert_equal(&self) {
+        let owner = self.owner.expect("healing made one");
+        let (held, copied) = (self.nodes[owner].table.content(), self.nodes[1 - owner].table.content());
+        let missing: Vec<_> = held.iter().filter(|(key, flow)| copied.get(key) != Some(flow)).collect();
+        let extra: Vec<_> = copied.iter().filter(|(key, flow)| held.get(key) != Some(flow)).collect();
+        let seed = self.seed;
+        assert!(
+            missing.is_empty() && extra.is_empty(),
+            "seed {seed}: owner has {missing:?}, standby {extra:?}"
+        );
+    }
+
+    /// Everything that was ever delivered twice or late is delivered once more: nothing may come of it.
+    pub(crate) fn replay_everything(&mut self) {
+        for (subscriber, stream, connection, message) in std::mem::take(&mut self.old) {
+            self.nodes[subscriber].receiver.handle_down(self.now, stream, connection, message);
+        }
+        self.poll();
+        for _ in 0..200 {
+            self.work();
+        }
+    }
+}
