@@ -46,7 +46,7 @@ pub fn state() -> impl Strategy<Value = (State, LogIndex)> {
 
 /// For half of the choices: a group's next owner.
 fn assignment(state: &State, choice: usize) -> Option<Command> {
-    let (id, group) = state.groups.iter().nth(choice / 2 % 2).filter(|_| choice % 2 == 0)?;
+    let (id, group) = state.groups.iter().nth(choice / 2 % 2).filter(|_| choice.is_multiple_of(2))?;
     let candidates = state.candidates(&group.spec);
     let node = *candidates.get(choice / 4 % candidates.len().max(1))?;
     let replaces = group.assignment.map(|a| a.epoch).unwrap_or_default();

@@ -14,7 +14,12 @@ macro_rules! packages {
     ($($(#[$doc:meta])* $name:ident: $package:literal;)*) => {$(
         $(#[$doc])*
         pub mod $name {
-            #![allow(missing_docs, clippy::large_enum_variant, clippy::doc_markdown, reason = "generated; the .proto file says what its parts are")]
+            #![allow(
+                missing_docs,
+                clippy::all,
+                clippy::allow_attributes_without_reason,
+                reason = "generated; the .proto file says what its parts are"
+            )]
             /// Version 1.
             pub mod v1 {
                 tonic::include_proto!($package);
