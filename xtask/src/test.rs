@@ -10,7 +10,7 @@ use std::time::Instant;
 
 use anyhow::{Result, bail};
 
-use crate::cargo::{Counts, PROFILE, cargo};
+use crate::cargo::{Counts, PROFILE, cargo, target_folder};
 use crate::checks::{dependencies, documents, patches};
 use crate::{repository, setup, signals};
 
@@ -38,6 +38,7 @@ const STEPS: &[Step] = &[
     Step { name: "documents", run: |root| Ok(Report::check(documents::check(root))) },
     Step { name: "patches", run: |root| Ok(Report::check(patches::check(root))) },
     Step { name: "lints", run: |root| Ok(Report::check(lints(root))) },
+    Step { name: "lints of the eBPF programs", run: |root| Ok(Report::check(lints_of_programs(root))) },
     Step { name: "units", run: |root| units::run(root, None) },
     Step { name: "cluster", run: |root| cluster::run(root, None) },
 ];
@@ -176,4 +177,16 @@ fn lints(root: &Path) -> Result<String> {
         ])
         .output()?;
     Ok("all crates, no warning".into())
+}
+
+/// They are no part of the workspace: another target, and `core` built from its source.
+fn lints_of_programs(root: &Path) -> Result<String> {
+    cargo(root)
+        .args(["clippy", "--release", "--locked", "--quiet", "--manifest-path", "ebpf/programs/Cargo.toml"])
+        .args(["-Z", "build-std=core", "--target", "bpfel-unknown-none", "--", "--deny", "warnings"])
+        .env("RUSTC_BOOTSTRAP", "1")
+        .env("CARGO_ENCODED_RUSTFLAGS", "-Ctarget-cpu=v3")
+        .env("CARGO_TARGET_DIR", target_folder(root)?.join("programs"))
+        .output()?;
+    Ok("no warning".into())
 }
