@@ -174,7 +174,8 @@ impl Origin {
         self.record(now, change);
     }
 
-    /// A record of the former owner that was written after this node took over.
+    /// A record of the former owner that was written after this node took over, where nothing was held. (Nothing
+    /// is removed that early: a flow's age counts from the takeover at the earliest.)
     pub fn handle_inherited(&mut self, now: Time, change: FlowChange) {
         if self.groups.contains_key(&change.group()) {
             self.record(now, change);

@@ -309,7 +309,6 @@ impl Receiver {
             self.counters.refused_overflows += 1;
             inbound.forget_session();
             self.close(stream, connection, "too many records refused");
-            return;
         }
     }
 

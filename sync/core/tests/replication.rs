@@ -40,14 +40,14 @@ fn run(faults: Faults, count: u64, steps: usize) -> world::Seen {
 #[test]
 fn i5_standby_equals_owner_after_lost_events_cuts_restarts_and_refusals() {
     let seen =
-        run(Faults { lose_events: true, refuse_writes: true, restarts: true, moves: false }, 1500, 250);
+        run(Faults { lose_events: true, refuse_writes: true, restarts: true, moves: false }, 1000, 250);
     assert!(seen.walks > 1000 && seen.nacks > 1000 && seen.lost > 1000 && seen.resumed > 100, "{seen:?}");
 }
 
 #[test]
 fn i5_standby_equals_owner_when_ownership_moves() {
     let seen =
-        run(Faults { lose_events: true, refuse_writes: false, restarts: true, moves: true }, 1500, 250);
+        run(Faults { lose_events: true, refuse_writes: false, restarts: true, moves: true }, 1000, 250);
     assert!(seen.moves > 1000 && seen.swept > 100 && seen.refused_old_epoch > 100, "{seen:?}");
 }
 
