@@ -1,0 +1,495 @@
+//! The leader's judgement: who should own what.
+//!
+//! It reads reports and proposes assignments and leadership transfers; Raft decides whether they happen, and
+//! the voters' promises whether they take effect. A wrong judgement costs availability, never I3.
+//!
+//! A group moves when
+//! - its owner is not heard by a quorum (one broken link is no reason),
+//! - its owner says that it is unfit, drains, has given the epoch back, or keeps failing to hold a lease,
+//!
+//! and only to a node that stands strictly higher than the owner ([`Standing`]).
+
+mod hold_down;
+mod standing;
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+
+use lockstep_model::ids::{Epoch, GroupId, LogIndex, NodeId};
+use lockstep_model::intent::NodeRole;
+use lockstep_model::limits::MAX_LEASE;
+use lockstep_model::state::Assignment;
+
+use self::hold_down::HoldDowns;
+pub use self::standing::{Ineligible, Standing};
+use crate::log::LogView;
+use crate::message::{Report, Tenure};
+use crate::status::Flows;
+use crate::time::{Instant, renewal_interval, suspect_after};
+use crate::view::GroupView;
+
+/// A new group waits this long for its preferred nodes to become fit: nodes of a new cluster do at slightly
+/// different times.
+const FIRST_OWNER_WAIT: Duration = Duration::from_secs(2);
+/// With nobody caught up, how long before the freshest is taken.
+const CAUGHT_UP_WAIT: Duration = Duration::from_secs(1);
+/// How long a new owner has to be heard for the first time: commit, apply, and one request.
+const ASSIGNED_GRACE: Duration = Duration::from_millis(500);
+/// How long an owner may report that it holds no lease: the longest promise it may have to wait for, twice.
+const HOLD_GRACE: Duration = MAX_LEASE.saturating_mul(2);
+/// A proposal that shows no effect is made again after this.
+const PROPOSAL_RETRY: Duration = Duration::from_millis(500);
+/// A transfer that shows no effect is tried again after this.
+const TRANSFER_RETRY: Duration = Duration::from_secs(1);
+/// After an operator has placed the leadership, it stays there for a while.
+const OPERATOR_TRANSFER_HOLD: Duration = Duration::from_secs(10);
+/// How far a new leader may be behind in the log.
+const TRANSFER_MAX_LAG: u64 = 64;
+
+/// What a leader wants done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Output {
+    /// Propose an assignment.
+    Assign {
+        /// The group.
+        group: GroupId,
+        /// Its current epoch.
+        replaces: Epoch,
+        /// The next owner.
+        node: NodeId,
+        /// Why.
+        cause: Cause,
+    },
+    /// Hand the leadership over.
+    TransferLeader(NodeId),
+}
+
+/// Why a group gets a (new) owner.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Cause {
+    /// It never had one.
+    First,
+    /// No quorum hears its owner.
+    NotHeard,
+    /// The owner reports itself unfit.
+    OwnerUnfit,
+    /// The owner drains.
+    OwnerDraining,
+    /// The owner has given the epoch back.
+    GivenBack,
+    /// The owner reports, for too long, that it holds no lease.
+    NoLease,
+}
+
+impl Cause {
+    /// All, for metrics.
+    pub const ALL: [Cause; 6] = [
+        Cause::First,
+        Cause::NotHeard,
+        Cause::OwnerUnfit,
+        Cause::OwnerDraining,
+        Cause::GivenBack,
+        Cause::NoLease,
+    ];
+
+    /// Metric label.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Cause::First => "first",
+            Cause::NotHeard => "not_heard",
+            Cause::OwnerUnfit => "owner_unfit",
+            Cause::OwnerDraining => "owner_draining",
+            Cause::GivenBack => "given_back",
+            Cause::NoLease => "no_lease",
+        }
+    }
+
+    /// Whether it speaks against the owner.
+    const fn is_failure(self) -> bool {
+        matches!(self, Cause::NotHeard | Cause::OwnerUnfit | Cause::NoLease)
+    }
+
+    /// How high the owner still stands.
+    const fn standing(self) -> Standing {
+        match self {
+            Cause::First | Cause::NotHeard | Cause::GivenBack => Standing::Gone,
+            Cause::OwnerUnfit | Cause::OwnerDraining | Cause::NoLease => Standing::Unfit,
+        }
+    }
+
+    /// Whether the former owner may be the next.
+    const fn owner_may_stay(self) -> bool {
+        matches!(self, Cause::First | Cause::GivenBack)
+    }
+}
+
+/// Plain counters.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Assignments proposed, by cause.
+    pub proposed: BTreeMap<Cause, u64>,
+    /// Of these, to a node that was not caught up.
+    pub takeover_without_flows: u64,
+    /// Transfers of leadership away from an owner.
+    pub transfers: u64,
+    /// Judgements put off because no quorum of fresh reports was there.
+    pub blind: u64,
+}
+
+#[derive(Debug)]
+struct Received {
+    at: Instant,
+    report: Report,
+}
+
+/// What the leader remembers of a group, for its current epoch.
+#[derive(Debug)]
+struct Watch {
+    epoch: Epoch,
+    since: Instant,
+    /// A quorum has heard it at least once.
+    was_heard: bool,
+    /// When the owner last said that it holds the lease, or got the assignment.
+    last_held: Instant,
+    /// Since when it is to move.
+    needed_since: Option<Instant>,
+    proposed_at: Option<Instant>,
+    blamed: bool,
+}
+
+/// A node's judgement, idle unless it leads.
+#[derive(Debug)]
+pub struct Leader {
+    me: NodeId,
+    leading_since: Option<Instant>,
+    reports: BTreeMap<NodeId, Received>,
+    watches: BTreeMap<GroupId, Watch>,
+    hold_downs: HoldDowns,
+    operator_transfer: Option<Instant>,
+    transfer_tried: Option<Instant>,
+    next_judgement: Option<Instant>,
+    outputs: VecDeque<Output>,
+    counters: Counters,
+}
+
+impl Leader {
+    /// A node that does not lead yet.
+    pub fn new(me: NodeId) -> Self {
+        Self {
+            me,
+            leading_since: None,
+            reports: BTreeMap::new(),
+            watches: BTreeMap::new(),
+            hold_downs: HoldDowns::default(),
+            operator_transfer: None,
+            transfer_tried: None,
+            next_judgement: None,
+            outputs: VecDeque::new(),
+            counters: Counters::default(),
+        }
+    }
+
+    /// This node leads, or does not.
+    pub fn handle_leadership(&mut self, now: Instant, leads: bool, log: &LogView) {
+        if leads == self.leading_since.is_some() {
+            return;
+        }
+        self.leading_since = leads.then_some(now);
+        self.watches.clear();
+        self.transfer_tried = None;
+        self.next_judgement = leads.then_some(now);
+        self.judge(now, log);
+    }
+
+    /// A node reports. Kept even while another leads, so that a new leader is not blind.
+    pub fn handle_report(&mut self, now: Instant, from: NodeId, report: Report, log: &LogView) {
+        self.reports.insert(from, Received { at: now, report });
+        self.judge(now, log);
+    }
+
+    /// The applied state or the membership has changed.
+    pub fn handle_log(&mut self, now: Instant, log: &LogView) {
+        if let Some(membership) = log.membership() {
+            let voters = membership.voters();
+            let nodes = &log.view().nodes;
+            self.reports.retain(|node, _| voters.contains(node) || nodes.contains_key(node));
+        }
+        self.judge(now, log);
+    }
+
+    /// An operator has placed the leadership here or elsewhere.
+    pub fn handle_operator_transfer(&mut self, now: Instant) {
+        self.operator_transfer = Some(now);
+    }
+
+    /// Time passes.
+    pub fn handle_timeout(&mut self, now: Instant, log: &LogView) {
+        if self.next_judgement.is_some_and(|at| now >= at) {
+            self.judge(now, log);
+        }
+    }
+
+    fn judge(&mut self, now: Instant, log: &LogView) {
+        let Some(since) = self.leading_since else { return };
+        let lease = log.view().lease;
+        // Reports and flips come by themselves; what only time decides may be this late.
+        self.next_judgement = Some(now + renewal_interval(lease).max(Duration::from_millis(10)));
+        self.watches.retain(|group, _| log.view().groups.contains_key(group));
+        for (group, view) in &log.view().groups {
+            self.watch(now, *group, view, log);
+            if now >= since + suspect_after(lease) {
+                self.judge_group(now, *group, view, log);
+            }
+        }
+        if now >= since + suspect_after(lease) {
+            self.consider_transfer(now, log);
+        }
+    }
+
+    /// Notes what the reports say about a group's owner.
+    fn watch(&mut self, now: Instant, group: GroupId, view: &GroupView, log: &LogView) {
+        let epoch = view.assignment.map_or(Epoch(0), |a| a.epoch);
+        if self.watches.get(&group).is_none_or(|w| w.epoch != epoch) {
+            let fresh = Watch {
+                epoch,
+                since: now,
+                was_heard: false,
+                last_held: now,
+                needed_since: None,
+                proposed_at: None,
+                blamed: false,
+            };
+            self.watches.insert(group, fresh);
+        }
+        let Some(owner) = view.assignment else { return };
+        let heard = self.is_heard(now, Tenure { group, epoch }, log);
+        let holds =
+            self.fresh(now, owner.node, log).is_some_and(|r| r.holding.contains(&Tenure { group, epoch }));
+        if let Some(watch) = self.watches.get_mut(&group) {
+            watch.was_heard |= heard;
+            if holds {
+                watch.last_held = now;
+            }
+        }
+    }
+
+    fn judge_group(&mut self, now: Instant, group: GroupId, view: &GroupView, log: &LogView) {
+        let cause = self.cause(now, group, view, log);
+        let Some(watch) = self.watches.get_mut(&group) else { return };
+        let Some(cause) = cause else {
+            watch.needed_since = None;
+            return;
+        };
+        let needed_since = *watch.needed_since.get_or_insert(now);
+        let (replaces, since) = (watch.epoch, watch.since);
+        if watch.proposed_at.is_some_and(|at| now < at + PROPOSAL_RETRY) {
+            return;
+        }
+        let best = self.best(now, group, view, cause, log);
+        let Some((node, standing, flows)) = best.filter(|(_, standing, _)| *standing > cause.standing())
+        else {
+            return;
+        };
+        let caught_up = flows == Flows::CaughtUp;
+        match cause {
+            Cause::First => {
+                let settled = self.is_first_choice(now, group, view, node, standing, log);
+                if !settled && now < since + FIRST_OWNER_WAIT {
+                    return;
+                }
+            }
+            _ if !caught_up && now < needed_since + CAUGHT_UP_WAIT => return,
+            _ => {}
+        }
+        let Some(watch) = self.watches.get_mut(&group) else { return };
+        watch.proposed_at = Some(now);
+        if let Some(owner) = view.assignment
+            && cause.is_failure()
+            && !watch.blamed
+        {
+            watch.blamed = true;
+            self.hold_downs.note_failure(now, owner.node);
+        }
+        *self.counters.proposed.entry(cause).or_default() += 1;
+        if cause != Cause::First && !caught_up {
+            self.counters.takeover_without_flows += 1;
+        }
+        self.outputs.push_back(Output::Assign { group, replaces, node, cause });
+    }
+
+    /// Why a group should move, if it should.
+    fn cause(&mut self, now: Instant, group: GroupId, view: &GroupView, log: &LogView) -> Option<Cause> {
+        let Some(owner) = view.assignment else { return Some(Cause::First) };
+        let watch = self.watches.get(&group)?;
+        if let Some(cause) = self.owner_says(now, group, owner, log) {
+            return Some(cause);
+        }
+        let grace_over = watch.was_heard || now >= watch.since + ASSIGNED_GRACE;
+        if grace_over && !self.is_heard(now, Tenure { group, epoch: owner.epoch }, log) {
+            if !log.membership()?.is_quorum(|n| self.fresh(now, n, log).is_some()) {
+                self.counters.blind += 1;
+                return None;
+            }
+            return Some(Cause::NotHeard);
+        }
+        (now >= watch.last_held + HOLD_GRACE).then_some(Cause::NoLease)
+    }
+
+    fn owner_says(&self, now: Instant, group: GroupId, owner: Assignment, log: &LogView) -> Option<Cause> {
+        let report = self.fresh(now, owner.node, log)?;
+        if report.released.iter().any(|t| t.group == group && t.epoch >= owner.epoch) {
+            return Some(Cause::GivenBack);
+        }
+        match standing::of_report(report, group) {
+            Ok(_) => None,
+            Err(Ineligible::Draining) => Some(Cause::OwnerDraining),
+            Err(_) => Some(Cause::OwnerUnfit),
+        }
+    }
+
+    /// Whether a quorum hears the owner under this epoch.
+    fn is_heard(&self, now: Instant, tenure: Tenure, log: &LogView) -> bool {
+        log.membership().is_some_and(|membership| {
+            membership.is_sole(self.me)
+                || membership.is_quorum(|voter| {
+                    self.fresh(now, voter, log)
+                        .is_some_and(|r| r.heard.iter().any(|h| h.tenure == tenure && h.hears))
+                })
+        })
+    }
+
+    /// A node's report, unless it is too old to judge by.
+    fn fresh(&self, now: Instant, node: NodeId, log: &LogView) -> Option<&Report> {
+        self.reports.get(&node).filter(|r| now < r.at + log.view().lease).map(|r| &r.report)
+    }
+
+    /// The best candidate that is left.
+    fn best(
+        &self,
+        now: Instant,
+        group: GroupId,
+        view: &GroupView,
+        cause: Cause,
+        log: &LogView,
+    ) -> Option<(NodeId, Standing, Flows)> {
+        let owner = view.assignment.map(|a| a.node);
+        log.view()
+            .nodes
+            .keys()
+            .filter(|n| cause.owner_may_stay() || Some(**n) != owner)
+            .filter_map(|n| {
+                let (standing, flows) = self.standing(now, *n, group, view, log).ok()?;
+                Some((*n, standing, flows))
+            })
+            .max_by_key(|(n, standing, flows)| {
+                // With somebody caught up, preference and load decide between those; with nobody, freshness.
+                (
+                    *standing,
+                    Reverse(*flows),
+                    Reverse(place(view, *n)),
+                    Reverse(log.view().load(*n)),
+                    Reverse(*n),
+                )
+            })
+    }
+
+    /// Whether nobody that the group prefers to `node` could still turn up as fit.
+    fn is_first_choice(
+        &self,
+        now: Instant,
+        group: GroupId,
+        view: &GroupView,
+        node: NodeId,
+        standing: Standing,
+        log: &LogView,
+    ) -> bool {
+        standing == Standing::Fit
+            && log.view().nodes.iter().all(|(other, role)| {
+                *other == node
+                    || *role != NodeRole::Dataplane
+                    || place(view, *other) >= place(view, node)
+                    || self.standing(now, *other, group, view, log).is_ok_and(|(s, _)| s == Standing::Fit)
+            })
+    }
+
+    /// How a node stands for a group, or why it cannot be chosen.
+    pub fn standing(
+        &self,
+        now: Instant,
+        node: NodeId,
+        group: GroupId,
+        view: &GroupView,
+        log: &LogView,
+    ) -> Result<(Standing, Flows), Ineligible> {
+        let dataplane = log.view().nodes.get(&node) == Some(&NodeRole::Dataplane);
+        if !dataplane || (view.restricted && !view.preference.contains(&node)) {
+            return Err(Ineligible::NotCandidate);
+        }
+        let report = self.fresh(now, node, log).ok_or(Ineligible::Silent)?;
+        let flows = standing::of_report(report, group)?;
+        let held = self.hold_downs.is_held(now, node);
+        Ok((if held { Standing::HeldDown } else { Standing::Fit }, flows))
+    }
+
+    /// Whether a node is held down, for `group status`.
+    pub fn is_held_down(&self, now: Instant, node: NodeId) -> bool {
+        self.hold_downs.is_held(now, node)
+    }
+
+    /// Leadership moves to a live voter that owns nothing, so that an owner's death costs no election.
+    fn consider_transfer(&mut self, now: Instant, log: &LogView) {
+        let view = log.view();
+        let held = |at: Option<Instant>, hold: Duration| at.is_some_and(|at| now < at + hold);
+        if view.load(self.me) == 0
+            || held(self.operator_transfer, OPERATOR_TRANSFER_HOLD)
+            || held(self.transfer_tried, TRANSFER_RETRY)
+        {
+            return;
+        }
+        let Some(membership) = log.membership() else { return };
+        let target = membership
+            .voters()
+            .into_iter()
+            .filter(|n| *n != self.me && view.load(*n) == 0)
+            .filter(|n| {
+                self.fresh(now, *n, log).is_some_and(|r| !r.draining && reached(r.applied, view.applied))
+            })
+            // A witness will never own anything: no second transfer.
+            .min_by_key(|n| (view.nodes.get(n) != Some(&NodeRole::Witness), *n));
+        if let Some(target) = target {
+            self.transfer_tried = Some(now);
+            self.counters.transfers += 1;
+            self.outputs.push_back(Output::TransferLeader(target));
+        }
+    }
+
+    /// What is to be done next.
+    pub fn poll_output(&mut self) -> Option<Output> {
+        self.outputs.pop_front()
+    }
+
+    /// When [`Self::handle_timeout`] has something to do.
+    pub fn next_deadline(&self) -> Option<Instant> {
+        self.leading_since.and(self.next_judgement)
+    }
+
+    /// The newest report of a node and its age.
+    pub fn report(&self, now: Instant, node: NodeId) -> Option<(&Report, Duration)> {
+        self.reports.get(&node).map(|r| (&r.report, now.since(r.at)))
+    }
+
+    /// Counters.
+    pub fn counters(&self) -> &Counters {
+        &self.counters
+    }
+}
+
+fn reached(applied: LogIndex, newest: LogIndex) -> bool {
+    applied.get() + TRANSFER_MAX_LAG >= newest.get()
+}
+
+/// A node's place in the group's preference.
+fn place(view: &GroupView, node: NodeId) -> usize {
+    view.preference.iter().position(|n| *n == node).unwrap_or(usize::MAX)
+}

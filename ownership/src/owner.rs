@@ -1,0 +1,528 @@
+//! An owner: collects the promises of a quorum into a lease, per group.
+//!
+//! ```text
+//!   assigned here          a quorum has promised              assigned elsewhere, or a quorum
+//!   ───────────► Asking ─────────────────────────► Open ────► will not renew ───► Yielding
+//!                  │                               │ ▲                              │ flushed, or
+//!                  │ assigned elsewhere            └─┘ renewal                      │ the lease ended
+//!                  ▼                                                                ▼
+//!              Abandoned ──────────────► released ◄──────── grace period over ── Closing
+//! ```
+//!
+//! Invariant: a lease ends before the promises of a quorum do. It is counted from the time its request was
+//! *sent* (a promise is counted from its arrival, so later), shortened by the drift of two clocks over its
+//! length and by the kernel clock's step.
+//!
+//! Release is terminal: an epoch that was given back is never asked for again, whatever the log says.
+
+mod claim;
+mod release;
+mod staleness;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Duration;
+
+use lockstep_model::ids::{Epoch, GroupId, NodeId};
+use lockstep_model::limits::MAX_LEASE;
+
+use self::claim::Claim;
+pub use self::claim::{Phase, Until};
+use self::release::Releases;
+pub use self::staleness::STALE_AFTER;
+use self::staleness::Staleness;
+use crate::identity::Identity;
+use crate::log::LogView;
+use crate::membership::Membership;
+use crate::message::{RefusalReason, Release, ReleaseAck, Reply, Request, Tenure};
+use crate::time::{Instant, drift_over, renewal_interval};
+
+/// What an owner wants done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Output {
+    /// Send to every voter, this node's own included, in this order with what follows.
+    Request(Request),
+    /// Send to a voter.
+    Release(NodeId, Release),
+    /// Write the kernel lease.
+    SetLease {
+        /// The tenure it is for.
+        tenure: Tenure,
+        /// Its end.
+        until: Until,
+        /// It was not held just before: apply what is queued first, and announce afterwards.
+        first: bool,
+    },
+    /// Send what the standbys lack, then say so; the lease lasts until `deadline`.
+    Flush {
+        /// The tenure that ends.
+        tenure: Tenure,
+        /// When it is closed at the latest.
+        deadline: Instant,
+    },
+    /// Close the kernel lease of this and every earlier epoch of the group, wait until no program still runs
+    /// that has read it, then say so.
+    CloseLease(Tenure),
+    /// The intent has begun or ceased to be stale: stop or resume creating flows.
+    IntentStale(bool),
+}
+
+/// Plain counters.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Requests sent (each to all voters).
+    pub requests: u64,
+    /// Leases opened (not held just before).
+    pub opened: u64,
+    /// Leases extended.
+    pub renewed: u64,
+    /// Leases that ended although they were to be renewed.
+    pub lapsed: u64,
+    /// Replies whose request is too old to count or was another run's.
+    pub late_replies: u64,
+    /// Release datagrams sent.
+    pub releases: u64,
+    /// Releases that not every voter acknowledged.
+    pub releases_given_up: u64,
+    /// By reason.
+    pub refused: BTreeMap<RefusalReason, u64>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Sent {
+    at: Instant,
+    duration: Duration,
+}
+
+/// An owner.
+#[derive(Debug)]
+pub struct Owner {
+    me: Identity,
+    /// The kernel clock's step: by how much the reading that a lease is compared with may be old.
+    clock_step: Duration,
+    claims: BTreeMap<Tenure, Claim>,
+    /// By group, the highest epoch given back.
+    given_back: BTreeMap<GroupId, Epoch>,
+    /// Groups seen assigned to somebody else: what an earlier run left in the kernel has been closed.
+    foreign: BTreeSet<GroupId>,
+    releases: Releases,
+    sent: BTreeMap<u64, Sent>,
+    next_nonce: u64,
+    next_request: Option<Instant>,
+    staleness: Staleness,
+    /// A membership with other nodes is about to be proposed: no unbounded lease any more.
+    bounded: bool,
+    outputs: VecDeque<Output>,
+    counters: Counters,
+}
+
+impl Owner {
+    /// An owner that starts now.
+    pub fn new(me: Identity, clock_step: Duration) -> Self {
+        Self {
+            me,
+            clock_step,
+            claims: BTreeMap::new(),
+            given_back: BTreeMap::new(),
+            foreign: BTreeSet::new(),
+            releases: Releases::default(),
+            sent: BTreeMap::new(),
+            next_nonce: 1,
+            next_request: None,
+            staleness: Staleness::default(),
+            bounded: false,
+            outputs: VecDeque::new(),
+            counters: Counters::default(),
+        }
+    }
+
+    /// The applied state or the log has changed.
+    pub fn handle_log(&mut self, now: Instant, log: &LogView) {
+        self.staleness.handle_applied(now, log.view().applied);
+        let mut over = Vec::new();
+        for (group, view) in &log.view().groups {
+            let Some(assignment) = view.assignment else { continue };
+            let tenure = Tenure { group: *group, epoch: assignment.epoch };
+            if assignment.node != self.me.node && self.foreign.insert(*group) {
+                self.outputs.push_back(Output::CloseLease(tenure));
+            }
+            let given_back = self.given_back.get(group).is_some_and(|e| assignment.epoch <= *e);
+            if assignment.node == self.me.node && !given_back && !self.claims.contains_key(&tenure) {
+                self.claims.insert(tenure, Claim::new());
+                self.next_request = Some(now);
+            }
+        }
+        for (tenure, claim) in &self.claims {
+            let current = log.view().assignment(tenure.group);
+            if claim.asks() && current.is_none_or(|a| a.epoch != tenure.epoch || a.node != self.me.node) {
+                // Reassigned to this node: the old tenure serves until the new one opens.
+                let mine = current.is_some_and(|a| a.node == self.me.node && a.epoch > tenure.epoch);
+                if !(mine && claim.phase == Phase::Open) {
+                    over.push(*tenure);
+                }
+            }
+        }
+        for tenure in over {
+            self.end(now, tenure);
+        }
+        self.given_back.retain(|group, _| log.view().groups.contains_key(group));
+        self.foreign.retain(|group| log.view().groups.contains_key(group));
+        self.bind_unbounded(now, log);
+        if self.next_request.is_none() && self.claims.values().any(Claim::asks) {
+            self.next_request = Some(now);
+        }
+        self.handle_timeout(now, log);
+    }
+
+    /// No more renewals of a claim.
+    fn end(&mut self, now: Instant, tenure: Tenure) {
+        let Some(claim) = self.claims.get_mut(&tenure) else { return };
+        let given_back = self.given_back.entry(tenure.group).or_default();
+        *given_back = (*given_back).max(tenure.epoch);
+        claim.phase = match claim.phase {
+            Phase::Asking => Phase::Abandoned,
+            Phase::Open => {
+                let deadline = match claim.until {
+                    Some(Until::At(until)) => until,
+                    // Nobody waits for it, but it has to end.
+                    Some(Until::Unbounded) => now + MAX_LEASE,
+                    None => now,
+                };
+                claim.until = Some(Until::At(deadline));
+                self.outputs.push_back(Output::Flush { tenure, deadline });
+                Phase::Yielding
+            }
+            ended => ended,
+        };
+    }
+
+    /// Gives everything back, as if it were assigned elsewhere: the last resort of a shutdown that nobody
+    /// took over from.
+    pub fn surrender(&mut self, now: Instant, log: &LogView) {
+        let all: Vec<Tenure> = self.claims.keys().copied().collect();
+        for tenure in all {
+            self.end(now, tenure);
+        }
+        self.handle_timeout(now, log);
+    }
+
+    /// What was to be flushed of a tenure is with the standbys.
+    pub fn handle_flushed(&mut self, tenure: Tenure) {
+        if let Some(claim) = self.claims.get_mut(&tenure)
+            && claim.phase == Phase::Yielding
+        {
+            claim.phase = Phase::Closing;
+            self.outputs.push_back(Output::CloseLease(tenure));
+        }
+    }
+
+    /// The kernel lease of a tenure is closed and no program runs that has read it.
+    pub fn handle_closed(&mut self, now: Instant, tenure: Tenure, log: &LogView) {
+        if self.claims.get(&tenure).is_some_and(|c| c.phase == Phase::Closing) {
+            self.claims.remove(&tenure);
+            self.release(now, tenure, log);
+            self.handle_timeout(now, log);
+        }
+    }
+
+    fn release(&mut self, now: Instant, tenure: Tenure, log: &LogView) {
+        let voters = log.membership().map(Membership::voters).unwrap_or_default();
+        self.releases.start(now, tenure, voters);
+    }
+
+    /// A voter has answered.
+    pub fn handle_reply(&mut self, now: Instant, voter: NodeId, reply: &Reply, log: &LogView) {
+        if reply.to != self.me {
+            self.counters.late_replies += 1;
+            return;
+        }
+        self.staleness.handle_seen(now, reply.applied, log.view().applied);
+        let Some(sent) = self.sent.get(&reply.nonce).copied() else {
+            self.counters.late_replies += 1;
+            return;
+        };
+        let promised = (sent.at + sent.duration) - drift_over(sent.duration) - self.clock_step;
+        for answer in &reply.answers {
+            let Some(claim) = self.claims.get_mut(&answer.tenure) else { continue };
+            match answer.outcome {
+                Ok(()) => {
+                    claim.refused_by.remove(&voter);
+                    let known = claim.promises.entry(voter).or_insert(promised);
+                    *known = (*known).max(promised);
+                    if claim.asks() {
+                        self.extend(now, answer.tenure, sent.at, log);
+                    }
+                }
+                Err(refused) => {
+                    *self.counters.refused.entry(refused.reason).or_default() += 1;
+                    if matches!(refused.reason, RefusalReason::BelowFloor | RefusalReason::Released) {
+                        claim.refused_by.insert(voter);
+                        self.yield_if_superseded(now, answer.tenure, log);
+                    }
+                }
+            }
+        }
+        self.poll_staleness(now);
+    }
+
+    /// Opens or extends the lease of a claim, if its promises reach further than before.
+    fn extend(&mut self, now: Instant, tenure: Tenure, sent_at: Instant, log: &LogView) {
+        let Some(membership) = log.membership() else { return };
+        let Some(claim) = self.claims.get_mut(&tenure) else { return };
+        let Some(until) = membership.promised_until(&claim.promises) else { return };
+        let further = match claim.until {
+            Some(Until::At(before)) => until > before,
+            Some(Until::Unbounded) => false,
+            None => true,
+        };
+        if !further || until <= now {
+            return;
+        }
+        let first = !claim.holds(now);
+        claim.until = Some(Until::At(until));
+        claim.last_renewal = Some(sent_at);
+        self.opened(tenure, Until::At(until), first);
+    }
+
+    fn opened(&mut self, tenure: Tenure, until: Until, first: bool) {
+        if let Some(claim) = self.claims.get_mut(&tenure) {
+            claim.phase = Phase::Open;
+        }
+        if first {
+            self.counters.opened += 1;
+        } else {
+            self.counters.renewed += 1;
+        }
+        self.outputs.push_back(Output::SetLease { tenure, until, first });
+        // This node's earlier tenures of the group end in this one: nothing to close, nothing to give back.
+        let earlier = |t: &Tenure| t.group == tenure.group && t.epoch < tenure.epoch;
+        self.claims.retain(|t, _| !earlier(t));
+    }
+
+    /// When so many voters know of a higher epoch that no quorum can renew, the lease is going to end: use
+    /// what is left of it to hand over. One such voter is no reason: the epoch it knows of may never be
+    /// committed.
+    fn yield_if_superseded(&mut self, now: Instant, tenure: Tenure, log: &LogView) {
+        let Some(membership) = log.membership() else { return };
+        let Some(claim) = self.claims.get(&tenure) else { return };
+        if claim.phase == Phase::Open && !membership.is_quorum(|n| !claim.refused_by.contains(&n)) {
+            self.end(now, tenure);
+        }
+    }
+
+    /// A voter has noted a release.
+    pub fn handle_release_ack(&mut self, voter: NodeId, ack: &ReleaseAck) {
+        if ack.to == self.me {
+            self.releases.handle_ack(voter, &ack.tenures);
+        }
+    }
+
+    /// A membership with other nodes is about to be proposed. The leases are bounded when
+    /// [`Self::is_bounded`] says so *and* the outputs have been carried out.
+    pub fn prepare_growth(&mut self, now: Instant, log: &LogView) {
+        self.bounded = true;
+        self.bind_unbounded(now, log);
+        self.handle_timeout(now, log);
+    }
+
+    /// The proposal failed, or was carried out.
+    pub fn growth_done(&mut self) {
+        self.bounded = false;
+    }
+
+    /// Whether no lease is unbounded.
+    pub fn is_bounded(&self) -> bool {
+        self.claims.values().all(|c| c.until != Some(Until::Unbounded))
+    }
+
+    fn is_alone(&self, log: &LogView) -> bool {
+        !self.bounded && log.membership().is_some_and(|m| m.is_sole(self.me.node))
+    }
+
+    /// Gives unbounded leases an end once this node is not alone any more.
+    fn bind_unbounded(&mut self, now: Instant, log: &LogView) {
+        if self.is_alone(log) {
+            return;
+        }
+        let lease = log.view().lease;
+        let until = (now + lease) - drift_over(lease) - self.clock_step;
+        for (tenure, claim) in &mut self.claims {
+            if claim.until == Some(Until::Unbounded) {
+                claim.until = Some(Until::At(until));
+                self.outputs.push_back(Output::SetLease {
+                    tenure: *tenure,
+                    until: Until::At(until),
+                    first: false,
+                });
+                self.next_request = Some(now);
+            }
+        }
+    }
+
+    /// Time passes.
+    pub fn handle_timeout(&mut self, now: Instant, log: &LogView) {
+        self.note_lapsed(now);
+        let ended: Vec<Tenure> = self
+            .claims
+            .iter()
+            .filter(|(_, c)| c.phase == Phase::Yielding && !c.until.is_some_and(|u| u.holds(now)))
+            .map(|(t, _)| *t)
+            .collect();
+        for tenure in ended {
+            self.handle_flushed(tenure);
+        }
+        self.release_abandoned(now, log);
+        for (node, release) in self.releases.due(now) {
+            self.outputs.push_back(Output::Release(node, release));
+        }
+        self.renew(now, log);
+        self.poll_staleness(now);
+    }
+
+    /// A tenure that never opened is given back only when no earlier one of the group is open here: a voter
+    /// may have merged the promises of both into one.
+    fn release_abandoned(&mut self, now: Instant, log: &LogView) {
+        let abandoned: Vec<Tenure> = self
+            .claims
+            .iter()
+            .filter(|(t, c)| {
+                c.phase == Phase::Abandoned
+                    && !self.claims.iter().any(|(o, oc)| o.group == t.group && oc.may_serve())
+            })
+            .map(|(t, _)| *t)
+            .collect();
+        for tenure in abandoned {
+            self.claims.remove(&tenure);
+            self.release(now, tenure, log);
+        }
+    }
+
+    fn note_lapsed(&mut self, now: Instant) {
+        for claim in self.claims.values_mut() {
+            if claim.phase == Phase::Open && claim.until.is_some_and(|u| !u.holds(now)) {
+                claim.until = None;
+                self.counters.lapsed += 1;
+            }
+        }
+    }
+
+    fn poll_staleness(&mut self, now: Instant) {
+        if let Some(stale) = self.staleness.poll(now) {
+            self.outputs.push_back(Output::IntentStale(stale));
+        }
+    }
+
+    /// Asks for every claim that may be asked for, when it is time.
+    fn renew(&mut self, now: Instant, log: &LogView) {
+        if self.next_request.is_none_or(|at| now < at) {
+            return;
+        }
+        let Some(membership) = log.membership() else {
+            // Asked for again when the log has one.
+            self.next_request = None;
+            return;
+        };
+        let alone = self.is_alone(log);
+        let may_acquire = self.may_acquire_at(log);
+        let asking: Vec<Tenure> = self
+            .claims
+            .iter()
+            .filter(|(_, c)| c.asks() && (c.phase == Phase::Open || now >= may_acquire))
+            .map(|(t, _)| *t)
+            .filter(|t| !self.claims.iter().any(|(o, c)| o.group == t.group && o.epoch > t.epoch && c.asks()))
+            .collect();
+        if asking.is_empty() {
+            let waits = self.claims.values().any(Claim::asks);
+            self.next_request = waits.then_some(may_acquire);
+            return;
+        }
+        if alone {
+            for tenure in asking {
+                let claim = self.claims.get_mut(&tenure).expect("it was found above");
+                if claim.until != Some(Until::Unbounded) {
+                    let first = !claim.holds(now);
+                    claim.until = Some(Until::Unbounded);
+                    self.opened(tenure, Until::Unbounded, first);
+                }
+            }
+            self.next_request = None;
+            return;
+        }
+        let duration = log.view().lease;
+        let nonce = self.next_nonce;
+        self.next_nonce += 1;
+        self.sent.retain(|_, s| now < s.at + s.duration);
+        self.sent.insert(nonce, Sent { at: now, duration });
+        self.next_request = Some(now + renewal_interval(duration));
+        self.counters.requests += 1;
+        let request = Request { nonce, membership: membership.id, duration, tenures: asking };
+        self.outputs.push_back(Output::Request(request));
+    }
+
+    /// Before this, nothing new is acquired: an owner that a quorum of an older membership elected may still
+    /// hold a lease that the newest membership's voters know nothing of.
+    pub fn may_acquire_at(&self, log: &LogView) -> Instant {
+        log.membership_since() + MAX_LEASE
+    }
+
+    /// What is to be done next.
+    pub fn poll_output(&mut self) -> Option<Output> {
+        self.outputs.pop_front()
+    }
+
+    /// When [`Self::handle_timeout`] has something to do.
+    pub fn next_deadline(&self) -> Option<Instant> {
+        let claims = self.claims.values().filter_map(|c| match (c.phase, c.until) {
+            (Phase::Yielding | Phase::Open, Some(Until::At(until))) => Some(until),
+            _ => None,
+        });
+        claims
+            .chain(self.next_request)
+            .chain(self.releases.next_deadline())
+            .chain(self.staleness.next_deadline())
+            .min()
+    }
+
+    /// Whether nothing is claimed and nothing is left to give back.
+    pub fn is_idle(&self) -> bool {
+        self.claims.is_empty() && self.releases.is_empty()
+    }
+
+    /// The tenures whose lease is held now.
+    pub fn holding(&self, now: Instant) -> impl Iterator<Item = Tenure> + '_ {
+        self.claims.iter().filter(move |(_, c)| c.holds(now)).map(|(t, _)| *t)
+    }
+
+    /// Epochs given back, by group.
+    pub fn given_back(&self) -> impl Iterator<Item = Tenure> + '_ {
+        self.given_back.iter().map(|(group, epoch)| Tenure { group: *group, epoch: *epoch })
+    }
+
+    /// Every claim with its phase and the end of its lease, for inspection.
+    pub fn claims(&self) -> impl Iterator<Item = (Tenure, Phase, Option<Until>)> + '_ {
+        self.claims.iter().map(|(t, c)| (*t, c.phase, c.until))
+    }
+
+    /// By voter, when its promise for a tenure ends.
+    pub fn promises(&self, tenure: Tenure) -> impl Iterator<Item = (NodeId, Instant)> + '_ {
+        self.claims.get(&tenure).into_iter().flat_map(|c| c.promises.iter().map(|(n, i)| (*n, *i)))
+    }
+
+    /// The send time of the newest request that counts for a tenure's lease.
+    pub fn last_renewal(&self, tenure: Tenure) -> Option<Instant> {
+        self.claims.get(&tenure)?.last_renewal
+    }
+
+    /// Whether the intent lags for too long.
+    pub fn intent_is_stale(&self) -> bool {
+        self.staleness.is_stale()
+    }
+
+    /// Counters.
+    pub fn counters(&self) -> Counters {
+        Counters {
+            releases: self.releases.sent,
+            releases_given_up: self.releases.given_up,
+            ..self.counters.clone()
+        }
+    }
+}

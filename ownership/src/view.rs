@@ -1,0 +1,69 @@
+//! What the machines need of the agreed state.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use lockstep_model::ids::{GroupId, LogIndex, NodeId};
+use lockstep_model::intent::NodeRole;
+use lockstep_model::state::{Assignment, State};
+
+/// A digest of the applied state.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct View {
+    /// How much of the log is applied.
+    pub applied: LogIndex,
+    /// The lease's duration.
+    pub lease: Duration,
+    /// Every group.
+    pub groups: BTreeMap<GroupId, GroupView>,
+    /// Every registered node.
+    pub nodes: BTreeMap<NodeId, NodeRole>,
+}
+
+/// A group's part.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct GroupView {
+    /// Who should own it.
+    pub assignment: Option<Assignment>,
+    /// Who may own it, most preferred first; empty: any data-plane node.
+    pub preference: Vec<NodeId>,
+    /// Whether `preference` names anybody at all. Names that belong to nobody (yet) do not open the group to
+    /// everybody.
+    pub restricted: bool,
+}
+
+impl View {
+    /// The digest of `state`, applied up to `applied`.
+    pub fn of(applied: LogIndex, state: &State) -> Self {
+        let groups = state
+            .groups
+            .iter()
+            .map(|(id, group)| {
+                let preference = group
+                    .spec
+                    .nodes
+                    .iter()
+                    .filter_map(|name| state.nodes.iter().find(|(_, n)| &n.name == name).map(|(id, _)| *id))
+                    .collect();
+                let restricted = !group.spec.nodes.is_empty();
+                (*id, GroupView { assignment: group.assignment, preference, restricted })
+            })
+            .collect();
+        View {
+            applied,
+            lease: state.settings.lease.duration(),
+            groups,
+            nodes: state.nodes.iter().map(|(id, n)| (*id, n.role)).collect(),
+        }
+    }
+
+    /// The current assignment of a group.
+    pub fn assignment(&self, group: GroupId) -> Option<Assignment> {
+        self.groups.get(&group).and_then(|g| g.assignment)
+    }
+
+    /// How many groups a node should own.
+    pub fn load(&self, node: NodeId) -> usize {
+        self.groups.values().filter(|g| g.assignment.is_some_and(|a| a.node == node)).count()
+    }
+}
