@@ -4,14 +4,24 @@
 //! Black box: nothing here links the balancer. It starts `lockstepd`, talks to it through its command line and
 //! its gRPC interface, and looks at packets.
 
+pub mod api;
 pub mod capture;
+pub mod certificates;
 pub mod clock;
+pub mod cluster;
+pub mod demo;
+pub mod dump;
+pub mod fault;
 pub mod interrupt;
 pub mod ip;
+pub mod manifest;
 pub mod namespace;
 pub mod process;
+pub mod programs;
+pub mod report;
 pub mod run;
 pub mod stats;
 pub mod topology;
 pub mod traffic;
+pub mod trial;
 pub mod wait;

@@ -8,6 +8,7 @@ pub mod flood;
 pub mod load;
 pub mod pattern;
 pub mod reactor;
+pub mod stray;
 pub mod tcp;
 pub mod tcp_client;
 pub mod udp;

@@ -48,7 +48,7 @@ pub fn udp(
 }
 
 /// A datagram from the IP header on. The kernel fills in the header's checksum; a UDP checksum of zero means none.
-fn datagram(from: SocketAddrV4, to: SocketAddrV4) -> Vec<u8> {
+pub fn datagram(from: SocketAddrV4, to: SocketAddrV4) -> Vec<u8> {
     let length = (IP_HEADER + UDP_HEADER + LENGTH) as u16;
     let mut packet = Vec::with_capacity(usize::from(length));
     packet.extend([0x45, 0]);

@@ -1,0 +1,274 @@
+//! A running cluster: the network, the nodes' processes, and ways to ask and tell them things.
+
+use std::fs;
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::{Command, Output, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use lockstep_proto::inspect::v1::GroupStatus;
+
+use crate::api;
+use crate::certificates::Keys;
+use crate::manifest::{self, Profile};
+use crate::process::{self, Process};
+use crate::programs;
+use crate::run::Run;
+use crate::topology::{Node, Topology};
+use crate::wait;
+
+/// The example's group.
+pub const GROUP: &str = "edge";
+/// How long a node may take to answer after its start.
+const START_LIMIT: Duration = Duration::from_secs(20);
+/// How long the group may take to have an owner and a standby that holds its flows.
+const READY_LIMIT: Duration = Duration::from_secs(20);
+/// How long leadership may take to move away from the owner.
+const LEADER_LIMIT: Duration = Duration::from_secs(25);
+/// Lines of a node's log that are shown when something failed.
+const LOG_TAIL: usize = 60;
+
+/// The cluster; everything is gone when it is dropped.
+#[derive(Debug)]
+pub struct Cluster {
+    // Dropped in this order: processes, then the network, then files and pins.
+    processes: [Option<Process>; 3],
+    /// The network.
+    pub topology: Topology,
+    keys: Keys,
+    /// Its name and folders.
+    pub run: Run,
+}
+
+const fn example(node: Node) -> &'static str {
+    match node {
+        Node::A => include_str!("../../deploy/examples/pair-witness/a.toml"),
+        Node::B => include_str!("../../deploy/examples/pair-witness/b.toml"),
+        Node::W => include_str!("../../deploy/examples/pair-witness/w.toml"),
+    }
+}
+
+impl Cluster {
+    /// The network, the keys and the configuration files, but no process.
+    pub fn prepare() -> anyhow::Result<Self> {
+        let run = Run::begin()?;
+        let topology = Topology::create(&run)?;
+        let keys = Keys::create(&run.folder().join("keys"))?;
+        for node in Node::ALL {
+            let path = run.folder().join(format!("{}.toml", node.name()));
+            fs::write(&path, example(node)).with_context(|| format!("cannot write {}", path.display()))?;
+        }
+        Ok(Cluster { processes: [None, None, None], topology, keys, run })
+    }
+
+    /// All nodes started, the cluster made, `manifest` applied, and the group served with a standby ready.
+    pub fn start(manifest: &str, profile: Profile) -> anyhow::Result<Self> {
+        let mut cluster = Self::prepare()?;
+        cluster.bring_up(manifest, profile).map_err(|error| cluster.explain(error))?;
+        Ok(cluster)
+    }
+
+    fn bring_up(&mut self, manifest: &str, profile: Profile) -> anyhow::Result<()> {
+        for node in Node::ALL {
+            self.start_node(node)?;
+        }
+        for node in Node::ALL {
+            self.wait_answering(node)?;
+        }
+        self.lockstep(Node::A, &["cluster", "init"])?;
+        self.apply(Node::A, manifest)?;
+        self.apply(Node::A, &manifest::cluster(profile))?;
+        self.wait_ready()?;
+        Ok(())
+    }
+
+    /// Starts a node's daemon.
+    pub fn start_node(&mut self, node: Node) -> anyhow::Result<()> {
+        let command = self.daemon(node, &[])?;
+        let process = Process::start(
+            &format!("lockstepd {}", node.name()),
+            command,
+            Some(self.topology.node(node)),
+            &self.log(node),
+        )?;
+        self.processes[node as usize] = Some(process);
+        Ok(())
+    }
+
+    /// The daemon's command line with the node's file, its paths overridden to this run's.
+    pub fn daemon(&self, node: Node, args: &[&str]) -> anyhow::Result<Command> {
+        let mut command = Command::new(programs::lockstepd()?);
+        command.arg("--config").arg(self.config(node)).args(args);
+        command
+            .env("LOCKSTEP_NODE__DATA_DIR", self.data_dir(node))
+            .env("LOCKSTEP_CLUSTER__SECRET_FILE", self.keys.secret())
+            .env("LOCKSTEP_TLS__CA", self.keys.ca())
+            .env("LOCKSTEP_TLS__CERT", self.keys.certificate(node))
+            .env("LOCKSTEP_TLS__KEY", self.keys.key(node));
+        if node != Node::W {
+            command.env("LOCKSTEP_DATAPLANE__PIN_DIR", self.pin_dir(node));
+        }
+        Ok(command)
+    }
+
+    /// A node's configuration file.
+    pub fn config(&self, node: Node) -> PathBuf {
+        self.run.folder().join(format!("{}.toml", node.name()))
+    }
+
+    /// A node's data.
+    pub fn data_dir(&self, node: Node) -> PathBuf {
+        self.run.folder().join("data").join(node.name())
+    }
+
+    /// A node's pins.
+    pub fn pin_dir(&self, node: Node) -> PathBuf {
+        self.run.pins().join(node.name())
+    }
+
+    fn log(&self, node: Node) -> PathBuf {
+        self.run.folder().join(format!("{}.log", node.name()))
+    }
+
+    /// A node's process, if it was started.
+    pub fn process(&mut self, node: Node) -> anyhow::Result<&mut Process> {
+        self.processes[node as usize].as_mut().with_context(|| format!("node {} was not started", node.name()))
+    }
+
+    /// Waits until a node answers on its API.
+    pub fn wait_answering(&mut self, node: Node) -> anyhow::Result<()> {
+        let what = format!("node {} to answer", node.name());
+        wait::until(&what, START_LIMIT, || {
+            let process = self.process(node)?;
+            if !process.running()? {
+                bail!("lockstepd of node {} {}", node.name(), process.describe_end());
+            }
+            Ok(api::cluster_status(self.topology.node(node)).ok().map(|_| ()))
+        })
+    }
+
+    /// Runs `lockstep` at a node and gives its standard output; anything but success is an error.
+    pub fn lockstep(&self, node: Node, args: &[&str]) -> anyhow::Result<String> {
+        let output = self.try_lockstep(node, args, "")?;
+        if !output.status.success() {
+            bail!(
+                "`lockstep {}` at {}: {} {}",
+                args.join(" "),
+                node.name(),
+                output.status,
+                String::from_utf8_lossy(&output.stderr).trim()
+            );
+        }
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    }
+
+    /// Runs `lockstep` at a node with this standard input.
+    pub fn try_lockstep(&self, node: Node, args: &[&str], input: &str) -> anyhow::Result<Output> {
+        let mut command = Command::new(programs::lockstep()?);
+        command
+            .args(args)
+            .env_remove("LOCKSTEP_SERVER")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        self.topology.node(node).place(&mut command);
+        process::die_with_parent(&mut command);
+        let mut child = command.spawn().context("cannot start `lockstep`")?;
+        let mut stdin = child.stdin.take().expect("stdin is piped");
+        match stdin.write_all(input.as_bytes()) {
+            // It need not read what it does not want.
+            Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => return Err(error.into()),
+            _ => drop(stdin),
+        }
+        child.wait_with_output().context("cannot wait for `lockstep`")
+    }
+
+    /// Applies a manifest at a node.
+    pub fn apply(&self, node: Node, manifest: &str) -> anyhow::Result<()> {
+        let output = self.try_lockstep(node, &["apply", "-f", "-"], manifest)?;
+        if !output.status.success() {
+            bail!("`lockstep apply`: {} {}", output.status, String::from_utf8_lossy(&output.stderr).trim());
+        }
+        Ok(())
+    }
+
+    /// What a node says of the group.
+    pub fn group(&self, node: Node) -> anyhow::Result<GroupStatus> {
+        api::group_status(self.topology.node(node), GROUP)
+    }
+
+    /// Waits until the group has an owner that holds the lease and a standby with all its flows.
+    pub fn wait_ready(&self) -> anyhow::Result<Node> {
+        wait::until_ok("an owner with a lease and a standby that has caught up", READY_LIMIT, || {
+            let owner = self.owner()?;
+            let status = self.group(owner)?;
+            anyhow::ensure!(status.lease_held, "{} does not hold the lease", owner.name());
+            let standby = owner.other();
+            let other = status
+                .standbys
+                .iter()
+                .find(|s| s.node_name == standby.name())
+                .with_context(|| format!("{} is no standby of {}", standby.name(), owner.name()))?;
+            anyhow::ensure!(
+                other.eligible && other.caught_up,
+                "standby {} is {}, caught up: {}",
+                standby.name(),
+                other.reason,
+                other.caught_up
+            );
+            Ok(owner)
+        })
+    }
+
+    /// The owner, as the first node that answers says.
+    pub fn owner(&self) -> anyhow::Result<Node> {
+        self.owner_by(&Node::ALL)
+    }
+
+    /// The owner, as the first of `nodes` that knows one says.
+    pub fn owner_by(&self, nodes: &[Node]) -> anyhow::Result<Node> {
+        let mut last = None;
+        for &node in nodes {
+            match self.group(node) {
+                Ok(status) if !status.owner_name.is_empty() => return Node::from_name(&status.owner_name),
+                Ok(_) => last = Some(anyhow::anyhow!("{} knows no owner", node.name())),
+                Err(error) => last = Some(error),
+            }
+        }
+        Err(last.unwrap_or_else(|| anyhow::anyhow!("nobody was asked")))
+    }
+
+    /// The Raft leader, as the first of `nodes` that knows one says.
+    pub fn leader(&self, nodes: &[Node]) -> anyhow::Result<Node> {
+        for node in nodes {
+            let Ok(status) = api::cluster_status(self.topology.node(*node)) else { continue };
+            if let Some(leader) = status.members.iter().find(|m| m.id == status.leader_id) {
+                return Node::from_name(&leader.name);
+            }
+        }
+        bail!("no node knows a leader")
+    }
+
+    /// Waits until the leader is (or is not) `node`.
+    pub fn wait_leader(&self, node: Node, is: bool) -> anyhow::Result<Node> {
+        let what = format!("the leader {}to be {}", if is { "" } else { "not " }, node.name());
+        wait::until(&what, LEADER_LIMIT, || {
+            Ok(self.leader(&Node::ALL).ok().filter(|leader| (*leader == node) == is))
+        })
+    }
+
+    /// Adds the ends of all nodes' logs to an error.
+    pub fn explain(&mut self, error: anyhow::Error) -> anyhow::Error {
+        if crate::interrupt::requested() {
+            return error;
+        }
+        let mut text = String::new();
+        for process in self.processes.iter_mut().flatten() {
+            let end = process.describe_end();
+            let tail = process.tail(LOG_TAIL);
+            text += &format!("\n--- {} {end}; the end of its log:\n{tail}", process.name());
+        }
+        anyhow::anyhow!("{error:#}{text}")
+    }
+}

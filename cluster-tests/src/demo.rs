@@ -1,0 +1,129 @@
+//! The demo: a cluster of two balancers and a witness, traffic, a fault, a report.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::Context;
+
+use crate::cluster::Cluster;
+use crate::fault::Fault;
+use crate::interrupt;
+use crate::manifest::{self, Profile};
+use crate::topology::Node;
+use crate::traffic::load::Endpoints;
+use crate::trial::Trial;
+
+/// Traffic runs at least this long: young flows before the fault and retransmissions after it need it.
+pub const MIN_SECONDS: u64 = 8;
+/// And at most this long: every answer's time is kept.
+pub const MAX_SECONDS: u64 = 120;
+/// Held flows at most: two cores carry them all.
+pub const MAX_FLOWS: usize = 2_000;
+
+/// What was asked for on the command line.
+#[derive(Debug, clap::Args)]
+pub struct Options {
+    /// What happens to the node that serves: none, power, kill, pause, link.
+    #[arg(long, default_value = "power", value_parser = fault)]
+    pub fault: Fault,
+    /// TCP connections held throughout; a quarter as many UDP flows come with them.
+    #[arg(long, default_value_t = 200, value_parser = flows)]
+    pub flows: usize,
+    /// Seconds of traffic, half of them before the fault.
+    #[arg(long, default_value_t = 12, value_parser = clap::value_parser!(u64).range(MIN_SECONDS..=MAX_SECONDS))]
+    pub seconds: u64,
+    /// Data-plane nodes; a witness is added when they are two.
+    #[arg(long, default_value_t = 2, value_parser = nodes)]
+    pub nodes: usize,
+    /// Lease profile: fast (45 ms) or lan (150 ms).
+    #[arg(long, default_value = "fast", value_parser = profile)]
+    pub profile: Profile,
+    /// Also write the report as JSON.
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
+    /// Leave the cluster up until Ctrl-C and print how to look around.
+    #[arg(long)]
+    pub keep: bool,
+}
+
+fn fault(text: &str) -> Result<Fault, String> {
+    match text {
+        "none" => Ok(Fault::None),
+        "power" => Ok(Fault::Power),
+        "kill" => Ok(Fault::Kill),
+        "pause" => Ok(Fault::Pause),
+        "link" => Ok(Fault::Link),
+        "drain" => Err("not in this version".to_owned()),
+        _ => Err("allowed: none, power, kill, pause, link".to_owned()),
+    }
+}
+
+fn profile(text: &str) -> Result<Profile, String> {
+    match text {
+        "fast" => Ok(Profile::Fast),
+        "lan" => Ok(Profile::Lan),
+        "wan" => Err("not in this version".to_owned()),
+        _ => Err("allowed: fast, lan".to_owned()),
+    }
+}
+
+fn nodes(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(2) => Ok(2),
+        Ok(_) => Err("not in this version; allowed: 2".to_owned()),
+        Err(_) => Err("allowed: 2".to_owned()),
+    }
+}
+
+fn flows(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(flows) if (1..=MAX_FLOWS).contains(&flows) => Ok(flows),
+        _ => Err(format!("allowed: 1 to {MAX_FLOWS}")),
+    }
+}
+
+/// Runs the demo. Success is a report that says pass.
+pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
+    println!("starting two balancers (a, b) and a witness (w)");
+    let mut cluster = Cluster::start(manifest::EXAMPLE, options.profile)?;
+    let trial = Trial {
+        flows: options.flows,
+        around: Duration::from_secs(options.seconds) / 2,
+        ..Trial::new(options.fault, options.profile)
+    };
+    let report = trial.run(&mut cluster)?;
+    print!("{}", report.table());
+    if let Some(path) = &options.json {
+        let json = serde_json::to_string_pretty(&report).context("cannot write the report as JSON")?;
+        std::fs::write(path, json + "\n").with_context(|| format!("cannot write {}", path.display()))?;
+    }
+    if report.result != "pass" {
+        let why = report.failures.join("; ");
+        println!("{:#}", cluster.explain(anyhow::anyhow!("the demo failed: {why}")));
+    }
+    if options.keep {
+        keep(&cluster)?;
+    }
+    Ok(if report.result == "pass" { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Leaves everything up, endpoints included, until a signal comes.
+fn keep(cluster: &Cluster) -> anyhow::Result<()> {
+    let endpoints = Endpoints::start(&cluster.topology)?;
+    let lockstep = crate::programs::lockstep()?;
+    let lockstep = lockstep.display();
+    let run = cluster.run.name();
+    println!("\nthe cluster stays up until Ctrl-C; look around, for example:");
+    println!("  ip netns exec {run}-{} {lockstep} group status", Node::B.name());
+    println!("  ip netns exec {run}-{} {lockstep} flows --limit 10", Node::B.name());
+    println!("  ip netns exec {run}-{} {lockstep} cluster status", Node::W.name());
+    println!("  ip netns exec {run}-c ping -c 3 192.0.2.10");
+    println!("  logs, keys and data: {}", cluster.run.folder().display());
+    println!("  pins: {}", cluster.run.pins().display());
+    while !interrupt::requested() {
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    println!("taking it down");
+    endpoints.stop()
+}

@@ -1,0 +1,156 @@
+//! The faults.
+
+use std::io;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use nix::sys::signal::Signal;
+
+use crate::clock::{self, Nanos};
+use crate::cluster::Cluster;
+use crate::topology::{Node, Side};
+use crate::wait;
+
+/// What happens to the owner.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// Nothing.
+    None,
+    /// SIGKILL of everything on it and all its links cut at once.
+    Power,
+    /// SIGKILL of its `lockstepd`, not restarted.
+    Kill,
+    /// SIGSTOP for ten leases, then SIGCONT.
+    Pause,
+    /// Its client-side link goes down.
+    Link,
+}
+
+impl Fault {
+    /// As on the command line and in the report.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Fault::None => "none",
+            Fault::Power => "power",
+            Fault::Kill => "kill",
+            Fault::Pause => "pause",
+            Fault::Link => "link",
+        }
+    }
+}
+
+/// Something that happened at a node, on the harness's clock.
+#[derive(Debug, Clone)]
+pub struct Event {
+    /// When.
+    pub at: Nanos,
+    /// Where.
+    pub node: &'static str,
+    /// What.
+    pub event: String,
+}
+
+/// A fault that was injected.
+#[derive(Debug)]
+pub struct Injected {
+    /// The moment before the first action.
+    pub at: Nanos,
+    /// What was done.
+    pub events: Vec<Event>,
+}
+
+/// How many leases a paused node sleeps.
+const PAUSE_LEASES: u32 = 10;
+
+/// Does `fault` to `node`. A pause is only begun: see [`end`].
+pub fn inject(cluster: &mut Cluster, node: Node, fault: Fault) -> anyhow::Result<Injected> {
+    let ports = PortSwitch::open(cluster)?;
+    let mut events = Vec::new();
+    let at = clock::now();
+    let mut note = |event: &str| events.push(Event { at: clock::now(), node: node.name(), event: event.to_owned() });
+    match fault {
+        Fault::None => note("no fault"),
+        Fault::Power => {
+            // Dead before its links go, so that it cannot see them go and give its lease back in good order.
+            cluster.process(node)?.signal(Signal::SIGKILL)?;
+            note("killed");
+            for side in Side::ALL {
+                ports.down(&side.port(node))?;
+            }
+            note("all links cut");
+            cluster.process(node)?.kill()?;
+        }
+        Fault::Kill => {
+            cluster.process(node)?.kill()?;
+            note("killed");
+        }
+        Fault::Pause => {
+            cluster.process(node)?.signal(Signal::SIGSTOP)?;
+            note("stopped");
+        }
+        Fault::Link => {
+            ports.down(&Side::Client.port(node))?;
+            note("client-side link cut");
+        }
+    }
+    Ok(Injected { at, events })
+}
+
+/// Ends what a fault left running: a pause, once it has lasted ten leases.
+pub fn end(cluster: &mut Cluster, node: Node, fault: Fault, at: Nanos, lease: Duration) -> anyhow::Result<Vec<Event>> {
+    if fault != Fault::Pause {
+        return Ok(Vec::new());
+    }
+    let elapsed = Duration::from_nanos(clock::now() - at);
+    wait::pass((lease * PAUSE_LEASES).saturating_sub(elapsed))?;
+    cluster.process(node)?.signal(Signal::SIGCONT)?;
+    Ok(vec![Event { at: clock::now(), node: node.name(), event: "woken".to_owned() }])
+}
+
+/// Sets ports of the switch down by ioctl: no process is started between one port and the next.
+struct PortSwitch {
+    socket: OwnedFd,
+}
+
+impl PortSwitch {
+    fn open(cluster: &Cluster) -> anyhow::Result<Self> {
+        // An interface ioctl acts in the namespace its socket was made in.
+        let socket = cluster.topology.switch.run(|| {
+            // SAFETY: socket(2) with constant arguments; the descriptor is checked and then owned.
+            unsafe {
+                let fd = libc::socket(libc::AF_INET, libc::SOCK_DGRAM | libc::SOCK_CLOEXEC, 0);
+                if fd < 0 {
+                    return Err(io::Error::last_os_error()).context("cannot open a socket");
+                }
+                Ok(OwnedFd::from_raw_fd(fd))
+            }
+        })?;
+        Ok(PortSwitch { socket })
+    }
+
+    fn down(&self, port: &str) -> anyhow::Result<()> {
+        // SAFETY: ifreq is plain data for which zero is valid.
+        let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+        if port.len() >= request.ifr_name.len() {
+            bail!("{port:?} is too long for an interface's name");
+        }
+        for (slot, byte) in request.ifr_name.iter_mut().zip(port.bytes()) {
+            *slot = byte as libc::c_char;
+        }
+        // SAFETY: the request is valid and named; the kernel fills in the flags, which are then initialised.
+        let result = unsafe {
+            match libc::ioctl(self.socket.as_raw_fd(), libc::SIOCGIFFLAGS, &raw mut request) {
+                0 => {
+                    request.ifr_ifru.ifru_flags &= !(libc::IFF_UP as libc::c_short);
+                    libc::ioctl(self.socket.as_raw_fd(), libc::SIOCSIFFLAGS, &raw const request)
+                }
+                error => error,
+            }
+        };
+        if result != 0 {
+            return Err(io::Error::last_os_error()).with_context(|| format!("cannot set port {port} down"));
+        }
+        Ok(())
+    }
+}

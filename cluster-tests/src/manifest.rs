@@ -1,0 +1,84 @@
+//! The intent that runs apply: the example's manifest, and what is changed in it.
+
+/// `deploy/examples/pair-witness/manifest.yaml`.
+pub const EXAMPLE: &str = include_str!("../../deploy/examples/pair-witness/manifest.yaml");
+
+/// The lease profiles of this version.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Profile {
+    /// 45 ms.
+    Fast,
+    /// 150 ms.
+    Lan,
+}
+
+impl Profile {
+    /// As it stands in a manifest.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Profile::Fast => "fast",
+            Profile::Lan => "lan",
+        }
+    }
+
+    /// How long a lease lasts, ms.
+    pub const fn lease_ms(self) -> u64 {
+        match self {
+            Profile::Fast => 45,
+            Profile::Lan => 150,
+        }
+    }
+}
+
+/// The document that sets the lease's duration.
+pub fn cluster(profile: Profile) -> String {
+    format!("apiVersion: lockstep/v1\nkind: Cluster\nspec: {{lease: {}}}\n", profile.name())
+}
+
+/// The example with its services not replicated.
+pub fn without_sync() -> String {
+    EXAMPLE.replace("sync: immediate", "sync: none")
+}
+
+/// The services of a manifest with other weights: which endpoint a flow would get changes for a good part of
+/// all flows, so that live ones can be kept only by knowing them.
+pub fn reweighted(manifest: &str) -> String {
+    const WEIGHTS: [&str; 3] = ["weight: 10", "weight: 300", "weight: 50"];
+    let services: Vec<String> = manifest
+        .split("---\n")
+        .filter(|document| document.contains("kind: Service"))
+        .map(|document| {
+            let mut weights = WEIGHTS.iter().cycle();
+            document
+                .split_inclusive('\n')
+                .map(|line| match line.find("weight: 100") {
+                    Some(_) => line.replace("weight: 100", weights.next().expect("a cycle does not end")),
+                    None => line.to_owned(),
+                })
+                .collect()
+        })
+        .collect();
+    services.join("---\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn weights_change_and_nothing_else_is_named() {
+        let changed = reweighted(EXAMPLE);
+        assert!(!changed.contains("kind: Cluster") && !changed.contains("kind: Group"));
+        assert_eq!(changed.matches("kind: Service").count(), 2);
+        for weight in ["weight: 10}", "weight: 300}", "weight: 50}"] {
+            assert_eq!(changed.matches(weight).count(), 2, "{weight}");
+        }
+        assert!(!changed.contains("weight: 100}"));
+    }
+
+    #[test]
+    fn no_service_is_replicated_without_sync() {
+        assert!(!without_sync().contains("sync: immediate"));
+        assert_eq!(without_sync().matches("sync: none").count(), 2);
+    }
+}

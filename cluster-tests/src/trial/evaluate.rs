@@ -1,0 +1,191 @@
+//! From what was observed to the report.
+
+use std::collections::BTreeMap;
+
+use lockstep_proto::inspect::v1::{Failover, GroupStatus};
+
+use super::{Trial, relative};
+use crate::capture::judge::{self, IN_FLIGHT};
+use crate::capture::watch::Seen;
+use crate::clock::{Nanos, between_ms, nanos, to_ms};
+use crate::fault::Event;
+use crate::report::{NewConnections, Report, TimelineEntry, YoungFlows};
+use crate::stats::{Percentiles, longest_gap};
+use crate::topology::Node;
+use crate::traffic::load::Outcome;
+use crate::traffic::tcp_client::{Flow, Kind, corrupted};
+
+/// Everything observed in one trial.
+pub(super) struct Evidence<'a> {
+    pub(super) trial: &'a Trial,
+    pub(super) at: Nanos,
+    pub(super) until: Nanos,
+    pub(super) owner: Node,
+    pub(super) before: GroupStatus,
+    pub(super) after: GroupStatus,
+    pub(super) leader_before: Node,
+    pub(super) leader_after: Node,
+    pub(super) flows_on_standby: usize,
+    pub(super) unsynced: Option<usize>,
+    pub(super) corrupted_at_endpoints: u64,
+    pub(super) outcome: &'a Outcome,
+    pub(super) seen: &'a Seen,
+    pub(super) events: Vec<Event>,
+    pub(super) failovers: Vec<(Node, Failover)>,
+}
+
+impl Evidence<'_> {
+    pub(super) fn report(self) -> Report {
+        let window = nanos(self.trial.around);
+        // The window ends before the traffic does, so that no flow that stopped in order shows a gap.
+        let (from, to) = (self.at - window, self.until.min(self.at + window));
+        let of = |kind: Kind| self.outcome.tcp.iter().filter(move |flow| flow.kind == kind);
+        let probes = || self.outcome.udp.iter().filter(|flow| flow.is_probe());
+        let gaps = |from, to| Percentiles::of(probes().map(|p| longest_gap(&p.heard, from, to)).collect());
+        let stalls =
+            of(Kind::Held).filter(|f| f.is_fast()).map(|f| longest_gap(&f.heard, self.at, to)).collect();
+        let verdict = judge::judge(self.seen, from, self.until);
+        let phases_ms = self.phases();
+        let timeline = self.timeline(&phases_ms);
+        let mut report = Report {
+            result: "fail",
+            failures: Vec::new(),
+            fault: self.trial.fault.name(),
+            nodes: Node::DATAPLANE.len(),
+            profile: self.trial.profile.name(),
+            lease_ms: self.trial.profile.lease_ms(),
+            tcp_flows: of(Kind::Held).count(),
+            tcp_survived: of(Kind::Held).filter(|flow| flow.intact()).count(),
+            tcp_corrupted: corrupted(self.outcome.tcp.iter()) + self.corrupted_at_endpoints as usize,
+            udp_flows: self.outcome.udp.len(),
+            udp_survived: self.outcome.udp.iter().filter(|flow| flow.intact()).count(),
+            udp_endpoint_changed: self.outcome.udp.iter().filter(|flow| flow.endpoint_changed).count(),
+            rst_seen: self.seen.rst.len(),
+            icmp_unreachable_seen: self.seen.unreachable.len(),
+            gap_ms: gaps(self.at, to),
+            gap_ms_no_fault: gaps(from, self.at),
+            tcp_stall_ms: Percentiles::of(stalls),
+            young_flows: self.young(),
+            unsynced_at_fault: self.unsynced,
+            new_connections: self.new_connections(),
+            owner_before: self.owner.name().to_owned(),
+            owner_after: self.after.owner_name.clone(),
+            leader_before: self.leader_before.name().to_owned(),
+            leader_after: self.leader_after.name().to_owned(),
+            epoch_before: self.before.epoch,
+            epoch_after: self.after.epoch,
+            flows_on_standby_before: self.flows_on_standby,
+            overlap_ns: verdict.overlap,
+            in_flight_bound_ns: nanos(IN_FLIGHT),
+            packets_judged: verdict.judged,
+            untranslated_seen: self.seen.nodes.values().map(|n| n.untranslated.len()).sum(),
+            frames_lost: self.seen.lost,
+            phases_ms,
+            timeline,
+        };
+        report.decide();
+        report
+    }
+
+    /// Connected before the fault, that is with an entry at the owner.
+    fn was_open(&self, flow: &Flow) -> bool {
+        flow.connected_at.is_some_and(|at| at < self.at)
+    }
+
+    fn young(&self) -> YoungFlows {
+        let young = || self.outcome.tcp.iter().filter(|f| f.kind == Kind::Young && self.was_open(f));
+        let lost = || young().filter(|flow| !flow.intact());
+        YoungFlows {
+            opened: young().count(),
+            lost: lost().count(),
+            oldest_lost_ms: lost().map(|flow| to_ms(self.at - flow.opened_at)).fold(0.0, f64::max),
+        }
+    }
+
+    /// Those opened from the fault on, and those whose handshake the fault interrupted.
+    fn new_connections(&self) -> NewConnections {
+        let is_new = |flow: &&Flow| match flow.kind {
+            Kind::New => true,
+            Kind::Young => !self.was_open(flow),
+            Kind::Held => false,
+        };
+        let new = || self.outcome.tcp.iter().filter(is_new);
+        NewConnections { attempted: new().count(), failed: new().filter(|flow| !flow.intact()).count() }
+    }
+
+    /// The phases of the takeover: the nodes' records (the earliest of each), and what the network showed.
+    fn phases(&self) -> BTreeMap<&'static str, f64> {
+        let mut phases = BTreeMap::new();
+        for (_, record) in self.takeover_records() {
+            for (name, at) in phases_of(record) {
+                let ms = between_ms(self.at, at);
+                phases.entry(name).and_modify(|known: &mut f64| *known = known.min(ms)).or_insert(ms);
+            }
+        }
+        let next = self.owner.other();
+        if self.after.owner_name == next.name() {
+            if let Some(first) = self.translated(next).find(|t| **t > self.at) {
+                phases.insert("first_packet", between_ms(self.at, *first));
+            }
+            if let Some(last) = self.translated(self.owner).rfind(|t| **t <= self.until) {
+                phases.insert("last_packet_of_former_owner", between_ms(self.at, *last));
+            }
+        }
+        phases
+    }
+
+    fn translated(&self, node: Node) -> std::slice::Iter<'_, Nanos> {
+        self.seen.nodes.get(node.name()).map_or(&[][..], |seen| &seen.translated).iter()
+    }
+
+    fn takeover_records(&self) -> impl Iterator<Item = &(Node, Failover)> {
+        self.failovers.iter().filter(|(_, record)| record.epoch_after > self.before.epoch)
+    }
+
+    fn timeline(&self, phases: &BTreeMap<&'static str, f64>) -> Vec<TimelineEntry> {
+        let mut timeline: Vec<TimelineEntry> = self
+            .events
+            .iter()
+            .map(|event| TimelineEntry {
+                t_ms: relative(event, self.at),
+                node: event.node.to_owned(),
+                event: event.event.clone(),
+            })
+            .collect();
+        for (node, record) in self.takeover_records() {
+            for (name, at) in phases_of(record) {
+                timeline.push(TimelineEntry {
+                    t_ms: between_ms(self.at, at),
+                    node: node.name().to_owned(),
+                    event: format!("{} (epoch {})", name.replace('_', " "), record.epoch_after),
+                });
+            }
+        }
+        let shown = [
+            ("first_packet", self.owner.other(), "first packet forwarded"),
+            ("last_packet_of_former_owner", self.owner, "last packet forwarded"),
+        ];
+        for (phase, node, event) in shown {
+            if let Some(t_ms) = phases.get(phase) {
+                let (node, event) = (node.name().to_owned(), event.to_owned());
+                timeline.push(TimelineEntry { t_ms: *t_ms, node, event });
+            }
+        }
+        timeline.sort_by(|a, b| a.t_ms.total_cmp(&b.t_ms));
+        timeline
+    }
+}
+
+/// The phases that a record has, in their order.
+fn phases_of(record: &Failover) -> impl Iterator<Item = (&'static str, Nanos)> {
+    [
+        ("last_renewal", record.last_renewal_ns),
+        ("suspected", record.suspected_ns),
+        ("committed", record.committed_ns),
+        ("promised", record.promised_ns),
+        ("map_written", record.map_written_ns),
+        ("announced", record.announced_ns),
+    ]
+    .into_iter()
+    .filter_map(|(name, at)| Some((name, at?)))
+}
