@@ -101,6 +101,8 @@ reasons! {
     EventLost = "event_lost",
     /// A reply entry had no original, or the reverse; it was dropped and removed.
     TwinMissing = "twin_missing",
+    /// Dropped: the kernel refused to write the flow table, for another reason than its size.
+    FlowInsertFailed = "flow_insert_failed",
 }
 
 /// How many: the size of [`crate::map::COUNTERS`].

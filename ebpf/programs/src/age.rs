@@ -102,7 +102,9 @@ fn consider(entry: &mut AgeEntry) -> u32 {
     }
 }
 
+/// The later of two instants. By their distance: what was last seen before this machine started, on another
+/// node, lies before the clock's zero.
 #[inline(always)]
 fn later(a: u64, b: u64) -> u64 {
-    if a > b { a } else { b }
+    if a.wrapping_sub(b) as i64 > 0 { a } else { b }
 }

@@ -140,7 +140,7 @@ fn insert(flow: &NewFlow) -> Result<bool, Reason> {
 fn refusal(error: i32) -> Reason {
     match error {
         E2BIG | ENOMEM => Reason::FlowTableFull,
-        _ => Reason::RewriteFailed,
+        _ => Reason::FlowInsertFailed,
     }
 }
 

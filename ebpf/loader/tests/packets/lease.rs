@@ -1,0 +1,115 @@
+//! I3 and I4: without the lease the kernel forwards and answers nothing, whatever the daemon does.
+
+use lockstep_abi::lease::{LeaseValue, UNBOUNDED};
+use lockstep_abi::map::MAX_LEASE_NS;
+use lockstep_abi::reason::Reason;
+
+use crate::frame::{ACK, SYN, arp, icmp, ipv4};
+use crate::rig::*;
+
+#[test]
+fn i4_without_a_lease_nothing_is_forwarded_in_either_direction() {
+    with_rig(|rig| {
+        let n = rig.connect(40000);
+        rig.from_client(&request(17, 5000, 0)).forwarded(Reason::ForwardedSlow);
+        rig.drop_lease();
+        rig.from_client(&tcp(40000, ACK)).dropped(Reason::NoLease);
+        rig.from_endpoint(&reply(6, n, 40000, ACK)).dropped(Reason::NoLease);
+        rig.from_client(&tcp(40000, SYN)).dropped(Reason::NoLease);
+        rig.from_client(&tcp(40001, SYN)).dropped(Reason::NoLease);
+        rig.from_client(&tcp(40001, ACK)).dropped(Reason::NoLease);
+        rig.from_client(&request(17, 5000, 0)).dropped(Reason::NoLease);
+        rig.from_client(&request(17, 5001, 0)).dropped(Reason::NoLease);
+        let mut unknown_port = tcp(40001, SYN);
+        unknown_port.destination.1 = 81;
+        rig.from_client(&unknown_port).dropped(Reason::NoLease);
+        assert_eq!(rig.flow_entries(), 4, "a standby makes no flow");
+        rig.hold_lease();
+        rig.from_client(&tcp(40000, ACK)).forwarded(Reason::ForwardedFast);
+    });
+}
+
+#[test]
+fn i4_without_a_lease_nothing_is_answered() {
+    with_rig(|rig| {
+        rig.drop_lease();
+        let ask = arp([0xff; 6], 1, (CLIENT_MAC, CLIENT), ([0; 6], VIP));
+        rig.send(rig.client_side, &ask).dropped(Reason::NoLease);
+        let mut header = tcp(1, 0).header();
+        header.protocol = 1;
+        let ping = ipv4(CLIENT_SIDE_MAC, CLIENT_MAC, header, &icmp(8, 0, &[0, 1, 0, 1]));
+        rig.send(rig.client_side, &ping).dropped(Reason::NoLease);
+    });
+}
+
+#[test]
+fn i4_a_lease_ends_by_itself() {
+    with_rig(|rig| {
+        rig.connect(40000);
+        let end = rig.lease_until(300_000_000);
+        let mut forwarded = 0;
+        let mut dropped = 0;
+        // Nobody writes the lease any more, as when the daemon is stopped.
+        while now_ns() < end + 20_000_000 {
+            let before = now_ns();
+            let sent = rig.from_client(&tcp(40000, ACK));
+            if sent.action == REDIRECT {
+                assert!(before < end, "forwarded {} ns after the lease's end", before - end);
+                forwarded += 1;
+            } else {
+                assert!(now_ns() >= end, "dropped before the lease's end");
+                sent.dropped(Reason::NoLease);
+                dropped += 1;
+            }
+        }
+        assert!(forwarded > 0 && dropped > 0, "{forwarded} forwarded, {dropped} dropped");
+    });
+}
+
+#[test]
+fn i4_a_lease_that_ends_implausibly_late_is_none() {
+    with_rig(|rig| {
+        rig.connect(40000);
+        rig.lease_until(MAX_LEASE_NS as i64 + 200_000_000);
+        rig.from_client(&tcp(40000, ACK)).dropped(Reason::NoLease);
+        rig.lease_until(i64::MAX / 2);
+        rig.from_client(&tcp(40000, ACK)).dropped(Reason::NoLease);
+        rig.lease(LeaseValue { until_ns: u64::MAX, epoch: EPOCH, since_ns: 0, group: GROUP, flags: 0 });
+        rig.from_client(&tcp(40000, ACK)).dropped(Reason::NoLease);
+        rig.lease_until(MAX_LEASE_NS as i64 - 1_000_000);
+        rig.from_client(&tcp(40000, ACK)).forwarded(Reason::ForwardedFast);
+        rig.lease_until(-1);
+        rig.from_client(&tcp(40000, ACK)).dropped(Reason::NoLease);
+    });
+}
+
+#[test]
+fn i4_an_unbounded_lease_holds_until_it_is_bounded() {
+    with_rig(|rig| {
+        rig.connect(40000);
+        rig.lease(LeaseValue { until_ns: 0, epoch: EPOCH, since_ns: 0, group: GROUP, flags: UNBOUNDED });
+        rig.from_client(&tcp(40000, ACK)).forwarded(Reason::ForwardedFast);
+        rig.lease(LeaseValue { until_ns: 0, epoch: EPOCH, since_ns: 0, group: GROUP, flags: 0 });
+        rig.from_client(&tcp(40000, ACK)).dropped(Reason::NoLease);
+    });
+}
+
+#[test]
+fn i3_a_flow_obeys_the_group_that_has_its_address_now() {
+    with_rig(|rig| {
+        rig.connect(40000);
+        // The VIP moves to a group whose lease is held elsewhere: the flow keeps its index.
+        let mut addresses = rig.array::<lockstep_abi::address::AddressValue>(lockstep_abi::map::ADDRESSES);
+        let mut address = addresses.get(&11, 0).unwrap();
+        address.lease_slot = SLOT + 1;
+        addresses.set(11, address, 0).unwrap();
+        rig.from_client(&tcp(40000, ACK)).dropped(Reason::NoLease);
+        // The index is given to another address.
+        let mut addresses = rig.array::<lockstep_abi::address::AddressValue>(lockstep_abi::map::ADDRESSES);
+        address.lease_slot = SLOT;
+        address.address_be = be("192.0.2.11".parse().unwrap());
+        addresses.set(11, address, 0).unwrap();
+        rig.from_client(&tcp(40000, ACK)).dropped(Reason::AddressGone);
+        rig.from_endpoint(&reply(6, 1, 40000, ACK)).dropped(Reason::AddressGone);
+    });
+}
