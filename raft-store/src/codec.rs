@@ -1,12 +1,16 @@
 //! Between Raft's types and their protobuf messages.
 
+pub(crate) mod messages;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use lockstep_model::command::Command;
 use lockstep_proto::convert::{ConvertError, Problem, required};
 use lockstep_proto::raft::v1 as pb;
 
-use crate::types::{Entry, LeaderId, LogId, Membership, Payload, Peer, Proposal, SnapshotMeta, StoredMembership, Vote};
+use crate::types::{
+    Entry, LeaderId, LogId, Membership, Payload, Peer, Proposal, SnapshotMeta, StoredMembership, Vote,
+};
 
 fn missing(field: &str) -> ConvertError {
     ConvertError::new(field, Problem::Missing)
@@ -50,8 +54,12 @@ pub(crate) fn required_log_id(field: &str, id: Option<pb::LogId>) -> Result<LogI
 }
 
 pub(crate) fn membership(m: &Membership) -> pb::Membership {
-    let configs = m.get_joint_config().iter().map(|c| pb::NodeSet { ids: c.iter().copied().collect() }).collect();
-    let nodes = m.nodes().map(|(id, peer)| pb::Member { id: *id, cluster_address: Some(peer.address.into()) }).collect();
+    let configs =
+        m.get_joint_config().iter().map(|c| pb::NodeSet { ids: c.iter().copied().collect() }).collect();
+    let nodes = m
+        .nodes()
+        .map(|(id, peer)| pb::Member { id: *id, cluster_address: Some(peer.address.into()) })
+        .collect();
     pb::Membership { configs, nodes }
 }
 

@@ -62,7 +62,8 @@ impl Committer {
             CommitMode::Inline => Way::Inline(Mutex::new(wal)),
             CommitMode::Thread => {
                 let (queue, ops) = sync_channel(QUEUE);
-                let thread = std::thread::Builder::new().name("raft-wal".into()).spawn(move || run(wal, &ops))?;
+                let thread =
+                    std::thread::Builder::new().name("raft-wal".into()).spawn(move || run(wal, &ops))?;
                 Way::Thread { queue: Some(queue), thread: Some(thread) }
             }
         };

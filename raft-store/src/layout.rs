@@ -52,7 +52,7 @@ pub struct Identity {
     /// The cluster's name, from the configuration it was formed with.
     pub cluster_name: String,
     /// The cluster.
-    pub cluster: ClusterId,
+    pub cluster_id: ClusterId,
     /// The node in it.
     pub node: NodeId,
 }
@@ -139,7 +139,7 @@ impl DataDir {
 fn encode(identity: &Identity) -> Vec<u8> {
     let payload = pb::Identity {
         cluster_name: identity.cluster_name.clone(),
-        cluster_id: identity.cluster.to_vec(),
+        cluster_id: identity.cluster_id.to_vec(),
         node_id: identity.node.get(),
     }
     .encode_to_vec();
@@ -159,6 +159,7 @@ fn decode(bytes: &[u8]) -> Result<Identity, String> {
         return Err("its checksum is wrong".into());
     }
     let message = pb::Identity::decode(payload).map_err(|e| e.to_string())?;
-    let cluster = ClusterId::from_slice(&message.cluster_id).ok_or("a cluster id of other than 16 bytes")?;
-    Ok(Identity { cluster_name: message.cluster_name, cluster, node: NodeId(message.node_id) })
+    let cluster_id =
+        ClusterId::from_slice(&message.cluster_id).ok_or("a cluster id of other than 16 bytes")?;
+    Ok(Identity { cluster_name: message.cluster_name, cluster_id, node: NodeId(message.node_id) })
 }

@@ -13,14 +13,24 @@
 mod codec;
 pub mod commit;
 pub mod config;
+pub mod dispatch;
 pub mod error;
 pub mod fs;
+pub mod grpc;
 pub mod layout;
 pub mod log_store;
+pub mod metrics;
+mod network;
+pub mod node;
 pub mod observer;
+pub mod replica;
 pub mod snapshot;
 pub mod state_machine;
+pub mod transport;
 pub mod types;
 mod wal;
 
+pub use grpc::{Connector, PlainConnector};
+pub use metrics::{Metrics, Role};
+pub use node::{Formed, RaftConfig, RaftError, RaftNode};
 pub use wal::{SEGMENT_BYTES, WalStats};

@@ -84,7 +84,8 @@ impl<RT: AsyncRuntime> LogStore<RT> {
                 observer.appended(*index, &observed);
             }
         }
-        let committer = Committer::new(wal, mode).map_err(StoreError::io(dir, "start the log's thread for"))?;
+        let committer =
+            Committer::new(wal, mode).map_err(StoreError::io(dir, "start the log's thread for"))?;
         Ok(LogStore {
             memory: Arc::new(Mutex::new(memory)),
             committer: Arc::new(committer),

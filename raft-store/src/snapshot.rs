@@ -70,7 +70,9 @@ impl SnapshotDir {
             let file = self.fs.read(&path).map_err(StoreError::io(&path, "read"))?;
             match content(&file).and_then(|payload| Image::decode(Bytes::copy_from_slice(payload))) {
                 Ok(image) => return Ok(Some(image)),
-                Err(problem) => tracing::error!(path = %path.display(), problem, "a damaged snapshot is passed over"),
+                Err(problem) => {
+                    tracing::error!(path = %path.display(), problem, "a damaged snapshot is passed over")
+                }
             }
         }
         Ok(None)
@@ -108,7 +110,8 @@ impl SnapshotDir {
 
 /// Names sort as the log ids they contain.
 fn name(meta: &SnapshotMeta) -> String {
-    let (index, term, node) = meta.last_log_id.map_or((0, 0, 0), |id| (id.index, id.leader_id.term, id.leader_id.node_id));
+    let (index, term, node) =
+        meta.last_log_id.map_or((0, 0, 0), |id| (id.index, id.leader_id.term, id.leader_id.node_id));
     format!("{index:016x}-{term:016x}-{node:016x}{SUFFIX}")
 }
 

@@ -43,12 +43,14 @@ pub struct StateMachine<RT> {
 }
 
 impl<RT: AsyncRuntime> StateMachine<RT> {
-    /// Starts from the newest snapshot in `dir`, which exists, and tells `observer` what that holds.
+    /// Starts from the newest snapshot in `dir`, which exists, and tells `observer` what that holds. Every state
+    /// from then on is sent to `published`.
     pub fn open(
         fs: SharedFs,
         dir: &Path,
         mode: CommitMode,
         observer: Arc<dyn LogObserver>,
+        published: watch::Sender<Published>,
     ) -> Result<Self, StoreError> {
         let dir = SnapshotDir::new(fs, dir);
         let snapshot = dir.newest()?;
@@ -57,7 +59,7 @@ impl<RT: AsyncRuntime> StateMachine<RT> {
             applied: None,
             membership: StoredMembership::default(),
             latest: Latest::default(),
-            published: watch::Sender::new(Published::default()),
+            published,
             dir,
             mode,
             observer,
@@ -67,11 +69,6 @@ impl<RT: AsyncRuntime> StateMachine<RT> {
             machine.adopt(image);
         }
         Ok(machine)
-    }
-
-    /// The newest state, and every one after it.
-    pub fn watch(&self) -> watch::Receiver<Published> {
-        self.published.subscribe()
     }
 
     fn adopt(&mut self, image: Image) {
@@ -98,7 +95,9 @@ fn tell(observer: &dyn LogObserver, image: &Image) {
             observer.appended(index, &Observed::Assignment { group, replaces: Epoch(0), epoch, node });
         }
     }
-    if let Some(membership @ Observed::Membership { id, .. }) = &observed_membership(&image.meta.last_membership) {
+    if let Some(membership @ Observed::Membership { id, .. }) =
+        &observed_membership(&image.meta.last_membership)
+    {
         observer.appended(id.index, membership);
     }
 }
@@ -153,7 +152,11 @@ impl<RT: AsyncRuntime> RaftStateMachine<Types<RT>> for StateMachine<RT> {
         }
     }
 
-    async fn install_snapshot(&mut self, meta: &SnapshotMeta, snapshot: SnapshotBytes) -> Result<(), io::Error> {
+    async fn install_snapshot(
+        &mut self,
+        meta: &SnapshotMeta,
+        snapshot: SnapshotBytes,
+    ) -> Result<(), io::Error> {
         let image = Image::decode(snapshot.0).map_err(|e| io::Error::new(io::ErrorKind::InvalidData, e))?;
         if image.meta != *meta {
             let problem = format!("a snapshot of {} that says it is of {}", meta, image.meta);

@@ -80,7 +80,11 @@ impl Wal {
             fs,
             dir: dir.to_owned(),
             segment_bytes,
-            segments: scan.segments.into_iter().map(|(sequence, max_index)| Segment { sequence, max_index }).collect(),
+            segments: scan
+                .segments
+                .into_iter()
+                .map(|(sequence, max_index)| Segment { sequence, max_index })
+                .collect(),
             active: Active { file: Box::new(NoFile), len: 0, synced: 0 },
             start: scan.start,
             stopped: None,

@@ -17,6 +17,7 @@ use lockstep_raft_store::types::{Entry, LeaderId, LogId, Payload, Proposal, Type
 use openraft::AsyncRuntime;
 use openraft::storage::{IOFlushed, RaftLogStorage};
 use openraft::type_config::TypeConfigExt;
+use tokio::sync::watch;
 
 /// An open data directory with log and state machine.
 pub struct Store<RT> {
@@ -38,7 +39,13 @@ impl<RT: AsyncRuntime> Store<RT> {
         observer: Arc<dyn LogObserver>,
     ) -> Result<Self, StoreError> {
         let dir = DataDir::open(fs.clone(), root)?;
-        let machine = StateMachine::open(fs.clone(), &dir.snapshots(), mode, observer.clone())?;
+        let machine = StateMachine::open(
+            fs.clone(),
+            &dir.snapshots(),
+            mode,
+            observer.clone(),
+            watch::Sender::default(),
+        )?;
         let log = LogStore::open(fs, &dir.log(), segment_bytes, mode, observer)?;
         Ok(Store { dir, log, machine })
     }

@@ -25,11 +25,14 @@ type Built<RT, G> = Result<((G, DataDir), LogStore<RT>, StateMachine<RT>), Stora
 
 struct OnDisk;
 
-impl StoreBuilder<Types<TokioRuntime>, LogStore<TokioRuntime>, StateMachine<TokioRuntime>, (TempDir, DataDir)> for OnDisk {
+impl StoreBuilder<Types<TokioRuntime>, LogStore<TokioRuntime>, StateMachine<TokioRuntime>, (TempDir, DataDir)>
+    for OnDisk
+{
     async fn build(&self) -> Built<TokioRuntime, TempDir> {
         let dir = tempfile::tempdir().expect("a temporary directory");
-        let store = Store::open(Arc::new(RealFs), &dir.path().join("data"), SEGMENT_BYTES, CommitMode::Thread)
-            .expect("an empty store opens");
+        let store =
+            Store::open(Arc::new(RealFs), &dir.path().join("data"), SEGMENT_BYTES, CommitMode::Thread)
+                .expect("an empty store opens");
         Ok(((dir, store.dir), store.log, store.machine))
     }
 }
@@ -41,7 +44,9 @@ async fn i1_openraft_suite_on_the_real_file_system() {
 
 struct Simulated;
 
-impl StoreBuilder<Types<SimRuntime>, LogStore<SimRuntime>, StateMachine<SimRuntime>, ((), DataDir)> for Simulated {
+impl StoreBuilder<Types<SimRuntime>, LogStore<SimRuntime>, StateMachine<SimRuntime>, ((), DataDir)>
+    for Simulated
+{
     async fn build(&self) -> Built<SimRuntime, ()> {
         let store = Store::open(Arc::new(SimFs::new()), Path::new("data"), SEGMENT_BYTES, CommitMode::Inline)
             .expect("an empty store opens");

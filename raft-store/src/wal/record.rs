@@ -129,6 +129,7 @@ pub(super) fn follows_durably(bytes: &[u8], bad: usize) -> bool {
     // From every byte on, because the bad record's length cannot be trusted.
     (bad + 1..bytes.len().saturating_sub(HEADER - 1)).any(|at| {
         // The kind first: it rules out most positions for the price of one comparison.
-        (1..=6).contains(&bytes[at + 12]) && Frame::at(bytes, at).is_ok_and(|f| f.synced > bad && f.synced <= at)
+        (1..=6).contains(&bytes[at + 12])
+            && Frame::at(bytes, at).is_ok_and(|f| f.synced > bad && f.synced <= at)
     })
 }

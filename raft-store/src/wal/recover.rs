@@ -67,7 +67,8 @@ pub(super) fn recover(fs: &SharedFs, dir: &Path) -> Result<(Recovered, Scan), St
             if i == 0 && sequence != 1 {
                 return Err(StoreError::corrupt(&path, 0, "the only segment has no beginning"));
             }
-            let scan = Scan { segments, start: replay.start, tail: None, next_sequence: sequence, torn_bytes };
+            let scan =
+                Scan { segments, start: replay.start, tail: None, next_sequence: sequence, torn_bytes };
             return Ok((replay.recovered, scan));
         }
         segments.push((sequence, replay.max_index));
@@ -103,7 +104,8 @@ impl Replay {
                 Err(_) => return Ok(at),
             };
             let record = frame.record().map_err(|problem| StoreError::corrupt(path, at, problem))?;
-            self.record(at == 0, sequence, record).map_err(|problem| StoreError::corrupt(path, at, problem))?;
+            self.record(at == 0, sequence, record)
+                .map_err(|problem| StoreError::corrupt(path, at, problem))?;
             at = frame.end;
         }
         if at == 0 && !last {

@@ -1,0 +1,414 @@
+//! What the daemon uses: a node that may or may not belong to a cluster yet, on a runtime of its own.
+//!
+//! ```text
+//!             init() here, or Adopt from the node where it was called
+//!   Unformed ──────────────────────────────────────────────────────────► Member (for good)
+//! ```
+
+mod bootstrap;
+mod forward;
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use lockstep_model::command::Command;
+use lockstep_model::ids::NodeId;
+use lockstep_model::intent::NodeSpec;
+use lockstep_model::state::{Applied, Refusal, State};
+use lockstep_proto::raft::v1::cluster_server::ClusterServer;
+use lockstep_proto::raft::v1::raft_server::RaftServer;
+use openraft::TokioRuntime;
+use openraft::alias::WatchReceiverOf;
+use openraft::async_runtime::watch::WatchReceiver;
+use tokio::runtime::{Handle, Runtime};
+use tokio::sync::watch;
+
+use crate::config::MAX_MESSAGE;
+use crate::error::StoreError;
+use crate::fs::SharedFs;
+use crate::grpc::Connector;
+use crate::grpc::client::Pool;
+use crate::grpc::server::{RaftService, Refusals};
+use crate::layout::{ClusterId, DataDir, Identity};
+use crate::metrics::Metrics;
+use crate::observer::LogObserver;
+use crate::replica::{LocalError, Replica, ReplicaOptions};
+use crate::state_machine::Published;
+use crate::types::Types;
+use crate::wal::WalStats;
+
+/// Threads of Raft's runtime: one may wait for a lock or decode a large message while the other sends
+/// heartbeats.
+const WORKERS: usize = 2;
+
+/// Between two attempts to register a node.
+const REGISTER_AGAIN: Duration = Duration::from_millis(200);
+
+/// What a node must be told.
+#[derive(Debug, Clone)]
+pub struct RaftConfig {
+    /// The cluster's configured name.
+    pub cluster_name: String,
+    /// Where the others reach this node's cluster listener.
+    pub address: SocketAddr,
+    /// The others' cluster listeners, for [`RaftNode::init`].
+    pub peers: Vec<SocketAddr>,
+    /// The data directory. Its parent must exist.
+    pub data_dir: PathBuf,
+    /// How the store runs.
+    pub options: ReplicaOptions,
+}
+
+/// What went wrong.
+#[derive(Debug, thiserror::Error)]
+pub enum RaftError {
+    /// The data directory cannot be used.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The data directory is another cluster's.
+    #[error("{path}: belongs to cluster {theirs:?}; the configuration says cluster.name = {ours:?}")]
+    ForeignDataDir {
+        /// The data directory.
+        path: PathBuf,
+        /// The name in it.
+        theirs: String,
+        /// The configured name.
+        ours: String,
+    },
+    /// No runtime could be started.
+    #[error("cannot start raft's threads: {0}")]
+    Runtime(std::io::Error),
+    /// The node belongs to no cluster.
+    #[error("this node belongs to no cluster yet; run `lockstep cluster init` on one node")]
+    NotInitialised,
+    /// `cluster init` a second time.
+    #[error("this node already belongs to cluster {name:?} ({cluster_id}); `cluster init` is allowed once")]
+    AlreadyInitialised {
+        /// The cluster's name.
+        name: String,
+        /// The cluster.
+        cluster_id: ClusterId,
+    },
+    /// A peer cannot take part in a new cluster.
+    #[error("peer {address}: {problem}")]
+    Peer {
+        /// The peer.
+        address: SocketAddr,
+        /// Why not, and what is allowed.
+        problem: String,
+    },
+    /// Nobody has the id.
+    #[error("node {0} is not a voter of this cluster")]
+    NotAVoter(NodeId),
+    /// No leader was found in time, or it did not answer. The command had no effect.
+    #[error("the cluster has no leader that answers: {0}")]
+    NoLeader(String),
+    /// The command was sent, and no answer came: it may have taken effect.
+    #[error("no answer to a command that was sent; whether it took effect is unknown: {0}")]
+    OutcomeUnknown(String),
+    /// The cluster refused the request before it reached the log.
+    #[error("refused: {0}")]
+    Refused(String),
+    /// Raft has stopped, for instance because the disk is full.
+    #[error("raft has stopped: {0}")]
+    Stopped(String),
+}
+
+impl RaftError {
+    /// For metric labels and exit codes.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            RaftError::Store(e) => e.kind(),
+            RaftError::ForeignDataDir { .. } => "foreign",
+            RaftError::Runtime(_) => "runtime",
+            RaftError::NotInitialised => "not_initialized",
+            RaftError::AlreadyInitialised { .. } => "already_initialized",
+            RaftError::Peer { .. } | RaftError::Refused(_) => "refused",
+            RaftError::NotAVoter(_) => "not_found",
+            RaftError::NoLeader(_) => "no_leader",
+            RaftError::OutcomeUnknown(_) => "outcome_unknown",
+            RaftError::Stopped(_) => "stopped",
+        }
+    }
+}
+
+impl From<LocalError> for RaftError {
+    fn from(e: LocalError) -> Self {
+        match e {
+            LocalError::NotLeader { .. } | LocalError::NoQuorum(_) => RaftError::NoLeader(e.to_string()),
+            LocalError::OutcomeUnknown => RaftError::OutcomeUnknown(e.to_string()),
+            LocalError::TooLarge { .. } => RaftError::Refused(e.to_string()),
+            LocalError::Stopped(text) => RaftError::Stopped(text),
+        }
+    }
+}
+
+/// A cluster that was formed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Formed {
+    /// Its number.
+    pub cluster_id: ClusterId,
+    /// Its voters.
+    pub nodes: BTreeMap<NodeId, SocketAddr>,
+}
+
+/// Shared by the façade and the gRPC services.
+pub(crate) struct Inner {
+    config: RaftConfig,
+    dir: DataDir,
+    pool: Pool,
+    observer: Arc<dyn LogObserver>,
+    member: watch::Sender<Option<Arc<Replica<TokioRuntime>>>>,
+    published: watch::Sender<Published>,
+    metrics: watch::Sender<Metrics>,
+    pub(crate) refusals: Refusals,
+    /// One change of membership at a time: `init` and `Adopt` exclude each other.
+    forming: tokio::sync::Mutex<()>,
+}
+
+impl Inner {
+    pub(crate) fn member(&self) -> Option<Arc<Replica<TokioRuntime>>> {
+        self.member.borrow().clone()
+    }
+
+    /// Opens the store as `identity` and starts Raft.
+    async fn join(self: &Arc<Self>, identity: Identity) -> Result<Arc<Replica<TokioRuntime>>, StoreError> {
+        let (pool, observer, published) = (self.pool.clone(), self.observer.clone(), self.published.clone());
+        let replica =
+            Replica::open(self.config.options, identity, &self.dir, pool, observer, published).await?;
+        let replica = Arc::new(replica);
+        self.member.send_replace(Some(replica.clone()));
+        tokio::spawn(follow_metrics(replica.raft.metrics(), self.metrics.clone()));
+        Ok(replica)
+    }
+}
+
+type RaftMetricsReceiver = WatchReceiverOf<Types<TokioRuntime>, openraft::RaftMetrics<Types<TokioRuntime>>>;
+
+/// Copies Raft's metrics to where anyone can wait for them, until Raft ends.
+async fn follow_metrics(mut raft: RaftMetricsReceiver, metrics: watch::Sender<Metrics>) {
+    loop {
+        let now = Metrics::of::<TokioRuntime>(&raft.borrow_watched());
+        metrics.send_if_modified(|old| {
+            let changed = *old != now;
+            *old = now;
+            changed
+        });
+        if raft.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Raft for one node. Clones share it; when the last is dropped, Raft's threads end.
+#[derive(Clone)]
+pub struct RaftNode {
+    inner: Arc<Inner>,
+    runtime: Arc<OwnRuntime>,
+}
+
+/// Ends without waiting, because it may be dropped inside another runtime.
+struct OwnRuntime {
+    runtime: Mutex<Option<Runtime>>,
+    handle: Handle,
+}
+
+impl Drop for OwnRuntime {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.runtime.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+impl RaftNode {
+    /// Opens the data directory and, if the node belongs to a cluster, starts Raft.
+    pub async fn start(
+        config: RaftConfig,
+        fs: SharedFs,
+        connector: Arc<dyn Connector>,
+        observer: Arc<dyn LogObserver>,
+    ) -> Result<RaftNode, RaftError> {
+        let dir = DataDir::open(fs, &config.data_dir)?;
+        let identity = dir.identity()?;
+        if let Some(identity) = &identity
+            && identity.cluster_name != config.cluster_name
+        {
+            let (path, theirs) = (config.data_dir.clone(), identity.cluster_name.clone());
+            return Err(RaftError::ForeignDataDir { path, theirs, ours: config.cluster_name });
+        }
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(WORKERS)
+            .thread_name("raft")
+            .enable_all()
+            .build()
+            .map_err(RaftError::Runtime)?;
+        let handle = runtime.handle().clone();
+        let runtime = Arc::new(OwnRuntime { runtime: Mutex::new(Some(runtime)), handle });
+        let inner = Arc::new(Inner {
+            config,
+            dir,
+            pool: Pool::new(connector),
+            observer,
+            member: watch::Sender::new(None),
+            published: watch::Sender::default(),
+            metrics: watch::Sender::default(),
+            refusals: Refusals::default(),
+            forming: tokio::sync::Mutex::new(()),
+        });
+        let node = RaftNode { inner, runtime };
+        if let Some(identity) = identity {
+            node.run(|inner| async move { inner.join(identity).await.map_err(RaftError::from) }).await?;
+        }
+        Ok(node)
+    }
+
+    /// `lockstep.raft.v1.Raft`, for the cluster listener.
+    pub fn raft_server(&self) -> RaftServer<RaftService> {
+        RaftServer::new(self.service())
+            .max_decoding_message_size(MAX_MESSAGE)
+            .max_encoding_message_size(MAX_MESSAGE)
+    }
+
+    /// `lockstep.raft.v1.Cluster`, for the cluster listener.
+    pub fn cluster_server(&self) -> ClusterServer<RaftService> {
+        let server = ClusterServer::new(self.service());
+        server.max_decoding_message_size(MAX_MESSAGE).max_encoding_message_size(MAX_MESSAGE)
+    }
+
+    fn service(&self) -> RaftService {
+        RaftService { node: self.inner.clone() }
+    }
+
+    /// Raft's own runtime: serve the cluster listener on it, so that nothing else can starve heartbeats.
+    pub fn runtime(&self) -> &Handle {
+        &self.runtime.handle
+    }
+
+    /// Forms a cluster of this node and the configured peers, all of them voters. Refused if one of them is
+    /// not reachable, has data, or is configured for a cluster of another name.
+    pub async fn init(&self) -> Result<Formed, RaftError> {
+        self.run(|inner| async move { inner.init().await }).await
+    }
+
+    /// Proposes a command, here or through the leader; answers when it is committed and applied.
+    pub async fn write(&self, command: Command) -> Result<Applied, RaftError> {
+        self.run(|inner| async move { inner.write(command).await }).await
+    }
+
+    /// The state, with every write in it that was acknowledged before the call (I2).
+    pub async fn read(&self) -> Result<Arc<State>, RaftError> {
+        self.run(|inner| async move { inner.read().await }).await
+    }
+
+    /// The state as this node knows it.
+    pub fn stale(&self) -> Arc<State> {
+        self.inner.published.borrow().state.clone()
+    }
+
+    /// Every state that is applied here, with the index it was applied at; some may be skipped.
+    pub fn watch(&self) -> watch::Receiver<Published> {
+        self.inner.published.subscribe()
+    }
+
+    /// Who leads, as far as this node knows.
+    pub fn leader(&self) -> Option<NodeId> {
+        self.inner.metrics.borrow().leader
+    }
+
+    /// Whether this node leads, as far as it knows.
+    pub fn is_leader(&self) -> bool {
+        self.inner.metrics.borrow().role == crate::metrics::Role::Leader
+    }
+
+    /// Begins to move leadership to `to`; answers when the leader has been told.
+    pub async fn transfer_leader(&self, to: NodeId) -> Result<(), RaftError> {
+        self.run(move |inner| async move { inner.transfer_leader(to).await }).await
+    }
+
+    /// Makes a snapshot now, which bounds the log.
+    pub async fn snapshot(&self) -> Result<(), RaftError> {
+        self.run(|inner| async move {
+            let member = inner.member().ok_or(RaftError::NotInitialised)?;
+            Ok(member.snapshot().await?)
+        })
+        .await
+    }
+
+    /// How Raft is doing.
+    pub fn metrics(&self) -> Metrics {
+        self.inner.metrics.borrow().clone()
+    }
+
+    /// Every change of [`RaftNode::metrics`].
+    pub fn watch_metrics(&self) -> watch::Receiver<Metrics> {
+        self.inner.metrics.subscribe()
+    }
+
+    /// Peers' requests that were refused, by reason.
+    pub fn refusals(&self) -> BTreeMap<&'static str, u64> {
+        self.inner.refusals.read()
+    }
+
+    /// Counters of the log, once the node belongs to a cluster.
+    pub fn wal_stats(&self) -> Option<Arc<WalStats>> {
+        self.inner.member().map(|m| m.wal_stats())
+    }
+
+    /// Who this node is; `None`: it belongs to no cluster yet.
+    pub fn identity(&self) -> Option<Identity> {
+        self.inner.member().map(|m| m.identity().clone())
+    }
+
+    /// Waits until the node belongs to a cluster.
+    pub async fn joined(&self) -> Identity {
+        let mut member = self.inner.member.subscribe();
+        let member = member.wait_for(Option::is_some).await.expect("this object holds the sender");
+        member.as_ref().map(|m| m.identity().clone()).expect("just waited for")
+    }
+
+    /// Registers this node, or its changed addresses. Tries until it has an answer; returns at once if the cluster
+    /// knows it so already.
+    pub async fn register(&self, spec: NodeSpec) -> Result<(), Refusal> {
+        let id = self.joined().await.node;
+        loop {
+            let known = self.read().await.is_ok_and(|state| state.nodes.get(&id) == Some(&spec));
+            if known {
+                return Ok(());
+            }
+            match self.write(Command::RegisterNode { id, spec: spec.clone() }).await {
+                Ok(Applied::Refused(refusal)) => return Err(refusal),
+                Ok(_) => return Ok(()),
+                Err(error) => tracing::info!(%error, "not registered yet"),
+            }
+            tokio::time::sleep(REGISTER_AGAIN).await;
+        }
+    }
+
+    /// Stops Raft. What is durable stays; other clones of this object get errors.
+    pub async fn shutdown(&self) {
+        let stopped = self.run(|inner| async move {
+            let _forming = inner.forming.lock().await;
+            if let Some(member) = inner.member() {
+                member.shutdown().await;
+            }
+            Ok(())
+        });
+        // The only error is that the runtime is gone, and Raft with it.
+        drop(stopped.await);
+    }
+
+    /// Runs `work` on Raft's own runtime.
+    async fn run<T, W>(&self, work: impl FnOnce(Arc<Inner>) -> W) -> Result<T, RaftError>
+    where
+        T: Send + 'static,
+        W: Future<Output = Result<T, RaftError>> + Send + 'static,
+    {
+        let task = self.runtime.handle.spawn(work(self.inner.clone()));
+        task.await.unwrap_or_else(|e| Err(RaftError::Stopped(e.to_string())))
+    }
+}
