@@ -56,9 +56,9 @@ fn an_idle_flow_is_marked_and_later_freed() {
             (MARKED, born.birth_ns, state::n(born.state) + 1)
         );
         assert_eq!(age(rig, &[name], 0)[0].outcome, DYING);
-        rig.from_client(&tcp(40000, ACK)).dropped(Reason::FlowDead);
-        rig.from_client(&tcp(40000, SYN)).dropped(Reason::FlowDead);
-        rig.from_endpoint(&reply(6, 1, 40000, ACK)).dropped(Reason::FlowDead);
+        rig.client_sends(&tcp(40000, ACK)).dropped(Reason::FlowDead);
+        rig.client_sends(&tcp(40000, SYN)).dropped(Reason::FlowDead);
+        rig.endpoint_sends(&reply(6, 1, 40000, ACK)).dropped(Reason::FlowDead);
         idle(rig, 40000, DEAD_NS + 1);
         assert_eq!(age(rig, &[name], 0)[0], AgeEntry { outcome: FREED, ..marked });
         assert_eq!(rig.flow_entries(), 0);
@@ -71,7 +71,7 @@ fn a_packet_of_either_direction_keeps_a_flow() {
     with_rig(|rig| {
         let n = rig.connect(40000);
         idle(rig, 40000, TCP_ESTABLISHED_NS + 1);
-        rig.from_endpoint(&reply(6, n, 40000, ACK)).forwarded(Reason::ForwardedFast);
+        rig.endpoint_sends(&reply(6, n, 40000, ACK)).forwarded(Reason::ForwardedFast);
         assert_eq!(age(rig, &[key(&tcp(40000, 0))], 0)[0].outcome, ALIVE);
     });
 }

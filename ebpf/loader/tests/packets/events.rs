@@ -14,8 +14,8 @@ fn creation_and_change_are_reported_in_full() {
     with_rig(|rig| {
         let start = now_ns();
         let n = rig.connect(40000);
-        rig.from_client(&tcp(40000, ACK));
-        rig.from_client(&tcp(40000, FIN | ACK));
+        rig.client_sends(&tcp(40000, ACK));
+        rig.client_sends(&tcp(40000, FIN | ACK));
         let flow = rig.flow(&tcp(40000, 0)).unwrap();
         let events = rig.events();
         let phases: Vec<_> = events.iter().map(|e| (e.kind, e.n, state::phase(e.state_bits))).collect();
@@ -60,7 +60,7 @@ fn the_shard_is_the_one_that_nodes_agreed_on() {
         let mut seen = [false; map::SHARDS as usize];
         for port in 40000..40016 {
             let packet = tcp(port, SYN);
-            rig.from_client(&packet);
+            rig.client_sends(&packet);
             let event = rig.events()[0];
             let agreed = lockstep_model::flow::FlowKey {
                 client: SocketAddr::from(packet.source),
@@ -98,7 +98,7 @@ fn i14_a_full_ring_loses_no_packet_and_says_which_shard_lost_events() {
         let mut lost = 0;
         for port in 40000..40200 {
             let packet = tcp(port, SYN);
-            let sent = rig.from_client(&packet);
+            let sent = rig.client_sends(&packet);
             sent.forwarded(Reason::ForwardedSlow);
             let now_lost = sent.reasons.get("event_lost").copied().unwrap_or(0);
             made[key(&packet).shard() as usize] += now_lost;

@@ -2,31 +2,31 @@
 
 use std::net::Ipv4Addr;
 
-pub const SYN: u8 = 2;
-pub const FIN: u8 = 1;
-pub const RST: u8 = 4;
-pub const ACK: u8 = 16;
+pub(crate) const SYN: u8 = 2;
+pub(crate) const FIN: u8 = 1;
+pub(crate) const RST: u8 = 4;
+pub(crate) const ACK: u8 = 16;
 
-pub type Mac = [u8; 6];
+pub(crate) type Mac = [u8; 6];
 
 /// A TCP or UDP packet in an Ethernet frame.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Packet {
-    pub to: Mac,
-    pub from: Mac,
-    pub source: (Ipv4Addr, u16),
-    pub destination: (Ipv4Addr, u16),
-    pub protocol: u8,
-    pub ttl: u8,
-    pub flags: u8,
-    pub payload: Vec<u8>,
+pub(crate) struct Packet {
+    pub(crate) to: Mac,
+    pub(crate) from: Mac,
+    pub(crate) source: (Ipv4Addr, u16),
+    pub(crate) destination: (Ipv4Addr, u16),
+    pub(crate) protocol: u8,
+    pub(crate) ttl: u8,
+    pub(crate) flags: u8,
+    pub(crate) payload: Vec<u8>,
 }
 
-pub fn ones(bytes: &[u8]) -> u32 {
+pub(crate) fn ones(bytes: &[u8]) -> u32 {
     bytes.chunks(2).map(|pair| u32::from(pair[0]) << 8 | pair.get(1).copied().map_or(0, u32::from)).sum()
 }
 
-pub fn fold(mut sum: u32) -> u16 {
+pub(crate) fn fold(mut sum: u32) -> u16 {
     while sum > 0xffff {
         sum = (sum & 0xffff) + (sum >> 16);
     }
@@ -44,7 +44,7 @@ fn l4_sum(source: Ipv4Addr, destination: Ipv4Addr, protocol: u8, segment: &[u8])
 }
 
 /// An IPv4 packet in a frame.
-pub fn ipv4(to: Mac, from: Mac, header: Header, body: &[u8]) -> Vec<u8> {
+pub(crate) fn ipv4(to: Mac, from: Mac, header: Header, body: &[u8]) -> Vec<u8> {
     let mut ip = vec![0x40 | (5 + header.options / 4) as u8, 0];
     ip.extend(((20 + header.options + body.len()) as u16).to_be_bytes());
     ip.extend([0x12, 0x34]);
@@ -59,17 +59,17 @@ pub fn ipv4(to: Mac, from: Mac, header: Header, body: &[u8]) -> Vec<u8> {
 }
 
 #[derive(Clone, Copy)]
-pub struct Header {
-    pub source: Ipv4Addr,
-    pub destination: Ipv4Addr,
-    pub protocol: u8,
-    pub ttl: u8,
-    pub fragment: u16,
-    pub options: usize,
+pub(crate) struct Header {
+    pub(crate) source: Ipv4Addr,
+    pub(crate) destination: Ipv4Addr,
+    pub(crate) protocol: u8,
+    pub(crate) ttl: u8,
+    pub(crate) fragment: u16,
+    pub(crate) options: usize,
 }
 
 impl Packet {
-    pub fn header(&self) -> Header {
+    pub(crate) fn header(&self) -> Header {
         Header {
             source: self.source.0,
             destination: self.destination.0,
@@ -81,7 +81,7 @@ impl Packet {
     }
 
     /// TCP or UDP header with payload and checksum.
-    pub fn segment(&self) -> Vec<u8> {
+    pub(crate) fn segment(&self) -> Vec<u8> {
         let mut segment = [self.source.1.to_be_bytes(), self.destination.1.to_be_bytes()].concat();
         let at = if self.protocol == 6 {
             segment.extend([0, 0, 0, 1, 0, 0, 0, 2, 5 << 4, self.flags, 0xff, 0xff, 0, 0, 0, 0]);
@@ -100,12 +100,12 @@ impl Packet {
         segment
     }
 
-    pub fn bytes(&self) -> Vec<u8> {
+    pub(crate) fn bytes(&self) -> Vec<u8> {
         ipv4(self.to, self.from, self.header(), &self.segment())
     }
 
     /// Reads a frame and verifies every checksum in full.
-    pub fn parse(frame: &[u8]) -> Self {
+    pub(crate) fn parse(frame: &[u8]) -> Self {
         let packet = Self::parse_unverified(frame);
         let ip = &frame[14..34];
         assert_eq!(fold(ones(ip)), 0, "IPv4 header checksum");
@@ -119,7 +119,7 @@ impl Packet {
         packet
     }
 
-    pub fn parse_unverified(frame: &[u8]) -> Self {
+    pub(crate) fn parse_unverified(frame: &[u8]) -> Self {
         assert_eq!(&frame[12..14], [8, 0], "EtherType");
         let address = |at: usize| Ipv4Addr::new(frame[at], frame[at + 1], frame[at + 2], frame[at + 3]);
         let port = |at: usize| u16::from_be_bytes([frame[at], frame[at + 1]]);
@@ -138,7 +138,7 @@ impl Packet {
 }
 
 /// An ICMP message.
-pub fn icmp(kind: u8, code: u8, rest: &[u8]) -> Vec<u8> {
+pub(crate) fn icmp(kind: u8, code: u8, rest: &[u8]) -> Vec<u8> {
     let mut message = [&[kind, code, 0, 0][..], rest].concat();
     let sum = fold(ones(&message));
     message[2..4].copy_from_slice(&sum.to_be_bytes());
@@ -146,7 +146,7 @@ pub fn icmp(kind: u8, code: u8, rest: &[u8]) -> Vec<u8> {
 }
 
 /// An ARP packet in a frame.
-pub fn arp(to: Mac, operation: u8, sender: (Mac, Ipv4Addr), target: (Mac, Ipv4Addr)) -> Vec<u8> {
+pub(crate) fn arp(to: Mac, operation: u8, sender: (Mac, Ipv4Addr), target: (Mac, Ipv4Addr)) -> Vec<u8> {
     [
         &to[..],
         &sender.0,

@@ -14,7 +14,7 @@ fn i10_a_reply_without_a_flow_is_dropped_on_owner_and_standby() {
             }
             for protocol in [6, 17] {
                 for flags in [SYN | ACK, ACK, RST] {
-                    let sent = rig.from_endpoint(&reply(protocol, 2, 40000, flags));
+                    let sent = rig.endpoint_sends(&reply(protocol, 2, 40000, flags));
                     sent.dropped(Reason::ReplyWithoutFlow);
                 }
             }
@@ -31,7 +31,7 @@ fn i10_what_an_endpoint_sends_to_the_node_itself_passes() {
             }
             let probe_answer =
                 Packet { destination: (NODE_ENDPOINT_SIDE, 50000), ..reply(6, 1, 1, SYN | ACK) };
-            rig.from_endpoint(&probe_answer).passed(Reason::PassLocal);
+            rig.endpoint_sends(&probe_answer).passed(Reason::PassLocal);
         }
     });
 }
@@ -41,16 +41,16 @@ fn i10_transit_from_endpoints_needs_a_lease() {
     with_rig(|rig| {
         let mut outward = reply(6, 1, 443, SYN);
         outward.source.1 = 33000;
-        rig.from_endpoint(&outward).passed(Reason::PassTransit);
+        rig.endpoint_sends(&outward).passed(Reason::PassTransit);
         let mut ping = outward.header();
         ping.protocol = 1;
         let ping = ipv4(ENDPOINT_SIDE_MAC, endpoint_mac(1), ping, &icmp(8, 0, &[0; 4]));
         rig.send(rig.endpoint_side, &ping).passed(Reason::PassTransit);
         rig.drop_lease();
-        rig.from_endpoint(&outward).dropped(Reason::TransitWithoutLease);
+        rig.endpoint_sends(&outward).dropped(Reason::TransitWithoutLease);
         rig.send(rig.endpoint_side, &ping).dropped(Reason::TransitWithoutLease);
         let local = Packet { destination: (NODE_ENDPOINT_SIDE, 22), ..outward };
-        rig.from_endpoint(&local).passed(Reason::PassLocal);
+        rig.endpoint_sends(&local).passed(Reason::PassLocal);
     });
 }
 
@@ -58,14 +58,14 @@ fn i10_transit_from_endpoints_needs_a_lease() {
 fn i10_a_client_without_a_flow_gets_no_answer() {
     with_rig(|rig| {
         for flags in [ACK, SYN | ACK, RST, RST | ACK, ACK | crate::frame::FIN] {
-            rig.from_client(&tcp(40000, flags)).dropped(Reason::Miss);
+            rig.client_sends(&tcp(40000, flags)).dropped(Reason::Miss);
         }
         let mut closed = tcp(40000, SYN);
         closed.destination.1 = 81;
-        rig.from_client(&closed).dropped(Reason::NoService);
+        rig.client_sends(&closed).dropped(Reason::NoService);
         let mut floating = tcp(40000, SYN);
         floating.destination.0 = FLOATING_ADDRESS;
-        rig.from_client(&floating).dropped(Reason::NoService);
+        rig.client_sends(&floating).dropped(Reason::NoService);
         assert_eq!(rig.flow_entries(), 0);
     });
 }

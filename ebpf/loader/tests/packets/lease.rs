@@ -11,21 +11,21 @@ use crate::rig::*;
 fn i4_without_a_lease_nothing_is_forwarded_in_either_direction() {
     with_rig(|rig| {
         let n = rig.connect(40000);
-        rig.from_client(&request(17, 5000, 0)).forwarded(Reason::ForwardedSlow);
+        rig.client_sends(&request(17, 5000, 0)).forwarded(Reason::ForwardedSlow);
         rig.drop_lease();
-        rig.from_client(&tcp(40000, ACK)).dropped(Reason::NoLease);
-        rig.from_endpoint(&reply(6, n, 40000, ACK)).dropped(Reason::NoLease);
-        rig.from_client(&tcp(40000, SYN)).dropped(Reason::NoLease);
-        rig.from_client(&tcp(40001, SYN)).dropped(Reason::NoLease);
-        rig.from_client(&tcp(40001, ACK)).dropped(Reason::NoLease);
-        rig.from_client(&request(17, 5000, 0)).dropped(Reason::NoLease);
-        rig.from_client(&request(17, 5001, 0)).dropped(Reason::NoLease);
+        rig.client_sends(&tcp(40000, ACK)).dropped(Reason::NoLease);
+        rig.endpoint_sends(&reply(6, n, 40000, ACK)).dropped(Reason::NoLease);
+        rig.client_sends(&tcp(40000, SYN)).dropped(Reason::NoLease);
+        rig.client_sends(&tcp(40001, SYN)).dropped(Reason::NoLease);
+        rig.client_sends(&tcp(40001, ACK)).dropped(Reason::NoLease);
+        rig.client_sends(&request(17, 5000, 0)).dropped(Reason::NoLease);
+        rig.client_sends(&request(17, 5001, 0)).dropped(Reason::NoLease);
         let mut unknown_port = tcp(40001, SYN);
         unknown_port.destination.1 = 81;
-        rig.from_client(&unknown_port).dropped(Reason::NoLease);
+        rig.client_sends(&unknown_port).dropped(Reason::NoLease);
         assert_eq!(rig.flow_entries(), 4, "a standby makes no flow");
         rig.hold_lease();
-        rig.from_client(&tcp(40000, ACK)).forwarded(Reason::ForwardedFast);
+        rig.client_sends(&tcp(40000, ACK)).forwarded(Reason::ForwardedFast);
     });
 }
 
@@ -52,7 +52,7 @@ fn i4_a_lease_ends_by_itself() {
         // Nobody writes the lease any more, as when the daemon is stopped.
         while now_ns() < end + 20_000_000 {
             let before = now_ns();
-            let sent = rig.from_client(&tcp(40000, ACK));
+            let sent = rig.client_sends(&tcp(40000, ACK));
             if sent.action == REDIRECT {
                 assert!(before < end, "forwarded {} ns after the lease's end", before - end);
                 forwarded += 1;
@@ -71,15 +71,15 @@ fn i4_a_lease_that_ends_implausibly_late_is_none() {
     with_rig(|rig| {
         rig.connect(40000);
         rig.lease_until(MAX_LEASE_NS as i64 + 200_000_000);
-        rig.from_client(&tcp(40000, ACK)).dropped(Reason::NoLease);
+        rig.client_sends(&tcp(40000, ACK)).dropped(Reason::NoLease);
         rig.lease_until(i64::MAX / 2);
-        rig.from_client(&tcp(40000, ACK)).dropped(Reason::NoLease);
+        rig.client_sends(&tcp(40000, ACK)).dropped(Reason::NoLease);
         rig.lease(LeaseValue { until_ns: u64::MAX, epoch: EPOCH, since_ns: 0, group: GROUP, flags: 0 });
-        rig.from_client(&tcp(40000, ACK)).dropped(Reason::NoLease);
+        rig.client_sends(&tcp(40000, ACK)).dropped(Reason::NoLease);
         rig.lease_until(MAX_LEASE_NS as i64 - 1_000_000);
-        rig.from_client(&tcp(40000, ACK)).forwarded(Reason::ForwardedFast);
+        rig.client_sends(&tcp(40000, ACK)).forwarded(Reason::ForwardedFast);
         rig.lease_until(-1);
-        rig.from_client(&tcp(40000, ACK)).dropped(Reason::NoLease);
+        rig.client_sends(&tcp(40000, ACK)).dropped(Reason::NoLease);
     });
 }
 
@@ -88,9 +88,9 @@ fn i4_an_unbounded_lease_holds_until_it_is_bounded() {
     with_rig(|rig| {
         rig.connect(40000);
         rig.lease(LeaseValue { until_ns: 0, epoch: EPOCH, since_ns: 0, group: GROUP, flags: UNBOUNDED });
-        rig.from_client(&tcp(40000, ACK)).forwarded(Reason::ForwardedFast);
+        rig.client_sends(&tcp(40000, ACK)).forwarded(Reason::ForwardedFast);
         rig.lease(LeaseValue { until_ns: 0, epoch: EPOCH, since_ns: 0, group: GROUP, flags: 0 });
-        rig.from_client(&tcp(40000, ACK)).dropped(Reason::NoLease);
+        rig.client_sends(&tcp(40000, ACK)).dropped(Reason::NoLease);
     });
 }
 
@@ -103,13 +103,13 @@ fn i3_a_flow_obeys_the_group_that_has_its_address_now() {
         let mut address = addresses.get(&11, 0).unwrap();
         address.lease_slot = SLOT + 1;
         addresses.set(11, address, 0).unwrap();
-        rig.from_client(&tcp(40000, ACK)).dropped(Reason::NoLease);
+        rig.client_sends(&tcp(40000, ACK)).dropped(Reason::NoLease);
         // The index is given to another address.
         let mut addresses = rig.array::<lockstep_abi::address::AddressValue>(lockstep_abi::map::ADDRESSES);
         address.lease_slot = SLOT;
         address.address_be = be("192.0.2.11".parse().unwrap());
         addresses.set(11, address, 0).unwrap();
-        rig.from_client(&tcp(40000, ACK)).dropped(Reason::AddressGone);
-        rig.from_endpoint(&reply(6, 1, 40000, ACK)).dropped(Reason::AddressGone);
+        rig.client_sends(&tcp(40000, ACK)).dropped(Reason::AddressGone);
+        rig.endpoint_sends(&reply(6, 1, 40000, ACK)).dropped(Reason::AddressGone);
     });
 }

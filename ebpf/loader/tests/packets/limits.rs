@@ -15,10 +15,10 @@ fn i13_a_full_table_refuses_new_flows_and_serves_the_live_ones() {
             let n = rig.connect(40000);
             rig.connect(40001);
             for _ in 0..3 {
-                rig.from_client(&tcp(40002, SYN)).dropped(Reason::FlowTableFull);
+                rig.client_sends(&tcp(40002, SYN)).dropped(Reason::FlowTableFull);
                 assert_eq!(rig.flow_entries(), 4, "no half of a flow is left");
             }
-            let out = rig.from_client(&tcp(40000, ACK)).forwarded(Reason::ForwardedFast);
+            let out = rig.client_sends(&tcp(40000, ACK)).forwarded(Reason::ForwardedFast);
             assert_eq!(out.destination, endpoint(n));
         });
     }
@@ -40,9 +40,9 @@ fn a_translated_tuple_is_never_shared() {
         rig.hash(map::SERVICES).insert(key, value, 0).unwrap();
         let mut other = tcp(40000, SYN);
         other.destination.1 = 81;
-        rig.from_client(&other).dropped(Reason::ReplyTupleTaken);
+        rig.client_sends(&other).dropped(Reason::ReplyTupleTaken);
         assert_eq!(rig.flow_entries(), 2);
-        rig.from_endpoint(&reply(6, 1, 40000, ACK)).forwarded(Reason::ForwardedFast);
+        rig.endpoint_sends(&reply(6, 1, 40000, ACK)).forwarded(Reason::ForwardedFast);
     });
 }
 
@@ -88,11 +88,11 @@ fn half_a_flow_is_removed_by_the_next_packet() {
     with_rig(|rig| {
         let n = rig.connect(40000);
         rig.hash::<FlowKey4, FlowValue4>(map::FLOWS).remove(&key(&tcp(40000, 0))).unwrap();
-        rig.from_endpoint(&reply(6, n, 40000, crate::frame::FIN | ACK)).dropped(Reason::TwinMissing);
+        rig.endpoint_sends(&reply(6, n, 40000, crate::frame::FIN | ACK)).dropped(Reason::TwinMissing);
         assert_eq!(rig.flow_entries(), 0);
         let n = rig.connect(40001);
         rig.hash::<FlowKey4, FlowValue4>(map::FLOWS).remove(&key(&reply(6, n, 40001, 0))).unwrap();
-        rig.from_client(&tcp(40001, SYN)).dropped(Reason::TwinMissing);
+        rig.client_sends(&tcp(40001, SYN)).dropped(Reason::TwinMissing);
         rig.connect(40001);
     });
 }
@@ -107,7 +107,7 @@ fn an_entry_whose_memory_was_reused_is_not_believed() {
         let foreign = FlowValue4 { key: key(&tcp(40001, 0)), ..value };
         for bad in [torn, foreign] {
             rig.hash(map::FLOWS).insert(name, bad, 0).unwrap();
-            rig.from_client(&tcp(40000, ACK)).dropped(Reason::FlowRecycled);
+            rig.client_sends(&tcp(40000, ACK)).dropped(Reason::FlowRecycled);
         }
     });
 }

@@ -9,7 +9,7 @@ use crate::rig::*;
 fn a_syn_makes_a_flow_and_goes_to_an_endpoint() {
     with_rig(|rig| {
         let syn = tcp(40000, SYN);
-        let sent = rig.from_client(&syn);
+        let sent = rig.client_sends(&syn);
         let out = sent.forwarded(Reason::ForwardedSlow);
         assert_eq!(sent.reasons.get("flow_created"), Some(&1));
         assert_eq!(
@@ -32,9 +32,9 @@ fn a_syn_makes_a_flow_and_goes_to_an_endpoint() {
 #[test]
 fn a_reply_comes_from_the_vip() {
     with_rig(|rig| {
-        rig.from_client(&tcp(40000, SYN));
+        rig.client_sends(&tcp(40000, SYN));
         let answer = reply(6, 1, 40000, SYN | ACK);
-        let out = rig.from_endpoint(&answer).forwarded(Reason::ForwardedSlow);
+        let out = rig.endpoint_sends(&answer).forwarded(Reason::ForwardedSlow);
         assert_eq!(
             out,
             Packet { to: CLIENT_MAC, from: CLIENT_SIDE_MAC, source: (VIP, 80), ttl: 63, ..answer.clone() }
@@ -47,10 +47,10 @@ fn an_established_flow_takes_the_fast_path_both_ways() {
     with_rig(|rig| {
         let n = rig.connect(40000);
         for _ in 0..3 {
-            let sent = rig.from_client(&tcp(40000, ACK));
+            let sent = rig.client_sends(&tcp(40000, ACK));
             assert_eq!(sent.forwarded(Reason::ForwardedFast).destination, endpoint(n));
             assert_eq!(sent.reasons.len(), 1, "{sent:?}");
-            let sent = rig.from_endpoint(&reply(6, n, 40000, ACK));
+            let sent = rig.endpoint_sends(&reply(6, n, 40000, ACK));
             assert_eq!(sent.forwarded(Reason::ForwardedFast).source, (VIP, 80));
             assert_eq!(sent.reasons.len(), 1, "{sent:?}");
         }
@@ -61,7 +61,7 @@ fn an_established_flow_takes_the_fast_path_both_ways() {
 fn udp_is_translated_both_ways() {
     with_rig(|rig| {
         let question = request(17, 5000, 0);
-        let out = rig.from_client(&question).forwarded(Reason::ForwardedSlow);
+        let out = rig.client_sends(&question).forwarded(Reason::ForwardedSlow);
         assert_eq!(
             out,
             Packet {
@@ -72,10 +72,10 @@ fn udp_is_translated_both_ways() {
                 ..question.clone()
             }
         );
-        let out = rig.from_endpoint(&reply(17, 1, 5000, 0)).forwarded(Reason::ForwardedSlow);
+        let out = rig.endpoint_sends(&reply(17, 1, 5000, 0)).forwarded(Reason::ForwardedSlow);
         assert_eq!((out.source, out.destination), ((VIP, 80), (CLIENT, 5000)));
-        rig.from_client(&question).forwarded(Reason::ForwardedFast);
-        rig.from_endpoint(&reply(17, 1, 5000, 0)).forwarded(Reason::ForwardedFast);
+        rig.client_sends(&question).forwarded(Reason::ForwardedFast);
+        rig.endpoint_sends(&reply(17, 1, 5000, 0)).forwarded(Reason::ForwardedFast);
     });
 }
 
@@ -106,7 +106,7 @@ fn a_computed_udp_checksum_of_zero_becomes_all_ones() {
         question.payload = field.to_be_bytes().to_vec();
         translated.payload = question.payload.clone();
         assert_eq!(translated.segment()[6..8], [0xff, 0xff], "the case is constructed right");
-        let sent = rig.from_client(&question);
+        let sent = rig.client_sends(&question);
         sent.forwarded(Reason::ForwardedSlow);
         assert_eq!(sent.frame[40..42], [0xff, 0xff]);
     });
@@ -119,7 +119,7 @@ fn a_packet_with_an_odd_and_large_payload_keeps_its_checksum() {
         for length in [0, 1, 2, 1399, 1460] {
             let mut packet = tcp(40000, ACK);
             packet.payload = (0..length).map(|i| (i * 7) as u8).collect();
-            let out = rig.from_client(&packet).forwarded(Reason::ForwardedFast);
+            let out = rig.client_sends(&packet).forwarded(Reason::ForwardedFast);
             assert_eq!((out.destination, out.payload), (endpoint(n), packet.payload));
         }
     });
@@ -130,9 +130,9 @@ fn a_packet_at_the_end_of_its_life_is_dropped() {
     with_rig(|rig| {
         rig.connect(40000);
         for ttl in [0, 1] {
-            rig.from_client(&Packet { ttl, ..tcp(40000, ACK) }).dropped(Reason::TtlExceeded);
+            rig.client_sends(&Packet { ttl, ..tcp(40000, ACK) }).dropped(Reason::TtlExceeded);
         }
-        let out = rig.from_client(&Packet { ttl: 2, ..tcp(40000, ACK) }).forwarded(Reason::ForwardedFast);
+        let out = rig.client_sends(&Packet { ttl: 2, ..tcp(40000, ACK) }).forwarded(Reason::ForwardedFast);
         assert_eq!(out.ttl, 1);
     });
 }
@@ -141,9 +141,9 @@ fn a_packet_at_the_end_of_its_life_is_dropped() {
 fn a_next_hop_without_a_neighbour_is_left_to_the_kernel() {
     with_rig(|rig| {
         let stranger = Packet { source: ("192.0.2.99".parse().unwrap(), 40000), ..tcp(40000, SYN) };
-        rig.from_client(&stranger).forwarded(Reason::ForwardedSlow);
+        rig.client_sends(&stranger).forwarded(Reason::ForwardedSlow);
         let answer = Packet { destination: stranger.source, ..reply(6, 1, 40000, SYN | ACK) };
-        let sent = rig.from_endpoint(&answer);
+        let sent = rig.endpoint_sends(&answer);
         sent.forwarded(Reason::ForwardedSlow);
         assert_eq!(sent.reasons.get("forwarded_unresolved"), Some(&1));
     });
@@ -152,13 +152,13 @@ fn a_next_hop_without_a_neighbour_is_left_to_the_kernel() {
 #[test]
 fn without_a_route_or_forwarding_a_packet_is_dropped() {
     with_rig(|rig| {
-        rig.from_client(&tcp(40000, SYN)).forwarded(Reason::ForwardedSlow);
+        rig.client_sends(&tcp(40000, SYN)).forwarded(Reason::ForwardedSlow);
         let far = Packet { source: ("203.0.113.1".parse().unwrap(), 40000), ..tcp(40000, SYN) };
-        rig.from_client(&far).forwarded(Reason::ForwardedSlow);
+        rig.client_sends(&far).forwarded(Reason::ForwardedSlow);
         let answer = Packet { destination: far.source, ..reply(6, 2, 40000, SYN | ACK) };
-        rig.from_endpoint(&answer).dropped(Reason::NoRoute);
+        rig.endpoint_sends(&answer).dropped(Reason::NoRoute);
         std::fs::write("/proc/sys/net/ipv4/conf/client0/forwarding", "0").unwrap();
-        rig.from_client(&tcp(40000, SYN)).dropped(Reason::ForwardingOff);
+        rig.client_sends(&tcp(40000, SYN)).dropped(Reason::ForwardingOff);
     });
 }
 
@@ -166,12 +166,12 @@ fn without_a_route_or_forwarding_a_packet_is_dropped() {
 fn frames_to_other_stations_and_protocols_are_left_alone() {
     with_rig(|rig| {
         let other = Packet { to: [2, 9, 9, 9, 9, 9], ..tcp(40000, SYN) };
-        rig.from_client(&other).passed(Reason::PassNotOurs);
+        rig.client_sends(&other).passed(Reason::PassNotOurs);
         let mut ipv6 = tcp(40000, SYN).bytes();
         ipv6[12..14].copy_from_slice(&[0x86, 0xdd]);
         rig.send(rig.client_side, &ipv6).passed(Reason::PassNotIpv4);
         let local = Packet { destination: (NODE, 22), ..tcp(40000, SYN) };
-        rig.from_client(&local).passed(Reason::PassLocal);
+        rig.client_sends(&local).passed(Reason::PassLocal);
         assert_eq!(rig.flow_entries(), 0);
     });
 }

@@ -24,53 +24,53 @@ use nix::time::{ClockId, clock_getres, clock_gettime};
 
 use crate::frame::{ACK, Mac, Packet, SYN};
 
-pub const CLIENT: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 50);
-pub const CLIENT_MAC: Mac = [2, 0, 0, 0, 0, 0x50];
-pub const VIP: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 10);
-pub const NODE: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 2);
-pub const NODE_ENDPOINT_SIDE: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 2);
-pub const FLOATING_ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
-pub const CLIENT_SIDE_MAC: Mac = [2, 0, 0, 0, 1, 2];
-pub const ENDPOINT_SIDE_MAC: Mac = [2, 0, 0, 0, 2, 2];
+pub(crate) const CLIENT: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 50);
+pub(crate) const CLIENT_MAC: Mac = [2, 0, 0, 0, 0, 0x50];
+pub(crate) const VIP: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 10);
+pub(crate) const NODE: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 2);
+pub(crate) const NODE_ENDPOINT_SIDE: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 2);
+pub(crate) const FLOATING_ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
+pub(crate) const CLIENT_SIDE_MAC: Mac = [2, 0, 0, 0, 1, 2];
+pub(crate) const ENDPOINT_SIDE_MAC: Mac = [2, 0, 0, 0, 2, 2];
 /// The demo group's id, its lease slot, and its epoch.
-pub const GROUP: u64 = 77;
-pub const SLOT: u32 = 5;
-pub const EPOCH: u64 = 1042;
-pub const SERVICE: u64 = 900;
-pub const VERSION: u32 = 3;
+pub(crate) const GROUP: u64 = 77;
+pub(crate) const SLOT: u32 = 5;
+pub(crate) const EPOCH: u64 = 1042;
+pub(crate) const SERVICE: u64 = 900;
+pub(crate) const VERSION: u32 = 3;
 const VIP_INDEX: u32 = 11;
 const FLOATING_INDEX: u32 = 12;
 
 /// tc's actions.
-pub const PASS: i32 = -1;
-pub const DROP: i32 = 2;
-pub const REDIRECT: i32 = 7;
+pub(crate) const PASS: i32 = -1;
+pub(crate) const DROP: i32 = 2;
+pub(crate) const REDIRECT: i32 = 7;
 
 /// Endpoint `n` (1..) of the demo service.
-pub fn endpoint(n: u8) -> (Ipv4Addr, u16) {
+pub(crate) fn endpoint(n: u8) -> (Ipv4Addr, u16) {
     (Ipv4Addr::new(10, 0, 0, 10 + n), 8080)
 }
 
-pub fn endpoint_mac(n: u8) -> Mac {
+pub(crate) fn endpoint_mac(n: u8) -> Mac {
     [2, 0, 0, 0, 0, 10 + n]
 }
 
-pub fn be(address: Ipv4Addr) -> u32 {
+pub(crate) fn be(address: Ipv4Addr) -> u32 {
     u32::from_ne_bytes(address.octets())
 }
 
-pub fn now_ns() -> u64 {
+pub(crate) fn now_ns() -> u64 {
     let now = clock_gettime(ClockId::CLOCK_MONOTONIC).unwrap();
     now.tv_sec() as u64 * 1_000_000_000 + now.tv_nsec() as u64
 }
 
 /// Runs `test` with a balancer in a fresh namespace. On a thread of its own, with which the namespace ends.
-pub fn with_rig(test: impl FnOnce(&mut Rig) + Send) {
+pub(crate) fn with_rig(test: impl FnOnce(&mut Rig) + Send) {
     with_rig_of(1024, test);
 }
 
 /// The same with room for so many flow entries.
-pub fn with_rig_of(entries: u32, test: impl FnOnce(&mut Rig) + Send) {
+pub(crate) fn with_rig_of(entries: u32, test: impl FnOnce(&mut Rig) + Send) {
     std::thread::scope(|scope| {
         let thread = scope.spawn(|| test(&mut Rig::new(entries)));
         if let Err(panic) = thread.join() {
@@ -81,39 +81,39 @@ pub fn with_rig_of(entries: u32, test: impl FnOnce(&mut Rig) + Send) {
 
 /// What became of a packet.
 #[derive(Debug)]
-pub struct Sent {
-    pub action: i32,
-    pub frame: Vec<u8>,
+pub(crate) struct Sent {
+    pub(crate) action: i32,
+    pub(crate) frame: Vec<u8>,
     /// Counters that moved.
-    pub reasons: BTreeMap<&'static str, u64>,
+    pub(crate) reasons: BTreeMap<&'static str, u64>,
 }
 
 impl Sent {
-    pub fn dropped(&self, reason: Reason) {
+    pub(crate) fn dropped(&self, reason: Reason) {
         assert_eq!(self.action, DROP, "{self:?}");
         assert_eq!(self.reasons.get(reason.name()), Some(&1), "{self:?}");
     }
 
-    pub fn passed(&self, reason: Reason) {
+    pub(crate) fn passed(&self, reason: Reason) {
         assert_eq!(self.action, PASS, "{self:?}");
         assert_eq!(self.reasons, BTreeMap::from([(reason.name(), 1)]), "{self:?}");
     }
 
     /// The packet that left, its checksums verified.
-    pub fn forwarded(&self, reason: Reason) -> Packet {
+    pub(crate) fn forwarded(&self, reason: Reason) -> Packet {
         assert_eq!(self.action, REDIRECT, "{self:?}");
         assert_eq!(self.reasons.get(reason.name()), Some(&1), "{self:?}");
         Packet::parse(&self.frame)
     }
 }
 
-pub struct Rig {
-    pub ebpf: Ebpf,
-    pub client_side: u32,
-    pub endpoint_side: u32,
+pub(crate) struct Rig {
+    pub(crate) ebpf: Ebpf,
+    pub(crate) client_side: u32,
+    pub(crate) endpoint_side: u32,
 }
 
-pub fn ip(arguments: &str) {
+pub(crate) fn ip(arguments: &str) {
     let output = Command::new("ip").args(arguments.split_whitespace()).output().unwrap();
     assert!(output.status.success(), "ip {arguments}: {}", String::from_utf8_lossy(&output.stderr));
 }
@@ -141,7 +141,7 @@ fn set_up_links() {
 }
 
 /// Loads the programs with small maps, and fills the stages.
-pub fn load(entries: u32) -> Ebpf {
+pub(crate) fn load(entries: u32) -> Ebpf {
     let tick = clock_getres(ClockId::CLOCK_MONOTONIC_COARSE).unwrap();
     let margin = 8 * tick.tv_nsec() as u64;
     let mut ebpf = EbpfLoader::new()
@@ -166,7 +166,7 @@ pub fn load(entries: u32) -> Ebpf {
     ebpf
 }
 
-pub fn program<'a>(ebpf: &'a mut Ebpf, name: &str) -> &'a mut SchedClassifier {
+pub(crate) fn program<'a>(ebpf: &'a mut Ebpf, name: &str) -> &'a mut SchedClassifier {
     ebpf.program_mut(name).unwrap().try_into().unwrap()
 }
 
@@ -208,16 +208,16 @@ impl Rig {
         transit.insert(&Key::new(24, network), TransitValue { count: 1, slots }, 0).unwrap();
     }
 
-    pub fn array<V: Pod>(&mut self, name: &str) -> Array<&mut aya::maps::MapData, V> {
+    pub(crate) fn array<V: Pod>(&mut self, name: &str) -> Array<&mut aya::maps::MapData, V> {
         self.ebpf.map_mut(name).unwrap().try_into().unwrap()
     }
 
-    pub fn hash<K: Pod, V: Pod>(&mut self, name: &str) -> HashMap<&mut aya::maps::MapData, K, V> {
+    pub(crate) fn hash<K: Pod, V: Pod>(&mut self, name: &str) -> HashMap<&mut aya::maps::MapData, K, V> {
         self.ebpf.map_mut(name).unwrap().try_into().unwrap()
     }
 
     /// The demo service over these endpoints, on port 80 of TCP and UDP.
-    pub fn service(&mut self, endpoints: &[u8], algorithm: u32, sync: u32) {
+    pub(crate) fn service(&mut self, endpoints: &[u8], algorithm: u32, sync: u32) {
         for (position, &n) in endpoints.iter().enumerate() {
             let (address, port) = endpoint(n);
             let value =
@@ -252,12 +252,12 @@ impl Rig {
         }
     }
 
-    pub fn lease(&mut self, lease: LeaseValue) {
+    pub(crate) fn lease(&mut self, lease: LeaseValue) {
         self.array(map::LEASES).set(SLOT, lease, 0).unwrap();
     }
 
     /// A lease that lasts for any test, as a sole voter has.
-    pub fn hold_lease(&mut self) {
+    pub(crate) fn hold_lease(&mut self) {
         self.lease(LeaseValue {
             until_ns: 0,
             epoch: EPOCH,
@@ -269,17 +269,17 @@ impl Rig {
     }
 
     /// A lease that ends so many nanoseconds from now (or ended before); its end.
-    pub fn lease_until(&mut self, from_now_ns: i64) -> u64 {
+    pub(crate) fn lease_until(&mut self, from_now_ns: i64) -> u64 {
         let until_ns = now_ns().wrapping_add_signed(from_now_ns);
         self.lease(LeaseValue { until_ns, epoch: EPOCH, since_ns: 0, group: GROUP, flags: 0 });
         until_ns
     }
 
-    pub fn drop_lease(&mut self) {
+    pub(crate) fn drop_lease(&mut self) {
         self.lease(LeaseValue { group: GROUP, ..LeaseValue::default() });
     }
 
-    pub fn counters(&self) -> BTreeMap<&'static str, u64> {
+    pub(crate) fn counters(&self) -> BTreeMap<&'static str, u64> {
         let counters: PerCpuArray<_, u64> = self.ebpf.map(map::COUNTERS).unwrap().try_into().unwrap();
         Reason::ALL
             .iter()
@@ -288,7 +288,7 @@ impl Rig {
     }
 
     /// Sends a frame into an interface.
-    pub fn send(&mut self, interface: u32, frame: &[u8]) -> Sent {
+    pub(crate) fn send(&mut self, interface: u32, frame: &[u8]) -> Sent {
         let before = self.counters();
         // The beginning of `struct __sk_buff`, up to `ifindex`.
         let mut context = [0u8; 44];
@@ -309,23 +309,23 @@ impl Rig {
         Sent { action: result.return_value as i32, frame: out, reasons }
     }
 
-    pub fn from_client(&mut self, packet: &Packet) -> Sent {
+    pub(crate) fn client_sends(&mut self, packet: &Packet) -> Sent {
         self.send(self.client_side, &packet.bytes())
     }
 
-    pub fn from_endpoint(&mut self, packet: &Packet) -> Sent {
+    pub(crate) fn endpoint_sends(&mut self, packet: &Packet) -> Sent {
         self.send(self.endpoint_side, &packet.bytes())
     }
 
-    pub fn flow(&mut self, packet: &Packet) -> Option<FlowValue4> {
+    pub(crate) fn flow(&mut self, packet: &Packet) -> Option<FlowValue4> {
         self.hash(map::FLOWS).get(&key(packet), 0).ok()
     }
 
-    pub fn flow_entries(&mut self) -> usize {
+    pub(crate) fn flow_entries(&mut self) -> usize {
         self.hash::<FlowKey4, FlowValue4>(map::FLOWS).keys().count()
     }
 
-    pub fn events(&mut self) -> Vec<FlowEvent> {
+    pub(crate) fn events(&mut self) -> Vec<FlowEvent> {
         let mut ring = RingBuf::try_from(self.ebpf.map_mut(map::EVENTS).unwrap()).unwrap();
         let mut events = Vec::new();
         while let Some(item) = ring.next() {
@@ -337,16 +337,16 @@ impl Rig {
     }
 
     /// Completes a handshake; the endpoint that was chosen.
-    pub fn connect(&mut self, port: u16) -> u8 {
-        let out = self.from_client(&tcp(port, SYN)).forwarded(Reason::ForwardedSlow);
+    pub(crate) fn connect(&mut self, port: u16) -> u8 {
+        let out = self.client_sends(&tcp(port, SYN)).forwarded(Reason::ForwardedSlow);
         let n = out.destination.0.octets()[3] - 10;
-        self.from_endpoint(&reply(6, n, port, SYN | ACK)).forwarded(Reason::ForwardedSlow);
-        self.from_client(&tcp(port, ACK)).forwarded(Reason::ForwardedSlow);
+        self.endpoint_sends(&reply(6, n, port, SYN | ACK)).forwarded(Reason::ForwardedSlow);
+        self.client_sends(&tcp(port, ACK)).forwarded(Reason::ForwardedSlow);
         n
     }
 }
 
-pub fn key(packet: &Packet) -> FlowKey4 {
+pub(crate) fn key(packet: &Packet) -> FlowKey4 {
     FlowKey4 {
         source_be: be(packet.source.0),
         destination_be: be(packet.destination.0),
@@ -358,7 +358,7 @@ pub fn key(packet: &Packet) -> FlowKey4 {
 }
 
 /// From the client's port to the VIP's port 80.
-pub fn request(protocol: u8, port: u16, flags: u8) -> Packet {
+pub(crate) fn request(protocol: u8, port: u16, flags: u8) -> Packet {
     Packet {
         to: CLIENT_SIDE_MAC,
         from: CLIENT_MAC,
@@ -371,12 +371,12 @@ pub fn request(protocol: u8, port: u16, flags: u8) -> Packet {
     }
 }
 
-pub fn tcp(port: u16, flags: u8) -> Packet {
+pub(crate) fn tcp(port: u16, flags: u8) -> Packet {
     request(6, port, flags)
 }
 
 /// From endpoint `n` to the client's port.
-pub fn reply(protocol: u8, n: u8, port: u16, flags: u8) -> Packet {
+pub(crate) fn reply(protocol: u8, n: u8, port: u16, flags: u8) -> Packet {
     Packet {
         to: ENDPOINT_SIDE_MAC,
         from: endpoint_mac(n),

@@ -12,7 +12,7 @@ use crate::rig::*;
 fn round_robin_goes_around() {
     with_rig(|rig| {
         let chosen: Vec<_> = (0..7)
-            .map(|i| rig.from_client(&tcp(40000 + i, SYN)).forwarded(Reason::ForwardedSlow).destination)
+            .map(|i| rig.client_sends(&tcp(40000 + i, SYN)).forwarded(Reason::ForwardedSlow).destination)
             .collect();
         assert_eq!(chosen, [1, 2, 3, 1, 2, 3, 1].map(endpoint));
     });
@@ -33,7 +33,7 @@ fn i7_maglev_chooses_in_the_kernel_what_the_host_computes() {
         for port in 40000..40100 {
             let packet = tcp(port, SYN);
             let position = table[(flow_hash(&key(&packet)) % MAGLEV_SLOTS) as usize];
-            let out = rig.from_client(&packet).forwarded(Reason::ForwardedSlow);
+            let out = rig.client_sends(&packet).forwarded(Reason::ForwardedSlow);
             assert_eq!(out.destination, endpoint(position as u8 + 1), "port {port}");
             seen[usize::from(position)] += 1;
         }
@@ -47,9 +47,9 @@ fn a_service_without_endpoints_drops_new_flows_and_keeps_the_live_ones() {
         let n = rig.connect(40000);
         for algorithm in [ROUND_ROBIN, MAGLEV] {
             rig.service(&[], algorithm, SYNC_IMMEDIATE);
-            rig.from_client(&tcp(40001, SYN)).dropped(Reason::NoEndpoint);
+            rig.client_sends(&tcp(40001, SYN)).dropped(Reason::NoEndpoint);
         }
-        let out = rig.from_client(&tcp(40000, ACK)).forwarded(Reason::ForwardedFast);
+        let out = rig.client_sends(&tcp(40000, ACK)).forwarded(Reason::ForwardedFast);
         assert_eq!(out.destination, endpoint(n), "i9");
     });
 }
@@ -61,6 +61,6 @@ fn i11_a_version_slot_that_belongs_to_another_service_is_not_used() {
         let mut version = versions.get(&VERSION, 0).unwrap();
         version.service += 1;
         versions.set(VERSION, version, 0).unwrap();
-        rig.from_client(&tcp(40000, SYN)).dropped(Reason::NoService);
+        rig.client_sends(&tcp(40000, SYN)).dropped(Reason::NoService);
     });
 }

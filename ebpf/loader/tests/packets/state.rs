@@ -31,14 +31,14 @@ fn a_connection_goes_through_its_phases_and_counts_each_change() {
         let n = rig.connect(40000);
         assert_eq!(look(rig, 40000), ESTABLISHED);
         let established = state::n(rig.flow(&tcp(40000, 0)).unwrap().state);
-        rig.from_client(&tcp(40000, FIN | ACK)).forwarded(Reason::ForwardedSlow);
+        rig.client_sends(&tcp(40000, FIN | ACK)).forwarded(Reason::ForwardedSlow);
         assert_eq!(look(rig, 40000), CLOSING);
-        rig.from_endpoint(&reply(6, n, 40000, ACK)).forwarded(Reason::ForwardedFast);
-        rig.from_endpoint(&reply(6, n, 40000, FIN | ACK)).forwarded(Reason::ForwardedSlow);
+        rig.endpoint_sends(&reply(6, n, 40000, ACK)).forwarded(Reason::ForwardedFast);
+        rig.endpoint_sends(&reply(6, n, 40000, FIN | ACK)).forwarded(Reason::ForwardedSlow);
         assert_eq!(look(rig, 40000), CLOSED);
-        rig.from_client(&tcp(40000, ACK)).forwarded(Reason::ForwardedFast);
+        rig.client_sends(&tcp(40000, ACK)).forwarded(Reason::ForwardedFast);
         // A retransmission is no change.
-        rig.from_endpoint(&reply(6, n, 40000, FIN | ACK)).forwarded(Reason::ForwardedSlow);
+        rig.endpoint_sends(&reply(6, n, 40000, FIN | ACK)).forwarded(Reason::ForwardedSlow);
         assert_eq!(state::n(rig.flow(&tcp(40000, 0)).unwrap().state), established + 2);
     });
 }
@@ -50,14 +50,14 @@ fn an_rst_is_forwarded_and_any_later_packet_restores_the_flow() {
             let port = 40000 + u16::from(from_client);
             let n = rig.connect(port);
             if from_client {
-                rig.from_client(&tcp(port, RST)).forwarded(Reason::ForwardedSlow);
+                rig.client_sends(&tcp(port, RST)).forwarded(Reason::ForwardedSlow);
             } else {
-                rig.from_endpoint(&reply(6, n, port, RST | ACK)).forwarded(Reason::ForwardedSlow);
+                rig.endpoint_sends(&reply(6, n, port, RST | ACK)).forwarded(Reason::ForwardedSlow);
             }
             assert_eq!(look(rig, port), RESET_PENDING);
-            rig.from_endpoint(&reply(6, n, port, ACK)).forwarded(Reason::ForwardedSlow);
+            rig.endpoint_sends(&reply(6, n, port, ACK)).forwarded(Reason::ForwardedSlow);
             assert_eq!(look(rig, port), ESTABLISHED);
-            let out = rig.from_client(&tcp(port, ACK)).forwarded(Reason::ForwardedFast);
+            let out = rig.client_sends(&tcp(port, ACK)).forwarded(Reason::ForwardedFast);
             assert_eq!(out.destination, endpoint(n));
         }
     });
@@ -67,14 +67,14 @@ fn an_rst_is_forwarded_and_any_later_packet_restores_the_flow() {
 fn i9_a_syn_on_a_live_flow_goes_to_the_same_endpoint() {
     with_rig(|rig| {
         let syn = tcp(40000, SYN);
-        let first = rig.from_client(&syn).forwarded(Reason::ForwardedSlow);
-        let again = rig.from_client(&syn).forwarded(Reason::ForwardedSlow);
+        let first = rig.client_sends(&syn).forwarded(Reason::ForwardedSlow);
+        let again = rig.client_sends(&syn).forwarded(Reason::ForwardedSlow);
         assert_eq!(first, again);
         assert_eq!(look(rig, 40000), NEW);
         let n = rig.connect(40001);
         let birth = rig.flow(&tcp(40001, 0)).unwrap().birth_ns;
         assert_eq!(
-            rig.from_client(&tcp(40001, SYN)).forwarded(Reason::ForwardedSlow).destination,
+            rig.client_sends(&tcp(40001, SYN)).forwarded(Reason::ForwardedSlow).destination,
             endpoint(n)
         );
         assert_eq!(look(rig, 40001), ESTABLISHED);
@@ -87,17 +87,17 @@ fn i9_a_syn_on_a_live_flow_goes_to_the_same_endpoint() {
 fn a_syn_on_a_closed_flow_starts_another() {
     with_rig(|rig| {
         let n = rig.connect(40000);
-        rig.from_client(&tcp(40000, FIN | ACK));
-        rig.from_endpoint(&reply(6, n, 40000, FIN | ACK));
+        rig.client_sends(&tcp(40000, FIN | ACK));
+        rig.endpoint_sends(&reply(6, n, 40000, FIN | ACK));
         assert_eq!(look(rig, 40000), CLOSED);
         let old = rig.flow(&tcp(40000, 0)).unwrap();
-        let out = rig.from_client(&tcp(40000, SYN)).forwarded(Reason::ForwardedSlow);
+        let out = rig.client_sends(&tcp(40000, SYN)).forwarded(Reason::ForwardedSlow);
         assert_ne!(out.destination, endpoint(n), "round robin went on");
         assert_eq!(look(rig, 40000), NEW);
         let new = rig.flow(&tcp(40000, 0)).unwrap();
         assert!(new.birth_ns > old.birth_ns && state::n(new.state) == 0);
         assert_eq!(rig.flow_entries(), 2, "nothing of the old one is left");
-        rig.from_endpoint(&reply(6, n, 40000, ACK)).dropped(Reason::ReplyWithoutFlow);
+        rig.endpoint_sends(&reply(6, n, 40000, ACK)).dropped(Reason::ReplyWithoutFlow);
     });
 }
 
@@ -105,10 +105,10 @@ fn a_syn_on_a_closed_flow_starts_another() {
 fn udp_is_established_by_the_first_answer() {
     with_rig(|rig| {
         let question = request(17, 5000, 0);
-        rig.from_client(&question);
-        rig.from_client(&question).forwarded(Reason::ForwardedSlow);
+        rig.client_sends(&question);
+        rig.client_sends(&question).forwarded(Reason::ForwardedSlow);
         assert_eq!(phase(rig.flow(&question).unwrap()), NEW);
-        rig.from_endpoint(&reply(17, 1, 5000, 0)).forwarded(Reason::ForwardedSlow);
+        rig.endpoint_sends(&reply(17, 1, 5000, 0)).forwarded(Reason::ForwardedSlow);
         let flow = rig.flow(&question).unwrap();
         assert_eq!((phase(flow), flow.path), (ESTABLISHED, PATH_FAST));
     });
@@ -118,7 +118,7 @@ fn udp_is_established_by_the_first_answer() {
 fn flags_that_no_stack_sends_are_dropped() {
     with_rig(|rig| {
         for flags in [SYN | FIN, SYN | RST, SYN | RST | ACK] {
-            rig.from_client(&tcp(40000, flags)).dropped(Reason::TcpFlags);
+            rig.client_sends(&tcp(40000, flags)).dropped(Reason::TcpFlags);
         }
     });
 }
