@@ -1,0 +1,244 @@
+//! Three nodes over real gRPC on the loopback interface, with real files: forming, forwarding, refusing.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use lockstep_model::command::{Change, Command};
+use lockstep_model::ids::NodeId;
+use lockstep_model::intent::{GroupSpec, NodeRole, NodeSpec};
+use lockstep_model::state::Applied;
+use lockstep_proto::raft::v1 as pb;
+use lockstep_proto::raft::v1::raft_client::RaftClient;
+use lockstep_raft_store::fs::real::RealFs;
+use lockstep_raft_store::observer::NoObserver;
+use lockstep_raft_store::replica::ReplicaOptions;
+use lockstep_raft_store::{Metrics, PlainConnector, RaftConfig, RaftError, RaftNode};
+use tempfile::TempDir;
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+
+struct Daemon {
+    node: RaftNode,
+    address: SocketAddr,
+    server: JoinHandle<()>,
+}
+
+impl Daemon {
+    async fn start(cluster: &str, listener: TcpListener, peers: &[SocketAddr], data: &Path) -> Result<Self, RaftError> {
+        let address = listener.local_addr().expect("a bound socket has an address");
+        let config = RaftConfig {
+            cluster_name: cluster.to_owned(),
+            address,
+            peers: peers.to_vec(),
+            data_dir: data.to_owned(),
+            options: ReplicaOptions::default(),
+        };
+        let node = RaftNode::start(config, Arc::new(RealFs), Arc::new(PlainConnector), Arc::new(NoObserver)).await?;
+        let (raft, cluster) = (node.raft_server(), node.cluster_server());
+        let serve = tonic::transport::Server::builder()
+            .add_service(raft)
+            .add_service(cluster)
+            .serve_with_incoming(tokio_stream::wrappers::TcpListenerStream::new(listener));
+        let server = node.runtime().spawn(async move { serve.await.expect("the server runs until it is aborted") });
+        Ok(Daemon { node, address, server })
+    }
+
+    async fn stop(self) {
+        self.server.abort();
+        self.node.shutdown().await;
+    }
+
+    async fn until(&self, what: &str, condition: impl FnMut(&Metrics) -> bool) {
+        let mut metrics = self.node.watch_metrics();
+        let reached = tokio::time::timeout(Duration::from_secs(10), metrics.wait_for(condition)).await;
+        reached.unwrap_or_else(|_| panic!("{what}: not within 10 s")).expect("the node lives");
+    }
+}
+
+async fn listener() -> TcpListener {
+    TcpListener::bind("127.0.0.1:0").await.expect("a free port")
+}
+
+struct Cluster {
+    daemons: Vec<Daemon>,
+    dir: TempDir,
+}
+
+async fn three(names: [&str; 3]) -> Cluster {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let listeners = [listener().await, listener().await, listener().await];
+    let addresses: Vec<SocketAddr> = listeners.iter().map(|l| l.local_addr().expect("bound")).collect();
+    let mut daemons = Vec::new();
+    for (i, listener) in listeners.into_iter().enumerate() {
+        let data = dir.path().join(i.to_string());
+        daemons.push(Daemon::start(names[i], listener, &addresses, &data).await.expect("an empty node starts"));
+    }
+    Cluster { daemons, dir }
+}
+
+fn group(name: &str) -> Command {
+    let spec = GroupSpec {
+        name: name.to_owned(),
+        addresses: Vec::new(),
+        interfaces: Vec::new(),
+        nodes: Vec::new(),
+        standbys: 1,
+        failback: false,
+    };
+    Command::Change { expected: None, changes: vec![Change::UpsertGroup(spec)] }
+}
+
+fn spec(name: &str, address: SocketAddr) -> NodeSpec {
+    NodeSpec { name: name.to_owned(), role: NodeRole::Dataplane, cluster_address: address, lease_address: address }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_cluster_forms_once_and_serves_writes_and_reads_anywhere() {
+    let cluster = three(["edge"; 3]).await;
+    let [a, b, c] = &cluster.daemons[..] else { panic!("three nodes") };
+    assert_eq!(a.node.write(group("early")).await.expect_err("no cluster yet").kind(), "not_initialized");
+
+    let formed = a.node.init().await.expect("three empty nodes form a cluster");
+    assert_eq!(formed.nodes.len(), 3);
+    for (daemon, id) in [(a, 1), (b, 2), (c, 3)] {
+        let identity = daemon.node.joined().await;
+        assert_eq!((identity.cluster_id, identity.node), (formed.cluster_id, NodeId(id)));
+        daemon.node.register(spec(&format!("n{id}"), daemon.address)).await.expect("a node registers itself");
+    }
+    // Whoever leads: two of these three are forwarded.
+    for (i, daemon) in [a, b, c].into_iter().enumerate() {
+        let applied = daemon.node.write(group(&format!("g{i}"))).await.expect("a write through any node");
+        assert!(matches!(applied, Applied::Changed { .. }), "{applied:?}");
+        for reader in [a, b, c] {
+            let state = reader.node.read().await.expect("a read through any node");
+            assert_eq!(state.groups.len(), i + 1, "every acknowledged write is read everywhere");
+            assert_eq!(state.nodes.len(), 3);
+        }
+    }
+    for daemon in [a, b] {
+        let again = daemon.node.init().await.expect_err("a second init");
+        assert_eq!(again.kind(), "already_initialized");
+        assert!(again.to_string().contains("\"edge\""), "{again}");
+    }
+    let leader = a.node.leader().expect("a leader was elected");
+    let to = NodeId(leader.get() % 3 + 1);
+    b.node.transfer_leader(to).await.expect("leadership moves");
+    c.until("the new leader is known", |m| m.leader == Some(to)).await;
+    assert_eq!(a.node.transfer_leader(NodeId(9)).await.expect_err("no such voter").kind(), "not_found");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn i1_acknowledged_writes_survive_a_restart_of_all() {
+    let Cluster { daemons, dir } = three(["edge"; 3]).await;
+    daemons[0].node.init().await.expect("a cluster");
+    for i in 0..20 {
+        daemons[i % 3].node.write(group(&format!("g{i}"))).await.expect("a write");
+    }
+    daemons[1].node.snapshot().await.expect("a snapshot is begun");
+    let before = daemons[2].node.read().await.expect("a read");
+    let addresses: Vec<SocketAddr> = daemons.iter().map(|d| d.address).collect();
+    for daemon in daemons {
+        daemon.stop().await;
+    }
+    let mut daemons = Vec::new();
+    for (i, address) in addresses.iter().enumerate() {
+        let listener = rebind(*address).await;
+        let data = dir.path().join(i.to_string());
+        daemons.push(open_again(listener, &addresses, &data).await);
+    }
+    for daemon in &daemons {
+        assert_eq!(*daemon.node.read().await.expect("a read after the restart"), *before);
+    }
+}
+
+/// The port may still be in use by a connection that is closing.
+async fn rebind(address: SocketAddr) -> TcpListener {
+    let bind = async {
+        loop {
+            match TcpListener::bind(address).await {
+                Ok(listener) => return listener,
+                Err(_) => tokio::task::yield_now().await,
+            }
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), bind).await.expect("the port becomes free")
+}
+
+/// The lock is given back when the last user of the old node is gone, which shutting down does not wait for.
+async fn open_again(listener: TcpListener, peers: &[SocketAddr], data: &Path) -> Daemon {
+    let lock = data.join("lock");
+    let free = async {
+        loop {
+            let file = std::fs::File::open(&lock).expect("a lock file");
+            if file.try_lock().is_ok() {
+                return;
+            }
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), free).await.expect("the old node is gone");
+    Daemon::start("edge", listener, peers, data).await.expect("a node starts from its data")
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn init_refuses_peers_that_do_not_fit() {
+    let cluster = three(["edge", "edge", "other"]).await;
+    let [a, b, c] = &cluster.daemons[..] else { panic!("three nodes") };
+    let error = a.node.init().await.expect_err("another cluster's name");
+    assert_eq!(error.kind(), "refused");
+    let text = error.to_string();
+    assert!(text.contains(&c.address.to_string()) && text.contains("\"other\"") && text.contains("\"edge\""), "{text}");
+    assert!(a.node.identity().is_none() && b.node.identity().is_none(), "nothing was changed");
+    c.server.abort();
+    let free = listener().await;
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let unreachable = free.local_addr().expect("bound");
+    drop(free);
+    let lone = Daemon::start("edge", listener().await, &[unreachable], &dir.path().join("d")).await.expect("starts");
+    let text = lone.node.init().await.expect_err("a peer that is not there").to_string();
+    assert!(text.contains(&unreachable.to_string()) && text.contains("not reachable"), "{text}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_foreign_clusters_node_is_refused_and_counted() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let daemon = Daemon::start("edge", listener().await, &[], &dir.path().join("d")).await.expect("starts");
+    daemon.node.init().await.expect("a cluster of one");
+    let before = daemon.node.metrics();
+    let mut client = RaftClient::connect(format!("http://{}", daemon.address)).await.expect("connects");
+    let header = |cluster_id: Vec<u8>, target| Some(pb::Header { cluster_id, sender: 7, target });
+    let vote = Some(pb::VoteState { leader_id: Some(pb::LeaderId { term: 99, node_id: 7 }), committed: true });
+    let foreign = pb::VoteRequest { header: header(vec![1; 16], 1), vote, ..Default::default() };
+    let status = client.vote(foreign).await.expect_err("a foreign cluster");
+    assert_eq!(status.code(), tonic::Code::FailedPrecondition);
+    let ours = daemon.node.identity().expect("a member").cluster_id;
+    assert!(status.message().contains(&ours.to_string()) && status.message().contains(&"01".repeat(16)), "{status}");
+    let misdirected = pb::AppendEntriesRequest { header: header(ours.to_vec(), 2), vote, ..Default::default() };
+    let status = client.append_entries(misdirected).await.expect_err("another node's message");
+    assert!(status.message().contains("node 2") && status.message().contains("node 1"), "{status}");
+    let refusals = daemon.node.refusals();
+    assert_eq!((refusals["foreign_cluster"], refusals["wrong_target"]), (1, 1));
+    assert_eq!(daemon.node.metrics().term, before.term, "the refused vote changed nothing");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_data_directory_is_used_by_one_daemon_of_its_own_cluster() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let data = dir.path().join("d");
+    let daemon = Daemon::start("edge", listener().await, &[], &data).await.expect("starts");
+    daemon.node.init().await.expect("a cluster of one");
+    let second = Daemon::start("edge", listener().await, &[], &data).await.err().expect("a second daemon");
+    assert_eq!(second.kind(), "locked");
+    assert!(second.to_string().contains("lock") && second.to_string().contains("one daemon"), "{second}");
+    daemon.stop().await;
+    let copy = dir.path().join("copy");
+    std::fs::create_dir(&copy).expect("a directory");
+    std::fs::copy(data.join("identity"), copy.join("identity")).expect("an identity");
+    let foreign = Daemon::start("other", listener().await, &[], &copy).await.err().expect("another cluster's data");
+    assert_eq!(foreign.kind(), "foreign");
+    let missing = Daemon::start("edge", listener().await, &[], &dir.path().join("no/such")).await;
+    let text = missing.err().expect("no parent").to_string();
+    assert!(text.contains("no/such"), "{text}");
+}
