@@ -1,0 +1,108 @@
+//! I12: what one process made, the next one finds.
+
+use lockstep_loader::{Dataplane, DataplaneConfig, DataplaneError, FlowTable};
+use lockstep_model::flow::WriteOutcome;
+
+use crate::bed::{Bed, image, ip, record, upsert, version};
+
+fn forwarding(interface: &str) -> String {
+    std::fs::read_to_string(format!("/proc/sys/net/ipv4/conf/{interface}/forwarding"))
+        .unwrap()
+        .trim()
+        .to_owned()
+}
+
+#[test]
+fn i12_a_restarted_daemon_forgets_no_flow() {
+    let bed = Bed::new(1024);
+    let first = bed.serving();
+    assert!(!first.adopted());
+    let op = upsert(record(1, version(5, 0)), 40);
+    assert_eq!(first.flows().write(std::slice::from_ref(&op)), [WriteOutcome::Applied]);
+    let before = first.flows().walk(None, 4096).unwrap().flows;
+    drop(first);
+
+    let mut second = bed.open();
+    assert!(second.adopted());
+    let report = second.apply(&image(), |_| true).unwrap();
+    assert_eq!(report.changes, Vec::<String>::new(), "an adopted dataplane needs no change");
+    let after = second.flows().walk(None, 4096).unwrap().flows;
+    assert_eq!(before[0].record.key, after[0].record.key);
+    assert_eq!(before.len(), after.len());
+
+    // Somebody who only looks sees the same.
+    let offline = FlowTable::open_pinned(&bed.pin_dir).unwrap();
+    assert_eq!(offline.count().unwrap(), 1);
+}
+
+#[test]
+fn programs_are_replaced_in_place() {
+    let bed = Bed::new(1024);
+    let link_id = || aya::programs::links::PinnedLink::from_pin(bed.pin_dir.join("v1/links/eth0")).unwrap();
+    drop(bed.open());
+    let first = aya::programs::links::FdLink::from(link_id()).info().unwrap();
+    drop(bed.open());
+    let second = aya::programs::links::FdLink::from(link_id()).info().unwrap();
+    assert_eq!(first.id(), second.id(), "the link stayed");
+    assert_ne!(first.program_id(), second.program_id(), "its program did not");
+    let stages = std::fs::read_dir(bed.pin_dir.join("v1/stages")).unwrap().count();
+    assert_eq!(stages, 1, "only the attached build's tail calls are kept");
+}
+
+#[test]
+fn an_interface_that_was_made_anew_is_attached_again() {
+    let bed = Bed::new(1024);
+    drop(bed.open());
+    ip("link delete eth0");
+    assert!(
+        matches!(Dataplane::open(bed.config()), Err(DataplaneError::NoInterface { name }) if name == "eth0")
+    );
+    ip("link add eth0 type veth peer name client0");
+    ip("link set eth0 up");
+    drop(bed.open());
+    assert_eq!(forwarding("eth0"), "1");
+}
+
+#[test]
+fn pins_of_another_shape_are_refused_and_untouched() {
+    let bed = Bed::new(1024);
+    drop(bed.serving());
+    let other = DataplaneConfig { max_flows: 2048, ..bed.config() };
+    let error = Dataplane::open(other).err().expect("the sizes differ").to_string();
+    assert!(error.contains("FLOWS") && error.contains("entries is 2048, needed is 4096"), "{error}");
+    assert!(bed.open().adopted());
+}
+
+#[test]
+fn a_pin_directory_elsewhere_is_refused() {
+    let bed = Bed::new(1024);
+    let folder = tempfile::tempdir().unwrap();
+    let config = DataplaneConfig { pin_dir: folder.path().join("pins"), ..bed.config() };
+    let error = Dataplane::open(config).err().expect("no BPF file system").to_string();
+    assert!(error.contains("is not on a BPF file system"), "{error}");
+}
+
+#[test]
+fn removal_leaves_nothing_behind() {
+    let bed = Bed::new(1024);
+    let dataplane = bed.serving();
+    assert_eq!(forwarding("eth0"), "1");
+    dataplane.detach_and_unpin().unwrap();
+    assert!(!bed.pin_dir.exists());
+    assert_eq!(forwarding("eth0"), "0");
+    let (_, programs) =
+        aya::programs::SchedClassifier::query_tcx("eth0", aya::programs::TcAttachType::Ingress).unwrap();
+    assert!(programs.is_empty());
+}
+
+#[test]
+fn an_interface_no_longer_named_is_released() {
+    let bed = Bed::new(1024);
+    drop(bed.open());
+    let config = DataplaneConfig { interfaces: vec!["eth1".into()], ..bed.config() };
+    drop(Dataplane::open(config).unwrap());
+    let (_, programs) =
+        aya::programs::SchedClassifier::query_tcx("eth0", aya::programs::TcAttachType::Ingress).unwrap();
+    assert!(programs.is_empty());
+    assert_eq!(forwarding("eth0"), "0");
+}

@@ -1,0 +1,219 @@
+//! The flow table: records in, records out, and which of two wins (I6).
+
+use std::collections::HashSet;
+use std::time::{Duration, Instant};
+
+use lockstep_abi::flow::{FlowKey4, FlowValue4};
+use lockstep_abi::map as names;
+use lockstep_loader::{FlowTable, WalkedFlow};
+use lockstep_model::flow::{FlowKey, FlowOp, WriteOutcome};
+use lockstep_model::ids::{GroupId, ServiceId};
+
+use crate::bed::{Bed, GROUP, endpoint, record, remove, upsert, version};
+
+fn all(table: &FlowTable) -> Vec<WalkedFlow> {
+    let mut flows = Vec::new();
+    let mut cursor = None;
+    loop {
+        let page = table.walk(cursor, 1000).unwrap();
+        flows.extend(page.flows);
+        cursor = page.next;
+        if cursor.is_none() {
+            return flows;
+        }
+    }
+}
+
+fn one(table: &FlowTable, op: FlowOp) -> WriteOutcome {
+    table.write(&[op])[0]
+}
+
+fn raw_entries(bed: &Bed) -> usize {
+    bed.hash::<FlowKey4, FlowValue4>(names::FLOWS).keys().map(Result::unwrap).count()
+}
+
+#[test]
+fn what_is_written_is_walked() {
+    let bed = Bed::new(4096);
+    let dataplane = bed.serving();
+    let table = dataplane.flows();
+    let records: Vec<_> = (0..3000).map(|client| record(client, version(u64::from(client), 3))).collect();
+    let ops: Vec<FlowOp> = records.iter().cloned().map(|record| upsert(record, 40)).collect();
+    assert!(table.write(&ops).iter().all(|outcome| *outcome == WriteOutcome::Applied));
+
+    let mut walked = all(&table);
+    assert_eq!(walked.len(), 3000);
+    walked.sort_by_key(|flow| flow.record.version.birth);
+    for (flow, written) in walked.iter().zip(&records) {
+        assert!(flow.replicated);
+        assert_eq!(flow.epoch.get(), 40);
+        let found = &flow.record;
+        assert!(found.remaining <= written.remaining);
+        assert!(found.remaining + Duration::from_secs(60) > written.remaining);
+        assert_eq!(
+            lockstep_model::flow::FlowRecord { remaining: written.remaining, ..found.clone() },
+            *written
+        );
+    }
+    assert_eq!(raw_entries(&bed), 6000, "an entry for each direction");
+}
+
+#[test]
+fn i6_the_newest_record_wins_whatever_the_order() {
+    let bed = Bed::new(1024);
+    let dataplane = bed.serving();
+    let table = dataplane.flows();
+    let at = |birth, n| record(1, version(birth, n));
+    assert_eq!(one(&table, upsert(at(100, 1), 40)), WriteOutcome::Applied);
+    // Duplicates, older versions, and what an earlier owner says change nothing.
+    assert_eq!(one(&table, upsert(at(100, 1), 40)), WriteOutcome::Stale);
+    assert_eq!(one(&table, upsert(at(100, 0), 40)), WriteOutcome::Stale);
+    assert_eq!(one(&table, upsert(at(99, 7), 40)), WriteOutcome::Stale);
+    assert_eq!(one(&table, upsert(at(500, 9), 39)), WriteOutcome::Stale);
+    assert_eq!(one(&table, remove(&at(0, 0), version(100, 0), 40)), WriteOutcome::Stale);
+    assert_eq!(one(&table, remove(&at(0, 0), version(900, 0), 39)), WriteOutcome::Stale);
+    assert_eq!(all(&table)[0].record.version, version(100, 1));
+
+    // A newer version, a reborn flow, and what the next owner says do.
+    assert_eq!(one(&table, upsert(at(100, 2), 40)), WriteOutcome::Applied);
+    assert_eq!(one(&table, upsert(at(101, 0), 40)), WriteOutcome::Applied);
+    assert_eq!(one(&table, upsert(at(3, 0), 41)), WriteOutcome::Applied);
+    assert_eq!(all(&table)[0].record.version, version(3, 0));
+
+    assert_eq!(one(&table, remove(&at(0, 0), version(3, 1), 41)), WriteOutcome::Applied);
+    assert_eq!(raw_entries(&bed), 0);
+    assert!(one(&table, remove(&at(0, 0), version(3, 1), 41)).is_ok());
+}
+
+#[test]
+fn i6_order_holds_within_one_call() {
+    let bed = Bed::new(1024);
+    let dataplane = bed.serving();
+    let table = dataplane.flows();
+    let at = |birth, n| record(1, version(birth, n));
+    let outcomes = table.write(&[
+        upsert(at(1, 0), 40),
+        upsert(at(1, 2), 40),
+        upsert(at(1, 1), 40),
+        remove(&at(0, 0), version(1, 3), 40),
+        upsert(at(9, 0), 40),
+    ]);
+    use WriteOutcome::{Applied, Stale};
+    assert_eq!(outcomes, [Applied, Applied, Stale, Applied, Applied]);
+    assert_eq!(all(&table)[0].record.version, version(9, 0));
+    assert_eq!(raw_entries(&bed), 2);
+}
+
+#[test]
+fn a_flow_that_moved_to_another_endpoint_leaves_no_reply_behind() {
+    let bed = Bed::new(1024);
+    let dataplane = bed.serving();
+    let table = dataplane.flows();
+    let mut moved = record(1, version(1, 0));
+    one(&table, upsert(moved.clone(), 40));
+    moved.endpoint = endpoint(77).id;
+    moved.endpoint_address = endpoint(77).address;
+    moved.version = version(2, 0);
+    assert_eq!(one(&table, upsert(moved.clone(), 40)), WriteOutcome::Applied);
+    assert_eq!(raw_entries(&bed), 2);
+    assert_eq!(all(&table)[0].record.endpoint_address, endpoint(77).address);
+}
+
+#[test]
+fn records_of_the_former_owner_only_fill_gaps() {
+    let bed = Bed::new(1024);
+    let dataplane = bed.serving();
+    let table = dataplane.flows();
+    let late = |client, n| FlowOp { only_if_absent: true, ..upsert(record(client, version(5, n)), 41) };
+    one(&table, upsert(record(1, version(1, 0)), 40));
+    assert_eq!(one(&table, late(1, 9)), WriteOutcome::Stale);
+    assert_eq!(one(&table, late(2, 0)), WriteOutcome::Applied);
+    assert_eq!(
+        one(&table, FlowOp { only_if_absent: true, ..remove(&record(1, version(0, 0)), version(9, 9), 41) }),
+        WriteOutcome::Stale
+    );
+    assert_eq!(table.count().unwrap(), 2);
+    assert!(all(&table).iter().any(|flow| flow.record.version == version(1, 0)));
+}
+
+#[test]
+fn what_is_unknown_here_is_refused() {
+    let bed = Bed::new(1024);
+    let dataplane = bed.serving();
+    let table = dataplane.flows();
+    let mut elsewhere = record(1, version(1, 0));
+    elsewhere.key.service = "192.0.2.99:80".parse().unwrap();
+    let mut port = record(1, version(1, 0));
+    port.key.service.set_port(81);
+    let mut service = record(1, version(1, 0));
+    service.service = ServiceId(99);
+    let mut group = record(1, version(1, 0));
+    group.group = GroupId(99);
+    let mut v6 = record(1, version(1, 0));
+    v6.key.client = "[2001:db8::1]:1".parse().unwrap();
+    for unknown in [elsewhere, port, service, group, v6] {
+        assert_eq!(one(&table, upsert(unknown, 40)), WriteOutcome::UnknownGroup);
+    }
+    assert_eq!(raw_entries(&bed), 0);
+}
+
+#[test]
+fn i13_a_full_table_says_so_and_keeps_no_halves() {
+    let bed = Bed::new(64);
+    let dataplane = bed.serving();
+    let table = dataplane.flows();
+    let ops: Vec<FlowOp> = (0..300).map(|client| upsert(record(client, version(1, 0)), 40)).collect();
+    let outcomes = table.write(&ops);
+    let applied = outcomes.iter().filter(|outcome| **outcome == WriteOutcome::Applied).count();
+    assert!(outcomes.iter().all(|outcome| matches!(outcome, WriteOutcome::Applied | WriteOutcome::Full)));
+    assert!((1..300).contains(&applied), "{applied}");
+    assert_eq!(table.count().unwrap(), applied as u64);
+    assert_eq!(raw_entries(&bed), 2 * applied);
+
+    // Room again, and it goes on.
+    table.purge(GROUP).unwrap();
+    assert_eq!(one(&table, ops[299].clone()), WriteOutcome::Applied);
+}
+
+#[test]
+fn a_finished_walk_sweeps_what_it_did_not_mention() {
+    let bed = Bed::new(4096);
+    let dataplane = bed.serving();
+    let table = dataplane.flows();
+    let ops: Vec<FlowOp> = (0..400).map(|client| upsert(record(client, version(1, 0)), 40)).collect();
+    table.write(&ops);
+
+    // The walk mentions every second flow of shard 2, unchanged.
+    let key = |op: &FlowOp| -> FlowKey { *op.change.key() };
+    let shard: Vec<&FlowOp> = ops.iter().filter(|op| key(op).shard() == 2).collect();
+    let mentioned: Vec<FlowOp> =
+        shard.iter().step_by(2).map(|op| FlowOp { mark: 2, ..(*op).clone() }).collect();
+    assert!(table.write(&mentioned).iter().all(|outcome| *outcome == WriteOutcome::Stale));
+    let swept = table.sweep_unmarked(GROUP, 2, 2).unwrap();
+    assert_eq!(swept as usize, shard.len() - mentioned.len());
+
+    let left: HashSet<FlowKey> = all(&table).into_iter().map(|flow| flow.record.key).collect();
+    assert_eq!(left.len(), 400 - swept as usize);
+    assert!(mentioned.iter().all(|op| left.contains(&key(op))));
+    assert_eq!(raw_entries(&bed), 2 * left.len());
+    assert_eq!(table.sweep_unmarked(GroupId(99), 2, 3).unwrap(), 0);
+}
+
+#[test]
+fn a_hundred_thousand_flows() {
+    const FLOWS: u32 = 100_000;
+    let bed = Bed::new(131_072);
+    let dataplane = bed.serving();
+    let table = dataplane.flows();
+    let ops: Vec<FlowOp> = (0..FLOWS).map(|client| upsert(record(client, version(1, 0)), 40)).collect();
+    let started = Instant::now();
+    for batch in ops.chunks(4096) {
+        assert!(table.write(batch).iter().all(|outcome| *outcome == WriteOutcome::Applied));
+    }
+    let written = started.elapsed();
+    let seen: HashSet<FlowKey> = all(&table).into_iter().map(|flow| flow.record.key).collect();
+    println!("written in {written:?}, walked in {:?}", started.elapsed() - written);
+    assert_eq!(seen.len(), FLOWS as usize);
+    assert_eq!(table.purge(GROUP).unwrap(), u64::from(FLOWS));
+    assert_eq!(table.count().unwrap(), 0);
+}
