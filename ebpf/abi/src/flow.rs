@@ -204,3 +204,48 @@ impl NewFlow {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_two_entries_of_a_flow_mirror_each_other() {
+        let flow = NewFlow {
+            key: FlowKey4 {
+                source_be: 0x3202_00c0,
+                destination_be: 0x0a02_00c0,
+                source_port_be: 40000u16.to_be(),
+                destination_port_be: 80u16.to_be(),
+                protocol: crate::TCP,
+                pad: [0; 3],
+            },
+            endpoint_be: 0x0b00_000a,
+            endpoint_port_be: 8080u16.to_be(),
+            address_index: 1,
+            state_bits: state::ESTABLISHED,
+            n: 3,
+            now_ns: 10,
+            birth_ns: 9,
+            epoch: 8,
+            service: 7,
+            endpoint: 6,
+            mark: 5,
+            flags: 0,
+            generation: 4,
+        };
+        let (original, reply) = (flow.original(), flow.reply());
+        assert_eq!((original.key, original.twin), (reply.twin, reply.key));
+        assert_eq!((original.path, reply.path), (PATH_FAST, PATH_FAST));
+        assert_eq!((original.state, reply.state), (state::word(state::ESTABLISHED, 3), 0));
+        assert_eq!(add(original.address_delta, reply.address_delta) % u32::MAX, 0);
+        assert_eq!(add(original.port_delta, reply.port_delta) % u32::MAX, 0);
+        let out = original.twin.reversed();
+        assert_eq!((out.source_be, out.destination_be), (flow.key.source_be, flow.endpoint_be));
+        let back = reply.twin.reversed();
+        assert_eq!(
+            (back.source_be, back.source_port_be),
+            (flow.key.destination_be, flow.key.destination_port_be)
+        );
+    }
+}

@@ -42,3 +42,27 @@ impl LeaseValue {
         self.flags & UNBOUNDED != 0 || Self::accepts(self.until_ns, now_ns)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn i4_a_lease_is_good_from_now_until_just_before_its_end() {
+        let now = 5_000_000_000;
+        for (until, expected) in [
+            (now, false),
+            (now - 1, false),
+            (0, false),
+            (now + 1, true),
+            (now + MAX_LEASE_NS, true),
+            (now + MAX_LEASE_NS + 1, false),
+            (u64::MAX, false),
+        ] {
+            assert_eq!(LeaseValue::accepts(until, now), expected, "until {until}");
+        }
+        assert!(!LeaseValue::default().is_held(now));
+        assert!(!LeaseValue::default().is_held(0));
+        assert!(LeaseValue { flags: UNBOUNDED, ..LeaseValue::default() }.is_held(now));
+    }
+}

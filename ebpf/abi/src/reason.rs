@@ -99,10 +99,12 @@ reasons! {
     StageMissing = "stage_missing",
     /// The event ring was full; the shard is walked again.
     EventLost = "event_lost",
-    /// A reply entry had no original, or the reverse; it was dropped and removed.
+    /// Dropped: a reply entry without an original, which was removed.
     TwinMissing = "twin_missing",
     /// Dropped: the kernel refused to write the flow table, for another reason than its size.
     FlowInsertFailed = "flow_insert_failed",
+    /// An original without its reply entry, which was written again.
+    TwinRepaired = "twin_repaired",
 }
 
 /// How many: the size of [`crate::map::COUNTERS`].

@@ -63,3 +63,7 @@ pub(crate) static EVENTS: RingBuf = RingBuf::with_byte_size(map::EVENT_RING_BYTE
 
 #[map]
 pub(crate) static STAGES: ProgramArray = ProgramArray::with_max_entries(2, 0);
+
+/// Room for a value that does not fit on the stack; holds nothing between packets.
+#[map]
+pub(crate) static SCRATCH: PerCpuArray<FlowValue4> = PerCpuArray::with_max_entries(1, 0);

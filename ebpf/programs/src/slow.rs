@@ -1,19 +1,23 @@
 //! Packets that need a decision: misses, handshakes, ends of connections, fragments, options.
 
+use core::ptr::{addr_of, copy_nonoverlapping};
+
+use aya_ebpf::bindings::BPF_NOEXIST;
 use aya_ebpf::macros::classifier;
 use aya_ebpf::programs::TcContext;
-use lockstep_abi::flow::{FlowKey4, REPLY};
+use lockstep_abi::flow::{FlowKey4, FlowValue4, REPLY};
 use lockstep_abi::reason::Reason;
 use lockstep_packet::ipv4::Ipv4;
 use lockstep_packet::transition::may_open;
 
+use crate::atomic;
 use crate::change::{Next, change};
 use crate::count::{Verdict, action, count};
 use crate::create::create;
 use crate::forward::{forward, take, touch};
 use crate::guard::{self, guarded, not_served};
 use crate::lease::permitted;
-use crate::maps::{ADDRESS_INDEX, FLOWS};
+use crate::maps::{ADDRESS_INDEX, FLOWS, SCRATCH};
 use crate::skb;
 
 #[classifier]
@@ -62,14 +66,43 @@ fn hit(key: &FlowKey4, flags: u8) -> Result<Next, Reason> {
     let reply = translation.kind == REPLY;
     let vip = if reply { translation.twin.destination_be } else { key.destination_be };
     let (address, lease) = permitted(translation.address_index, vip)?;
-    let Some(twin) = FLOWS.get_ptr_mut(&translation.twin) else {
-        // Half a flow. Without it the next packet of the client makes a whole one, or is a miss.
-        let _ = FLOWS.remove(key);
-        return Err(Reason::TwinMissing);
+    let twin = match FLOWS.get_ptr_mut(&translation.twin) {
+        Some(twin) => twin,
+        None if reply => {
+            // Half a flow of which the state is lost.
+            let _ = FLOWS.remove(key);
+            return Err(Reason::TwinMissing);
+        }
+        // SAFETY: a live map value.
+        None => unsafe { repair(entry, &translation.twin) }?,
     };
     let (original, other) = if reply { (twin, entry) } else { (entry, twin) };
     // SAFETY: both point to live map values.
     unsafe { change(original, other, reply, flags, address.group, lease.epoch) }
+}
+
+/// Writes the reply entry that an original has lost: everything it says, the original says too.
+///
+/// # Safety
+/// `original` points to a live value of the flow map.
+#[inline(always)]
+unsafe fn repair(original: *const FlowValue4, twin: &FlowKey4) -> Result<*mut FlowValue4, Reason> {
+    // Too large for the stack beside everything else.
+    let scratch = SCRATCH.get_ptr_mut(0).ok_or(Reason::TwinMissing)?;
+    // SAFETY: the caller's promise; the element is this CPU's own, and programs of one hook do not nest.
+    unsafe {
+        copy_nonoverlapping(original, scratch, 1);
+        (*scratch).kind = REPLY;
+        (*scratch).twin = atomic::read_key(addr_of!((*original).key));
+        (*scratch).key = *twin;
+        // What one direction adds to a sum, the other takes away.
+        (*scratch).address_delta = !(*scratch).address_delta;
+        (*scratch).port_delta = !(*scratch).port_delta;
+        (*scratch).state = 0;
+        let _ = FLOWS.insert(twin, &*scratch, u64::from(BPF_NOEXIST));
+    }
+    count(Reason::TwinRepaired);
+    FLOWS.get_ptr_mut(twin).ok_or(Reason::TwinMissing)
 }
 
 #[inline(always)]

@@ -4,7 +4,7 @@ use lockstep_abi::flow::{FlowKey4, FlowValue4};
 use lockstep_abi::map;
 use lockstep_abi::reason::Reason;
 
-use crate::frame::{ACK, Packet, SYN, ipv4};
+use crate::frame::{ACK, FIN, Packet, SYN, ipv4};
 use crate::rig::*;
 
 #[test]
@@ -84,16 +84,29 @@ fn truncated_packets_are_dropped() {
 }
 
 #[test]
-fn half_a_flow_is_removed_by_the_next_packet() {
+fn a_reply_entry_without_an_original_is_removed() {
     with_rig(|rig| {
         let n = rig.connect(40000);
         rig.hash::<FlowKey4, FlowValue4>(map::FLOWS).remove(&key(&tcp(40000, 0))).unwrap();
-        rig.endpoint_sends(&reply(6, n, 40000, crate::frame::FIN | ACK)).dropped(Reason::TwinMissing);
+        rig.endpoint_sends(&reply(6, n, 40000, FIN | ACK)).dropped(Reason::TwinMissing);
         assert_eq!(rig.flow_entries(), 0);
-        let n = rig.connect(40001);
-        rig.hash::<FlowKey4, FlowValue4>(map::FLOWS).remove(&key(&reply(6, n, 40001, 0))).unwrap();
-        rig.client_sends(&tcp(40001, SYN)).dropped(Reason::TwinMissing);
-        rig.connect(40001);
+    });
+}
+
+#[test]
+fn an_original_without_its_reply_entry_writes_it_again() {
+    with_rig(|rig| {
+        let n = rig.connect(40000);
+        let name = key(&reply(6, n, 40000, 0));
+        let before: FlowValue4 = rig.hash(map::FLOWS).get(&name, 0).unwrap();
+        rig.hash::<FlowKey4, FlowValue4>(map::FLOWS).remove(&name).unwrap();
+        let sent = rig.client_sends(&tcp(40000, FIN | ACK));
+        sent.forwarded(Reason::ForwardedSlow);
+        assert_eq!(sent.reasons.get("twin_repaired"), Some(&1));
+        let after: FlowValue4 = rig.hash(map::FLOWS).get(&name, 0).unwrap();
+        assert_eq!((after.key, after.twin, after.kind), (before.key, before.twin, before.kind));
+        let out = rig.endpoint_sends(&reply(6, n, 40000, ACK)).forwarded(Reason::ForwardedFast);
+        assert_eq!((out.source, out.destination), ((VIP, 80), (CLIENT, 40000)));
     });
 }
 
