@@ -85,8 +85,7 @@ fn leaf(node: Node, issuer: &Issuer<'_, KeyPair>) -> anyhow::Result<(String, Str
 
 fn private(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
     use std::io::Write;
-    let write = || {
-        fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?.write_all(bytes)
-    };
+    let write =
+        || fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?.write_all(bytes);
     write().with_context(|| format!("cannot write {}", path.display()))
 }

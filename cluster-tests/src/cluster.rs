@@ -127,13 +127,21 @@ impl Cluster {
         self.run.pins().join(node.name())
     }
 
+    /// Takes out of the kernel what a dead node pinned, as a loss of power does.
+    pub fn forget_kernel_state(&self, node: Node) -> anyhow::Result<()> {
+        let pins = self.pin_dir(node);
+        fs::remove_dir_all(&pins).with_context(|| format!("cannot remove {}", pins.display()))
+    }
+
     fn log(&self, node: Node) -> PathBuf {
         self.run.folder().join(format!("{}.log", node.name()))
     }
 
     /// A node's process, if it was started.
     pub fn process(&mut self, node: Node) -> anyhow::Result<&mut Process> {
-        self.processes[node as usize].as_mut().with_context(|| format!("node {} was not started", node.name()))
+        self.processes[node as usize]
+            .as_mut()
+            .with_context(|| format!("node {} was not started", node.name()))
     }
 
     /// Waits until a node answers on its API.

@@ -68,7 +68,8 @@ pub fn inject(cluster: &mut Cluster, node: Node, fault: Fault) -> anyhow::Result
     let ports = PortSwitch::open(cluster)?;
     let mut events = Vec::new();
     let at = clock::now();
-    let mut note = |event: &str| events.push(Event { at: clock::now(), node: node.name(), event: event.to_owned() });
+    let mut note =
+        |event: &str| events.push(Event { at: clock::now(), node: node.name(), event: event.to_owned() });
     match fault {
         Fault::None => note("no fault"),
         Fault::Power => {
@@ -98,7 +99,13 @@ pub fn inject(cluster: &mut Cluster, node: Node, fault: Fault) -> anyhow::Result
 }
 
 /// Ends what a fault left running: a pause, once it has lasted ten leases.
-pub fn end(cluster: &mut Cluster, node: Node, fault: Fault, at: Nanos, lease: Duration) -> anyhow::Result<Vec<Event>> {
+pub fn end(
+    cluster: &mut Cluster,
+    node: Node,
+    fault: Fault,
+    at: Nanos,
+    lease: Duration,
+) -> anyhow::Result<Vec<Event>> {
     if fault != Fault::Pause {
         return Ok(Vec::new());
     }

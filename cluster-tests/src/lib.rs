@@ -5,6 +5,7 @@
 //! its gRPC interface, and looks at packets.
 
 pub mod api;
+pub mod bpf;
 pub mod capture;
 pub mod certificates;
 pub mod clock;
@@ -14,12 +15,16 @@ pub mod dump;
 pub mod fault;
 pub mod interrupt;
 pub mod ip;
+pub mod machine;
 pub mod manifest;
 pub mod namespace;
 pub mod process;
 pub mod programs;
 pub mod report;
 pub mod run;
+pub mod runner;
+pub mod scenarios;
+pub mod session;
 pub mod stats;
 pub mod topology;
 pub mod traffic;

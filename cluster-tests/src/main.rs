@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use lockstep_cluster_tests::{demo, interrupt};
+use lockstep_cluster_tests::{demo, interrupt, runner};
 
 /// Clusters of the real programs in network namespaces.
 #[derive(Debug, Parser)]
@@ -17,12 +17,28 @@ struct Arguments {
 enum Command {
     /// A cluster, traffic, a fault, a report.
     Demo(demo::Options),
+    /// Run the tests, or those whose name contains NAME.
+    Test {
+        #[arg(default_value = "")]
+        name: String,
+    },
+    /// List the tests.
+    List,
+    /// Run one test in this process.
+    #[command(hide = true)]
+    Scenario { name: String },
 }
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let result = interrupt::install().and_then(|()| match &arguments.command {
         Command::Demo(options) => demo::run(options),
+        Command::Test { name } => runner::test(name),
+        Command::List => {
+            runner::list();
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Scenario { name } => runner::scenario(name),
     });
     match result {
         Ok(code) => code,

@@ -43,8 +43,9 @@ impl Process {
             namespace.place(&mut command);
         }
         die_with_parent(&mut command);
-        let child =
-            command.spawn().with_context(|| format!("cannot start {:?} for {name}", command.get_program()))?;
+        let child = command
+            .spawn()
+            .with_context(|| format!("cannot start {:?} for {name}", command.get_program()))?;
         Ok(Process { name: name.to_owned(), child, log: log.to_owned(), ended: None })
     }
 
@@ -141,7 +142,8 @@ pub fn die_with_parent(command: &mut Command) {
 
 /// The last lines of a file; empty when it cannot be read.
 pub fn tail(path: &Path, lines: usize) -> String {
-    let text = std::fs::read(path).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default();
+    let text =
+        std::fs::read(path).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default();
     let all: Vec<&str> = text.lines().collect();
     all[all.len().saturating_sub(lines)..].join("\n")
 }

@@ -67,7 +67,10 @@ impl Node {
 
     /// By name.
     pub fn from_name(name: &str) -> anyhow::Result<Self> {
-        Node::ALL.into_iter().find(|n| n.name() == name).with_context(|| format!("no node is called {name:?}"))
+        Node::ALL
+            .into_iter()
+            .find(|n| n.name() == name)
+            .with_context(|| format!("no node is called {name:?}"))
     }
 
     /// The other balancer.
@@ -143,8 +146,9 @@ impl Topology {
         let switch = Namespace::create(&run.namespace("sw"))?;
         batch(
             switch.name(),
-            &Side::ALL
-                .map(|side| format!("link add br-{} up type bridge stp_state 0 mcast_snooping 0", side.letter())),
+            &Side::ALL.map(|side| {
+                format!("link add br-{} up type bridge stp_state 0 mcast_snooping 0", side.letter())
+            }),
         )?;
         let make = |node: Node| Namespace::create(&run.namespace(node.name()));
         let nodes = [make(Node::A)?, make(Node::B)?, make(Node::W)?];
@@ -222,12 +226,7 @@ struct Cable<'a> {
 }
 
 impl<'a> Cable<'a> {
-    fn new(
-        namespace: &'a Namespace,
-        side: Side,
-        interface: &'static str,
-        addresses: Vec<Ipv4Addr>,
-    ) -> Self {
+    fn new(namespace: &'a Namespace, side: Side, interface: &'static str, addresses: Vec<Ipv4Addr>) -> Self {
         Cable { namespace, side, interface, addresses }
     }
 

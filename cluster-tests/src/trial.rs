@@ -83,7 +83,12 @@ impl Trial {
         let endpoints = Endpoints::start(&cluster.topology)?;
         let capture = Capture::start(&cluster.topology)?;
         let volume = Volume { tcp_flows: self.flows, udp_flows: self.flows / 4, tcp: WEB, udp: DNS };
-        say(&format!("{} serves; opening {} TCP and {} UDP flows", owner.name(), volume.tcp_flows, volume.udp_flows));
+        say(&format!(
+            "{} serves; opening {} TCP and {} UDP flows",
+            owner.name(),
+            volume.tcp_flows,
+            volume.udp_flows
+        ));
         let clients = Clients::start(&cluster.topology, volume)?;
         let strays = Strays::start(&cluster.topology, CLIENTS[CLIENTS.len() - 1], DNS)?;
         cluster.apply(standby, &manifest::reweighted(&self.manifest)).context("changing weights")?;

@@ -61,10 +61,8 @@ impl PacketSocket {
             Frames::FromBehind => filter_ipv4_and_arp(),
             Frames::Complaints => filter_complaints(),
         };
-        let attached = libc::sock_fprog {
-            len: program.len() as libc::c_ushort,
-            filter: program.as_ptr().cast_mut(),
-        };
+        let attached =
+            libc::sock_fprog { len: program.len() as libc::c_ushort, filter: program.as_ptr().cast_mut() };
         socket.set(libc::SOL_SOCKET, libc::SO_ATTACH_FILTER, &attached)?;
         socket.set(libc::SOL_SOCKET, libc::SO_RCVBUFFORCE, &BUFFER_BYTES)?;
         socket.set(libc::SOL_SOCKET, libc::SO_TIMESTAMPNS, &1)?;
@@ -123,10 +121,8 @@ impl PacketSocket {
     fn receive_batch(&self, take: &mut impl FnMut(Seen<'_>)) -> anyhow::Result<usize> {
         let mut frames = [[0u8; SNAP]; BATCH];
         let mut controls = [[0u64; CONTROL / 8]; BATCH];
-        let mut vectors: [libc::iovec; BATCH] = std::array::from_fn(|i| libc::iovec {
-            iov_base: frames[i].as_mut_ptr().cast(),
-            iov_len: SNAP,
-        });
+        let mut vectors: [libc::iovec; BATCH] =
+            std::array::from_fn(|i| libc::iovec { iov_base: frames[i].as_mut_ptr().cast(), iov_len: SNAP });
         let mut messages: [libc::mmsghdr; BATCH] = std::array::from_fn(|i| {
             // SAFETY: mmsghdr is plain data for which zero is valid.
             let mut message: libc::mmsghdr = unsafe { zeroed() };

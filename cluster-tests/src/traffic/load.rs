@@ -81,10 +81,8 @@ impl Clients {
         let udp = UdpClients::start(&topology.clients, volume.udp, &CLIENTS, volume.udp_flows)?;
         tcp.hold(volume.tcp_flows)?;
         let clients = Clients { tcp, udp, volume };
-        wait::until("every flow to be answered", CONNECT_LIMIT, || {
-            Ok(clients.all_talk().then_some(()))
-        })
-        .map_err(|error| error.context(clients.describe()))?;
+        wait::until("every flow to be answered", CONNECT_LIMIT, || Ok(clients.all_talk().then_some(())))
+            .map_err(|error| error.context(clients.describe()))?;
         Ok(clients)
     }
 

@@ -25,10 +25,8 @@ impl Pattern {
 
     /// Writes the bytes from `position` on.
     pub fn fill(self, position: u64, out: &mut [u8]) {
-        let mut at = position;
-        for byte in out {
+        for (byte, at) in out.iter_mut().zip(position..) {
             *byte = self.byte(at);
-            at += 1;
         }
     }
 

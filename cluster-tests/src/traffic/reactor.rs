@@ -47,8 +47,7 @@ impl Reactor {
 
     /// Watches a socket in both directions until it is closed.
     pub fn watch(&self, socket: impl AsFd, token: usize) -> anyhow::Result<()> {
-        let flags =
-            EpollFlags::EPOLLIN | EpollFlags::EPOLLOUT | EpollFlags::EPOLLRDHUP | EpollFlags::EPOLLET;
+        let flags = EpollFlags::EPOLLIN | EpollFlags::EPOLLOUT | EpollFlags::EPOLLRDHUP | EpollFlags::EPOLLET;
         self.epoll.add(socket, EpollEvent::new(flags, token as u64)).context("epoll")
     }
 

@@ -45,8 +45,7 @@ impl Conversation {
     /// The client's end.
     pub fn client(socket: TcpStream, key: u64) -> Self {
         let mut conversation = Self::new(socket, hello(CLIENT_MAGIC, key), true);
-        conversation.patterns =
-            Some((Pattern::new(key, Direction::Up), Pattern::new(key, Direction::Down)));
+        conversation.patterns = Some((Pattern::new(key, Direction::Up), Pattern::new(key, Direction::Down)));
         conversation
     }
 

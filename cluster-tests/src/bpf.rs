@@ -1,0 +1,96 @@
+//! The few bpf(2) calls that a black-box test needs: list what is loaded, and write one value into a pinned map.
+
+use std::ffi::CString;
+use std::io;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+use anyhow::Context;
+
+const MAP_LOOKUP_ELEM: u32 = 1;
+const MAP_UPDATE_ELEM: u32 = 2;
+const OBJ_GET: u32 = 7;
+const PROG_GET_NEXT_ID: u32 = 11;
+const MAP_GET_NEXT_ID: u32 = 12;
+const LINK_GET_NEXT_ID: u32 = 31;
+/// Room for every member of the kernel's `union bpf_attr` that is used here.
+const ATTR: usize = 64;
+
+/// Kinds of objects with ids.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Kind {
+    /// Programs.
+    Program,
+    /// Maps.
+    Map,
+    /// Links.
+    Link,
+}
+
+/// The ids of everything of this kind in the kernel.
+pub fn ids(kind: Kind) -> anyhow::Result<Vec<u32>> {
+    let command = match kind {
+        Kind::Program => PROG_GET_NEXT_ID,
+        Kind::Map => MAP_GET_NEXT_ID,
+        Kind::Link => LINK_GET_NEXT_ID,
+    };
+    let mut found = Vec::new();
+    let mut last = 0u32;
+    loop {
+        let mut attr = [0u8; ATTR];
+        attr[..4].copy_from_slice(&last.to_ne_bytes());
+        match call(command, &mut attr) {
+            Ok(_) => {
+                last = u32::from_ne_bytes(attr[4..8].try_into().expect("four bytes"));
+                found.push(last);
+            }
+            Err(error) if error.raw_os_error() == Some(libc::ENOENT) => return Ok(found),
+            Err(error) => return Err(error).with_context(|| format!("cannot list {kind:?}s")),
+        }
+    }
+}
+
+/// A pinned array map with 4-byte keys.
+#[derive(Debug)]
+pub struct PinnedArray {
+    fd: OwnedFd,
+}
+
+impl PinnedArray {
+    /// Opens a pin.
+    pub fn open(path: &Path) -> anyhow::Result<Self> {
+        let name = CString::new(path.as_os_str().as_bytes()).context("a path with a zero byte")?;
+        let mut attr = [0u8; ATTR];
+        attr[..8].copy_from_slice(&(name.as_ptr() as u64).to_ne_bytes());
+        let fd =
+            call(OBJ_GET, &mut attr).with_context(|| format!("cannot open the pin {}", path.display()))?;
+        // SAFETY: the descriptor is new and ours.
+        Ok(PinnedArray { fd: unsafe { OwnedFd::from_raw_fd(fd) } })
+    }
+
+    /// Reads the value at `index`, which must be of the map's value size.
+    pub fn read(&self, index: u32, value: &mut [u8]) -> anyhow::Result<()> {
+        self.element(MAP_LOOKUP_ELEM, index, value.as_mut_ptr() as u64).context("cannot read a map")
+    }
+
+    /// Writes the value at `index`, which must be of the map's value size.
+    pub fn write(&self, index: u32, value: &[u8]) -> anyhow::Result<()> {
+        self.element(MAP_UPDATE_ELEM, index, value.as_ptr() as u64).context("cannot write a map")
+    }
+
+    fn element(&self, command: u32, index: u32, value: u64) -> io::Result<()> {
+        let mut attr = [0u8; ATTR];
+        attr[..4].copy_from_slice(&(self.fd.as_raw_fd() as u32).to_ne_bytes());
+        attr[8..16].copy_from_slice(&(std::ptr::from_ref(&index) as u64).to_ne_bytes());
+        attr[16..24].copy_from_slice(&value.to_ne_bytes());
+        call(command, &mut attr).map(|_| ())
+    }
+}
+
+fn call(command: u32, attr: &mut [u8; ATTR]) -> io::Result<i32> {
+    // SAFETY: the attribute is as long as said, and every pointer in it refers to memory that the callers above
+    // keep alive over the call.
+    let result = unsafe { libc::syscall(libc::SYS_bpf, command, attr.as_mut_ptr(), ATTR) };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result as i32) }
+}

@@ -1,0 +1,124 @@
+//! Runs the tests, each in a process of its own, and says how it went.
+
+use std::fs::{self, File};
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Child, Command, ExitCode, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, bail};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use crate::interrupt;
+use crate::process;
+use crate::scenarios::{ALL, Scenario};
+
+/// How long a test that was told to stop may take to clean up.
+const CLEANUP: Duration = Duration::from_secs(30);
+const POLL: Duration = Duration::from_millis(50);
+
+/// Prints the tests.
+pub fn list() {
+    for scenario in ALL {
+        println!("{:<24}{}", scenario.name, scenario.what);
+    }
+}
+
+/// Runs the tests whose name contains `name`. The last line says how many passed.
+pub fn test(name: &str) -> anyhow::Result<ExitCode> {
+    let (chosen, skipped): (Vec<&Scenario>, Vec<&Scenario>) =
+        ALL.iter().partition(|scenario| scenario.name.contains(name));
+    if chosen.is_empty() {
+        bail!("no test's name contains {name:?}; see `list`");
+    }
+    if !skipped.is_empty() {
+        println!("skipped, as their names do not contain {name:?}: {}", names(&skipped));
+    }
+    // Not under a folder that the leak test compares.
+    let this = std::env::current_exe().context("cannot find this program's own file")?;
+    let folder = tempfile::tempdir_in(this.parent().context("a program without a folder")?)
+        .context("cannot make a temporary folder")?;
+    let (mut passed, mut failed) = (0, Vec::new());
+    for scenario in chosen {
+        interrupt::check()?;
+        let log = folder.path().join(format!("{}.log", scenario.name));
+        let begin = Instant::now();
+        let verdict = run_one(&this, scenario, &log)?;
+        let seconds = begin.elapsed().as_secs_f64();
+        match verdict {
+            Ok(()) => {
+                passed += 1;
+                println!("ok      {:<24}{seconds:6.1} s", scenario.name);
+            }
+            Err(why) => {
+                println!("FAILED  {:<24}{seconds:6.1} s  {why}", scenario.name);
+                println!("{}", fs::read_to_string(&log).unwrap_or_default());
+                println!("again: {} test {}", this.display(), scenario.name);
+                failed.push(scenario.name);
+            }
+        }
+    }
+    if !failed.is_empty() {
+        println!("failed: {}", failed.join(", "));
+    }
+    println!("{passed} passed, {} failed, {} skipped", failed.len(), skipped.len());
+    Ok(if failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Runs one test in this process.
+pub fn scenario(name: &str) -> anyhow::Result<ExitCode> {
+    let scenario =
+        ALL.iter().find(|s| s.name == name).with_context(|| format!("no test is called {name:?}"))?;
+    (scenario.run)()?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn names(scenarios: &[&Scenario]) -> String {
+    scenarios.iter().map(|s| s.name).collect::<Vec<_>>().join(", ")
+}
+
+/// The inner result is the test's; the outer one says that it could not be run, or that we were interrupted.
+fn run_one(this: &Path, scenario: &Scenario, log: &Path) -> anyhow::Result<Result<(), String>> {
+    let out = File::create(log).with_context(|| format!("cannot write {}", log.display()))?;
+    let err = out.try_clone().context("cannot duplicate a log file")?;
+    let mut command = Command::new(this);
+    command.args(["scenario", scenario.name]).stdin(Stdio::null()).stdout(out).stderr(err).process_group(0);
+    process::die_with_parent(&mut command);
+    let mut child = command.spawn().context("cannot start a test")?;
+    let deadline = Instant::now() + scenario.limit;
+    loop {
+        if let Some(status) = child.try_wait().context("cannot wait for a test")? {
+            return Ok(verdict(status));
+        }
+        if interrupt::requested() {
+            stop(&mut child)?;
+            interrupt::check()?;
+        }
+        if Instant::now() >= deadline {
+            stop(&mut child)?;
+            return Ok(Err(format!("not done after {} s", scenario.limit.as_secs())));
+        }
+        std::thread::sleep(POLL);
+    }
+}
+
+fn verdict(status: ExitStatus) -> Result<(), String> {
+    if status.success() { Ok(()) } else { Err(format!("{status}")) }
+}
+
+/// Lets a test clean up, and if it does not, kills it; the next run cleans up then.
+fn stop(child: &mut Child) -> anyhow::Result<()> {
+    let pid = Pid::from_raw(child.id() as i32);
+    kill(pid, Signal::SIGTERM).context("cannot stop a test")?;
+    let deadline = Instant::now() + CLEANUP;
+    while Instant::now() < deadline {
+        if child.try_wait().context("cannot wait for a test")?.is_some() {
+            return Ok(());
+        }
+        std::thread::sleep(POLL);
+    }
+    child.kill().context("cannot kill a test")?;
+    child.wait().context("cannot wait for a test")?;
+    Ok(())
+}

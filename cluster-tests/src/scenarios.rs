@@ -1,0 +1,86 @@
+//! The tests that need a whole cluster, one file each.
+
+use std::time::Duration;
+
+use crate::report::Report;
+
+mod bad_input;
+mod fault_back;
+mod faults;
+mod flows_shown;
+mod harness;
+mod leaks;
+mod lease_planted;
+mod reply_without_flow;
+mod restart_each;
+mod sigterm;
+mod standby_joins;
+mod sync_none;
+
+/// One test.
+#[derive(Debug, Clone, Copy)]
+pub struct Scenario {
+    /// What it is called.
+    pub name: &'static str,
+    /// What it shows.
+    pub what: &'static str,
+    /// How long it may take before it is stopped and counted as failed.
+    pub limit: Duration,
+    /// The test.
+    pub run: fn() -> anyhow::Result<()>,
+}
+
+const fn scenario(name: &'static str, what: &'static str, run: fn() -> anyhow::Result<()>) -> Scenario {
+    Scenario { name, what, limit: Duration::from_secs(120), run }
+}
+
+/// All of them, in the order they run.
+pub const ALL: &[Scenario] = &[
+    scenario("harness", "traffic and judge see what they must, without a balancer", harness::run),
+    scenario(
+        "power_owner_not_leader",
+        "the owner loses power, the leader is elsewhere: every flow goes on",
+        faults::power_owner_not_leader,
+    ),
+    scenario(
+        "power_owner_leads",
+        "the owner loses power while it leads: every flow goes on",
+        faults::power_owner_leads,
+    ),
+    scenario("kill", "only the owner's daemon dies", faults::kill),
+    scenario(
+        "pause",
+        "a stopped owner forwards nothing after its lease, nor when it wakes (I3, I4)",
+        faults::pause,
+    ),
+    scenario("link", "the owner's client-side link goes down", faults::link),
+    scenario("no_fault", "nothing happens, and nothing changes hands", faults::none),
+    scenario("sigterm", "SIGTERM of the owner gives the group away", sigterm::run),
+    scenario("restart_each", "each node is restarted in turn under traffic", restart_each::run),
+    scenario("fault_back", "a second power cut gives the group back to the first node", fault_back::run),
+    scenario("flows_shown", "`lockstep flows` on the standby shows what the owner shows", flows_shown::run),
+    scenario(
+        "reply_without_flow",
+        "an endpoint's reply without a flow leaks from neither node (I10)",
+        reply_without_flow::run,
+    ),
+    scenario(
+        "standby_joins",
+        "a standby joins when 100,000 flows exist and new ones arrive",
+        standby_joins::run,
+    ),
+    scenario("sync_none", "negative control: without replication flows are lost", sync_none::run),
+    scenario("lease_planted", "negative control: a forged lease shows as an overlap", lease_planted::run),
+    scenario("bad_input", "bad input is refused by name, and changes nothing", bad_input::run),
+    Scenario {
+        limit: Duration::from_secs(240),
+        ..scenario("leaks", "success, failure, SIGINT and SIGKILL leave nothing behind", leaks::run)
+    },
+];
+
+/// An error unless the report says pass.
+fn demand_pass(report: &Report) -> anyhow::Result<()> {
+    print!("{}", report.table());
+    anyhow::ensure!(report.result == "pass", "{}", report.failures.join("; "));
+    Ok(())
+}

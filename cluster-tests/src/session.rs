@@ -1,0 +1,90 @@
+//! Traffic and captures over several disturbances of one cluster, for tests that do more than one thing.
+
+use std::sync::atomic::Ordering;
+
+use crate::capture::judge;
+use crate::capture::watch::{Capture, Seen};
+use crate::clock::{self, Nanos};
+use crate::cluster::Cluster;
+use crate::topology::CLIENTS;
+use crate::traffic::load::{Clients, Endpoints, Outcome, Volume};
+use crate::traffic::stray::Strays;
+use crate::traffic::tcp_client::corrupted;
+use crate::trial::{DNS, WEB};
+
+/// Running traffic.
+#[derive(Debug)]
+pub struct Session {
+    clients: Clients,
+    strays: Strays,
+    capture: Capture,
+    endpoints: Endpoints,
+    from: Nanos,
+    changes: Vec<Nanos>,
+}
+
+impl Session {
+    /// Opens `flows` TCP flows and a quarter as many UDP flows; all talk when this returns.
+    pub fn start(cluster: &Cluster, flows: usize) -> anyhow::Result<Self> {
+        let endpoints = Endpoints::start(&cluster.topology)?;
+        let capture = Capture::start(&cluster.topology)?;
+        let volume = Volume { tcp_flows: flows, udp_flows: flows / 4, tcp: WEB, udp: DNS };
+        let clients = Clients::start(&cluster.topology, volume)?;
+        let strays = Strays::start(&cluster.topology, CLIENTS[CLIENTS.len() - 1], DNS)?;
+        Ok(Session { clients, strays, capture, endpoints, from: clock::now(), changes: Vec::new() })
+    }
+
+    /// Says that ownership changes at most once from here to the next call: each stretch is judged by itself.
+    pub fn next_stretch(&mut self) {
+        self.changes.push(clock::now());
+    }
+
+    /// Ends it and demands that nothing was lost, wrong, or answered with a reset, and that no two nodes served at
+    /// once.
+    pub fn finish(self) -> anyhow::Result<()> {
+        let until = clock::now();
+        let outcome = self.clients.finish()?;
+        self.strays.stop()?;
+        let seen = self.capture.finish()?;
+        let wrong = self.endpoints.counts.corrupted.load(Ordering::Relaxed);
+        let result = demand_unharmed(&outcome, &seen, wrong);
+        let mut from = self.from;
+        for to in self.changes.into_iter().chain([until]) {
+            let verdict = judge::judge(&seen, from, to);
+            anyhow::ensure!(verdict.judged > 0, "no packet was judged");
+            anyhow::ensure!(verdict.overlap == 0, "two owners overlapped by {} ns", verdict.overlap);
+            from = to;
+        }
+        drop(outcome);
+        self.endpoints.stop()?;
+        result
+    }
+}
+
+fn demand_unharmed(outcome: &Outcome, seen: &Seen, wrong: u64) -> anyhow::Result<()> {
+    let tcp = outcome.tcp.iter().filter(|flow| !flow.intact()).count();
+    let udp = outcome.udp.iter().filter(|flow| !flow.intact()).count();
+    let bytes = corrupted(outcome.tcp.iter()) as u64 + wrong;
+    let untranslated: usize = seen.nodes.values().map(|node| node.untranslated.len()).sum();
+    let mut problems = Vec::new();
+    for (count, what) in [
+        (tcp, "TCP flows lost"),
+        (udp, "UDP flows lost or moved"),
+        (bytes as usize, "flows with wrong bytes"),
+        (seen.rst.len(), "RST segments"),
+        (seen.unreachable.len(), "ICMP destination-unreachable messages"),
+        (untranslated, "untranslated packets"),
+    ] {
+        if count > 0 {
+            problems.push(format!("{count} {what}"));
+        }
+    }
+    anyhow::ensure!(
+        problems.is_empty(),
+        "of {} TCP and {} UDP flows: {}",
+        outcome.tcp.len(),
+        outcome.udp.len(),
+        problems.join(", ")
+    );
+    Ok(())
+}
