@@ -24,8 +24,6 @@ pub enum SyncPoint {
     Vote,
     /// What is left of a segment, before the next one begins.
     SegmentSeal,
-    /// The first record of a new segment.
-    SegmentStart,
     /// A new segment's name.
     SegmentName,
     /// The purge record, before the segments it makes superfluous are removed.
@@ -54,11 +52,10 @@ pub enum SyncPoint {
 
 impl SyncPoint {
     /// All of them.
-    pub const ALL: [SyncPoint; 16] = [
+    pub const ALL: [SyncPoint; 15] = [
         SyncPoint::Entries,
         SyncPoint::Vote,
         SyncPoint::SegmentSeal,
-        SyncPoint::SegmentStart,
         SyncPoint::SegmentName,
         SyncPoint::Purge,
         SyncPoint::SegmentRemoval,

@@ -190,10 +190,9 @@ impl Wal {
         let mut bytes = Vec::new();
         Record::Start(self.start.clone()).encode(0, &mut bytes).expect("a start record is small");
         file.append(&bytes).map_err(StoreError::io(&path, "append to"))?;
-        file.sync(SyncPoint::SegmentStart).map_err(StoreError::io(&path, "sync"))?;
         self.fs.sync_dir(&self.dir, SyncPoint::SegmentName).map_err(StoreError::io(&self.dir, "sync"))?;
-        let len = bytes.len() as u64;
-        self.active = Active { file, len, synced: len };
+        // Its content becomes durable with what is written next; until then the segment may as well be missing.
+        self.active = Active { file, len: bytes.len() as u64, synced: 0 };
         self.segments.push_back(Segment { sequence, max_index: 0 });
         self.stats.segments.fetch_add(1, Ordering::Relaxed);
         Ok(())

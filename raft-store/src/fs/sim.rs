@@ -89,9 +89,14 @@ impl SimFs {
         self.disk().ignored.insert(point);
     }
 
-    /// From now on syncs of this kind fail.
+    /// Syncs of this kind fail until [`SimFs::heal`] or the next crash.
     pub fn fail(&self, point: SyncPoint) {
         self.disk().failing.insert(point);
+    }
+
+    /// No sync fails any more.
+    pub fn heal(&self) {
+        self.disk().failing.clear();
     }
 
     /// The disk is full after this many more bytes; `None`: never.
@@ -120,6 +125,7 @@ impl SimFs {
         let disk = &mut *disk;
         disk.generation += 1;
         disk.locks.clear();
+        disk.failing.clear();
         for op in std::mem::take(&mut disk.pending) {
             if chance.below(2) == 0 {
                 op.apply(&mut disk.durable_names);

@@ -42,6 +42,18 @@ pub(super) fn file_name(sequence: u64) -> String {
 }
 
 pub(super) fn recover(fs: &SharedFs, dir: &Path) -> Result<(Recovered, Scan), StoreError> {
+    let (recovered, scan) = replay(fs, dir)?;
+    let next = recovered.purged.map_or(0, |id| id.index + 1);
+    if let Some((&first, _)) = recovered.entries.first_key_value()
+        && first != next
+    {
+        let oldest = dir.join(file_name(scan.segments.first().map_or(0, |(sequence, _)| *sequence)));
+        return Err(StoreError::corrupt(&oldest, 0, format!("entries {next} to {} are missing", first - 1)));
+    }
+    Ok((recovered, scan))
+}
+
+fn replay(fs: &SharedFs, dir: &Path) -> Result<(Recovered, Scan), StoreError> {
     let names = fs.list(dir).map_err(StoreError::io(dir, "list"))?;
     let mut sequences = Vec::new();
     for name in names.iter().filter_map(|n| n.strip_suffix(SUFFIX)) {
