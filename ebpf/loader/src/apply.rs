@@ -74,7 +74,7 @@ pub(crate) fn apply(
 
     apply.assign_slots()?;
     let addresses = apply.write_addresses()?;
-    let guards = apply.wanted_guards();
+    let mut guards = apply.wanted_guards();
     let transit = apply.wanted_transit();
     let answers = apply.wanted_answers(&addresses);
 
@@ -92,6 +92,7 @@ pub(crate) fn apply(
     if ended || check_flows {
         apply.end_flows(flows)?;
     }
+    apply.keep_guards_of_flows(&mut guards, flows)?;
     let removed = remove_others(&maps.guards, names::GUARDS, &guards)?
         + remove_others(&maps.transit, names::TRANSIT, &transit)?;
     apply.report.note(removed, "guards removed");

@@ -27,6 +27,7 @@ use crate::events::FlowEvents;
 use crate::flows::FlowTable;
 use crate::interfaces::Interface;
 use crate::lease::LeaseWriter;
+use crate::map::Map;
 use crate::maps::Maps;
 use crate::object::{OBJECT, definitions};
 use crate::pins::Pins;
@@ -89,9 +90,9 @@ impl Dataplane {
             .try_clone_to_owned()
             .map_err(|error| DataplaneError::Load(error.to_string()))?;
 
+        detach_others(&pins, &config.interfaces)?;
         publish_interfaces(&maps, &interfaces)?;
         attach(program(&mut ebpf, names::PROGRAM_ENTRY)?, &pins, &interfaces)?;
-        detach_others(&pins, &config.interfaces)?;
         pins.keep_only_stages(&stages)?;
         for interface in &interfaces {
             set_forwarding(&interface.name, true)?;
@@ -125,6 +126,19 @@ impl Dataplane {
     /// The interfaces as they are now.
     pub fn interfaces(&self) -> Result<Vec<Interface>, DataplaneError> {
         Interface::read(&self.config.interfaces)
+    }
+
+    /// Interfaces the programs are not on any more, because they went away or somebody detached them: this node
+    /// is unfit until it is opened again.
+    pub fn detached(&self) -> Result<Vec<String>, DataplaneError> {
+        let mut detached = Vec::new();
+        for name in &self.config.interfaces {
+            let index = nix::net::if_::if_nametoindex(name.as_str()).ok();
+            if index.is_none() || index != attached_to(&self.pins.link(name))? {
+                detached.push(name.clone());
+            }
+        }
+        Ok(detached)
     }
 
     /// Where the kernel answers for the group's addresses (while the lease holds): what to announce.
@@ -177,10 +191,7 @@ impl Dataplane {
 pub fn remove(pin_dir: &Path) -> Result<(), DataplaneError> {
     let pins = Pins::new(pin_dir);
     for interface in pins.linked()? {
-        // The interface may have gone with its namespace.
-        if nix::net::if_::if_nametoindex(interface.as_str()).is_ok() {
-            restore_forwarding(&interface)?;
-        }
+        restore_forwarding(&pins, &interface)?;
     }
     pins.remove()
 }
@@ -278,19 +289,27 @@ fn attach(entry: &mut SchedClassifier, pins: &Pins, interfaces: &[Interface]) ->
 /// The pinned link, if it is still on this interface. One whose interface went away (a deleted and re-created
 /// veth) holds nothing: its pin is removed.
 fn usable_link(path: &Path, ifindex: u32) -> Result<Option<PinnedLink>, DataplaneError> {
-    let fd = match sys::object_get(path) {
-        Ok(fd) => fd,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-        Err(source) => return Err(DataplaneError::Pin { path: path.into(), source }),
-    };
-    if sys::tcx_link_ifindex(fd.as_fd()).map_err(DataplaneError::pin(path))? != ifindex {
-        std::fs::remove_file(path).map_err(DataplaneError::pin(path))?;
-        return Ok(None);
+    match attached_to(path)? {
+        None => return Ok(None),
+        Some(index) if index == ifindex => {}
+        Some(_) => {
+            std::fs::remove_file(path).map_err(DataplaneError::pin(path))?;
+            return Ok(None);
+        }
     }
     PinnedLink::from_pin(path).map(Some).map_err(|error| DataplaneError::Pin {
         path: path.into(),
         source: std::io::Error::other(error.to_string()),
     })
+}
+
+/// The interface a pinned link is on: 0 if that went away; `None` if there is no pin.
+fn attached_to(path: &Path) -> Result<Option<u32>, DataplaneError> {
+    match sys::object_get(path) {
+        Ok(fd) => sys::tcx_link_ifindex(fd.as_fd()).map(Some).map_err(DataplaneError::pin(path)),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(source) => Err(DataplaneError::Pin { path: path.into(), source }),
+    }
 }
 
 /// Detaches from interfaces that the configuration no longer names.
@@ -299,9 +318,7 @@ fn detach_others(pins: &Pins, wanted: &[String]) -> Result<(), DataplaneError> {
         if wanted.contains(&interface) {
             continue;
         }
-        if nix::net::if_::if_nametoindex(interface.as_str()).is_ok() {
-            restore_forwarding(&interface)?;
-        }
+        restore_forwarding(pins, &interface)?;
         let path = pins.link(&interface);
         std::fs::remove_file(&path).map_err(DataplaneError::pin(&path))?;
     }
@@ -320,8 +337,22 @@ fn set_forwarding(interface: &str, on: bool) -> Result<(), DataplaneError> {
 
 /// Back to what new interfaces of this namespace get. Before the program goes, so that nothing of the groups'
 /// traffic is ever forwarded without it.
-fn restore_forwarding(interface: &str) -> Result<(), DataplaneError> {
+///
+/// Only for the very interface the link is on: it may be gone, and one of the same name and number may stand in
+/// the namespace that this runs in. Hardware addresses tell them apart.
+fn restore_forwarding(pins: &Pins, name: &str) -> Result<(), DataplaneError> {
+    let Ok(found) = Interface::read(&[name.to_owned()]) else { return Ok(()) };
+    let interface = &found[0];
+    if attached_to(&pins.link(name))? != Some(interface.index) {
+        return Ok(());
+    }
+    let path = pins.map(names::INTERFACES);
+    let known: Map<u32, InterfaceValue> = Map::open(&path).map_err(DataplaneError::pin(&path))?;
+    let known = known.get(&interface.index).map_err(DataplaneError::map(names::INTERFACES))?;
+    if known.is_none_or(|known| known.mac != interface.mac) {
+        return Ok(());
+    }
     let path = forwarding_path("default");
     let default = std::fs::read_to_string(&path).map_err(|source| DataplaneError::Sysctl { path, source })?;
-    set_forwarding(interface, default.trim() == "1")
+    set_forwarding(name, default.trim() == "1")
 }

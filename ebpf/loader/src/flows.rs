@@ -131,10 +131,9 @@ impl FlowTable {
         let failed = DataplaneError::map(names::FLOWS);
         self.maps.flows.remove(&original.key).map_err(&failed)?;
         // The endpoint's tuple may have been taken by another flow.
-        if let Some(reply) = self.maps.flows.get(&original.twin).map_err(&failed)? {
-            if reply.twin == original.key {
-                self.maps.flows.remove(&original.twin).map_err(&failed)?;
-            }
+        let reply = self.maps.flows.get(&original.twin).map_err(&failed)?;
+        if reply.is_some_and(|reply| reply.twin == original.key) {
+            self.maps.flows.remove(&original.twin).map_err(&failed)?;
         }
         Ok(())
     }
@@ -170,7 +169,7 @@ impl FlowTable {
     }
 
     /// Every live original entry.
-    fn each(
+    pub(crate) fn each(
         &self,
         mut each: impl FnMut(&FlowValue4) -> Result<(), DataplaneError>,
     ) -> Result<(), DataplaneError> {

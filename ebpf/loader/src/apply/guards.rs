@@ -4,9 +4,12 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::{IpAddr, Ipv4Addr};
 
 use lockstep_abi::address::{TRANSIT_GROUPS, TransitValue};
+use lockstep_abi::map as names;
 use lockstep_abi::service::{GuardKey, GuardValue};
 
 use super::Apply;
+use crate::error::DataplaneError;
+use crate::flows::FlowTable;
 use crate::record::{address_be, ip_be};
 
 impl Apply<'_> {
@@ -28,6 +31,36 @@ impl Apply<'_> {
             }
         }
         wanted
+    }
+
+    /// A removed endpoint is guarded for as long as it has live flows: one of them may be missing here, and its
+    /// replies must not leak. Walks the flows only while there is such an endpoint.
+    pub(super) fn keep_guards_of_flows(
+        &self,
+        wanted: &mut HashMap<GuardKey, GuardValue>,
+        flows: &FlowTable,
+    ) -> Result<(), DataplaneError> {
+        let entries = self.maps.guards.entries().map_err(DataplaneError::map(names::GUARDS))?;
+        let removed: HashMap<GuardKey, GuardValue> =
+            entries.into_iter().filter(|(key, _)| !wanted.contains_key(key)).collect();
+        if removed.is_empty() {
+            return Ok(());
+        }
+        flows.each(|flow| {
+            let endpoint = &flow.twin;
+            let full = GuardKey {
+                address_be: endpoint.source_be,
+                port_be: endpoint.source_port_be,
+                protocol: endpoint.protocol,
+                pad: 0,
+            };
+            for key in [full, GuardKey { port_be: 0, protocol: 0, ..full }] {
+                if let Some(guard) = removed.get(&key) {
+                    wanted.insert(key, *guard);
+                }
+            }
+            Ok(())
+        })
     }
 
     /// The connected networks that hold an endpoint or a floating address, and endpoints beyond them alone.

@@ -59,7 +59,7 @@ fn an_interface_that_was_made_anew_is_attached_again() {
     );
     ip("link add eth0 type veth peer name client0");
     ip("link set eth0 up");
-    drop(bed.open());
+    assert_eq!(bed.open().detached().unwrap(), Vec::<String>::new());
     assert_eq!(forwarding("eth0"), "1");
 }
 
@@ -93,6 +93,18 @@ fn removal_leaves_nothing_behind() {
     let (_, programs) =
         aya::programs::SchedClassifier::query_tcx("eth0", aya::programs::TcAttachType::Ingress).unwrap();
     assert!(programs.is_empty());
+}
+
+#[test]
+fn removal_from_elsewhere_leaves_a_namesake_alone() {
+    let bed = Bed::new(1024);
+    drop(bed.serving());
+    // Another namespace, where the names and numbers are the same.
+    let other = Bed::new(1024);
+    std::fs::write("/proc/sys/net/ipv4/conf/eth0/forwarding", "1").unwrap();
+    drop(bed);
+    assert_eq!(forwarding("eth0"), "1");
+    drop(other);
 }
 
 #[test]

@@ -170,8 +170,21 @@ fn i9_flows_outlive_their_endpoint_but_not_their_service() {
     assert_eq!(dataplane.apply(&changed, |_| true).unwrap().flows_ended, 0);
     assert_eq!(dataplane.flows().count().unwrap(), 1);
 
+    // i10: and as long as they live, what their endpoints send is guarded.
+    let guards = |host: u8| {
+        let address_be = u32::from_ne_bytes([10, 0, 0, host]);
+        let guards = bed.hash::<GuardKey, GuardValue>(names::GUARDS);
+        guards
+            .keys()
+            .map(Result::unwrap)
+            .filter(|key| key.address_be == address_be && key.protocol == 6)
+            .count()
+    };
+    assert_eq!((guards(11), guards(12), guards(99)), (0, 1, 1), "flow 1 is with endpoint 12");
+
     changed.services.remove(0);
     assert_eq!(dataplane.apply(&changed, |_| true).unwrap().flows_ended, 1);
+    assert_eq!((guards(11), guards(12), guards(99)), (0, 0, 0));
     assert_eq!(dataplane.flows().count().unwrap(), 0);
 }
 

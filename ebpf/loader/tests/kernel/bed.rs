@@ -45,7 +45,7 @@ impl Bed {
         }
         ip("neighbour add 10.0.0.11 lladdr 02:00:00:00:00:11 dev eth1");
         ip("neighbour add 10.0.0.12 lladdr 02:00:00:00:00:12 dev eth1");
-    ip("neighbour add 10.0.0.13 lladdr 02:00:00:00:00:13 dev eth1");
+        ip("neighbour add 10.0.0.13 lladdr 02:00:00:00:00:13 dev eth1");
         let unique = format!("lockstep-test-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
         Self { pin_dir: Path::new("/sys/fs/bpf").join(unique), max_flows }
     }

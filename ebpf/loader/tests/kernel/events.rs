@@ -31,7 +31,8 @@ impl Wire {
         address.sll_halen = 6;
         let length = size_of::<libc::sockaddr_ll>() as u32;
         // SAFETY: a filled sockaddr_ll with its own length.
-        let address = unsafe { LinkAddr::from_raw(std::ptr::from_ref(&address).cast(), Some(length)) }.unwrap();
+        let address =
+            unsafe { LinkAddr::from_raw(std::ptr::from_ref(&address).cast(), Some(length)) }.unwrap();
         Self { socket, address }
     }
 
