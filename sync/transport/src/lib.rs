@@ -1,1 +1,23 @@
-//! Being built.
+//! Replication streams over gRPC: `lockstep.sync.v1` between the sans-IO cores of two nodes.
+//!
+//! A node serves [`Subscriptions`] on its cluster listener and keeps one [`Subscriber`] for each other
+//! data-plane node and shard. Both hand everything to one driver through [`StreamEvent`]s, and get what the
+//! driver has to say through a [`StreamSender`].
+//!
+//! Not here: what the messages mean, and TLS, which the node supplies with its endpoints.
+
+#![forbid(unsafe_code)]
+
+mod counters;
+mod event;
+mod record;
+mod server;
+mod subscriber;
+mod wire;
+
+pub use counters::{TransportCounter, TransportCounters};
+pub use event::{Connections, Identity, StreamEvent, StreamSender};
+pub use record::{RECORD_VERSION, RecordError, decode, encode};
+pub use server::Subscriptions;
+pub use subscriber::{Connector, Subscriber};
+pub use wire::{WireError, down_from_proto, down_to_proto, up_from_proto, up_to_proto};

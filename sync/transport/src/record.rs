@@ -1,0 +1,232 @@
+//! The packed record array of a batch, version 1. All integers are little-endian.
+//!
+//! ```text
+//! offset  size  field
+//!      0     1  flags: 1 removal, 2 the flow is IPv6, 4 the endpoint is IPv6 (other bits: 0)
+//!      1     1  IANA protocol
+//!      2     1  state: 0 new, 1 established, 2 closing, 3 closed, 4 reset-pending; of a removal: 0
+//!      3     1  0
+//!      4     2  client port
+//!      6     2  service port
+//!      8     8  birth
+//!     16     8  n
+//!     24     a  client address (a = 4 or 16)
+//!   24+a     a  service address
+//! --- a removal ends here; otherwise, from b = 24+2a:
+//!    b+0     8  service id
+//!    b+8     8  endpoint id
+//!   b+16     4  state bits
+//!   b+20     4  remaining, milliseconds
+//!   b+24     2  endpoint port
+//!   b+26     2  0
+//!   b+28     e  endpoint address (e = 4 or 16)
+//! ```
+//!
+//! The group is the batch's. Version 2 may only be sent to a subscriber that said it understands it.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::time::Duration;
+
+use lockstep_model::flow::{FlowChange, FlowKey, FlowRecord, FlowState, FlowVersion};
+use lockstep_model::ids::{EndpointId, GroupId, ServiceId};
+use lockstep_model::protocol::Protocol;
+use lockstep_sync_core::limits::{MAX_BATCH_BYTES, MAX_BATCH_RECORDS, MAX_RECORD_BYTES};
+
+/// The version of the layout above, the only one so far.
+pub const RECORD_VERSION: u32 = 1;
+
+const REMOVAL: u8 = 1;
+const FLOW_V6: u8 = 2;
+const ENDPOINT_V6: u8 = 4;
+
+const _: () = assert!(24 + 2 * 16 + 28 + 16 == MAX_RECORD_BYTES);
+
+/// Why a record array cannot be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum RecordError {
+    /// A layout that this node does not know.
+    #[error("record version {0}; known: {RECORD_VERSION}")]
+    Version(u32),
+    /// More than a batch may hold.
+    #[error("{0} records in {1} bytes; allowed: {MAX_BATCH_RECORDS} in {MAX_BATCH_BYTES}")]
+    TooLarge(usize, usize),
+    /// It ends within a record, or goes on behind the last one.
+    #[error("the records do not end where the array does")]
+    Length,
+    /// A field has a value that means nothing.
+    #[error("record {index}: {field} is {value}, which means nothing")]
+    Field {
+        /// Which record.
+        index: usize,
+        /// Which field.
+        field: &'static str,
+        /// Its value.
+        value: u8,
+    },
+}
+
+/// Packs a batch.
+pub fn encode(changes: &[FlowChange]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(changes.len() * 64);
+    for change in changes {
+        encode_one(&mut out, change);
+    }
+    out
+}
+
+fn encode_one(out: &mut Vec<u8>, change: &FlowChange) {
+    let (key, version) = (change.key(), change.version());
+    let v6 = key.client.is_ipv6() || key.service.is_ipv6();
+    let (mut flags, mut state) = (if v6 { FLOW_V6 } else { 0 }, 0);
+    match change {
+        FlowChange::Upsert(record) => {
+            flags |= if record.endpoint_address.is_ipv6() { ENDPOINT_V6 } else { 0 };
+            state = state_code(record.state);
+        }
+        FlowChange::Remove { .. } => flags |= REMOVAL,
+    }
+    out.extend([flags, key.protocol.number(), state, 0]);
+    out.extend(key.client.port().to_le_bytes());
+    out.extend(key.service.port().to_le_bytes());
+    out.extend(version.birth.to_le_bytes());
+    out.extend(version.n.to_le_bytes());
+    put_address(out, key.client.ip(), v6);
+    put_address(out, key.service.ip(), v6);
+    if let FlowChange::Upsert(record) = change {
+        out.extend(record.service.get().to_le_bytes());
+        out.extend(record.endpoint.get().to_le_bytes());
+        out.extend(record.state_bits.to_le_bytes());
+        let remaining = u32::try_from(record.remaining.as_millis()).unwrap_or(u32::MAX);
+        out.extend(remaining.to_le_bytes());
+        out.extend(record.endpoint_address.port().to_le_bytes());
+        out.extend([0, 0]);
+        put_address(out, record.endpoint_address.ip(), record.endpoint_address.is_ipv6());
+    }
+}
+
+/// Both addresses of a flow take the same room: an IPv4 one among IPv6 is mapped (RFC 4291 section 2.5.5.2).
+fn put_address(out: &mut Vec<u8>, address: IpAddr, v6: bool) {
+    match (address, v6) {
+        (IpAddr::V4(v4), false) => out.extend(v4.octets()),
+        (IpAddr::V4(v4), true) => out.extend(v4.to_ipv6_mapped().octets()),
+        (IpAddr::V6(address), _) => out.extend(address.octets()),
+    }
+}
+
+/// Unpacks a batch of `group` that says it holds `count` records.
+pub fn decode(
+    version: u32,
+    group: GroupId,
+    count: u32,
+    bytes: &[u8],
+) -> Result<Vec<FlowChange>, RecordError> {
+    if version != RECORD_VERSION {
+        return Err(RecordError::Version(version));
+    }
+    let count = usize::try_from(count).unwrap_or(usize::MAX);
+    if count > MAX_BATCH_RECORDS || bytes.len() > MAX_BATCH_BYTES {
+        return Err(RecordError::TooLarge(count, bytes.len()));
+    }
+    let mut reader = Reader { bytes, index: 0 };
+    let mut changes = Vec::with_capacity(count);
+    for index in 0..count {
+        reader.index = index;
+        changes.push(reader.record(group)?);
+    }
+    if reader.bytes.is_empty() { Ok(changes) } else { Err(RecordError::Length) }
+}
+
+struct Reader<'a> {
+    bytes: &'a [u8],
+    index: usize,
+}
+
+impl Reader<'_> {
+    fn take<const N: usize>(&mut self) -> Result<[u8; N], RecordError> {
+        let (head, tail) = self.bytes.split_first_chunk::<N>().ok_or(RecordError::Length)?;
+        self.bytes = tail;
+        Ok(*head)
+    }
+
+    fn u16(&mut self) -> Result<u16, RecordError> {
+        self.take().map(u16::from_le_bytes)
+    }
+
+    fn u32(&mut self) -> Result<u32, RecordError> {
+        self.take().map(u32::from_le_bytes)
+    }
+
+    fn u64(&mut self) -> Result<u64, RecordError> {
+        self.take().map(u64::from_le_bytes)
+    }
+
+    fn address(&mut self, v6: bool) -> Result<IpAddr, RecordError> {
+        if v6 {
+            self.take::<16>().map(|octets| Ipv6Addr::from(octets).to_canonical())
+        } else {
+            self.take::<4>().map(|octets| Ipv4Addr::from(octets).into())
+        }
+    }
+
+    fn meaningless<T>(&self, field: &'static str, value: u8) -> Result<T, RecordError> {
+        Err(RecordError::Field { index: self.index, field, value })
+    }
+
+    fn record(&mut self, group: GroupId) -> Result<FlowChange, RecordError> {
+        let [flags, protocol, state, reserved] = self.take()?;
+        if flags & !(REMOVAL | FLOW_V6 | ENDPOINT_V6) != 0
+            || flags & (REMOVAL | ENDPOINT_V6) == REMOVAL | ENDPOINT_V6
+        {
+            return self.meaningless("flags", flags);
+        }
+        if reserved != 0 {
+            return self.meaningless("reserved", reserved);
+        }
+        let Some(protocol) = Protocol::from_number(protocol) else {
+            return self.meaningless("protocol", protocol);
+        };
+        let (client_port, service_port) = (self.u16()?, self.u16()?);
+        let version = FlowVersion { birth: self.u64()?, n: self.u64()? };
+        let v6 = flags & FLOW_V6 != 0;
+        let client = SocketAddr::new(self.address(v6)?, client_port);
+        let service = SocketAddr::new(self.address(v6)?, service_port);
+        let key = FlowKey { client, service, protocol };
+        if flags & REMOVAL != 0 {
+            return match state {
+                0 => Ok(FlowChange::Remove { key, group, version }),
+                other => self.meaningless("state", other),
+            };
+        }
+        let Some(state) = state_of(state) else { return self.meaningless("state", state) };
+        let (service, endpoint) = (ServiceId(self.u64()?), EndpointId(self.u64()?));
+        let (state_bits, remaining) = (self.u32()?, self.u32()?);
+        let (endpoint_port, reserved) = (self.u16()?, self.u16()?);
+        if reserved != 0 {
+            return self.meaningless("reserved", reserved.to_le_bytes()[0] | reserved.to_le_bytes()[1]);
+        }
+        let endpoint_address = SocketAddr::new(self.address(flags & ENDPOINT_V6 != 0)?, endpoint_port);
+        let remaining = Duration::from_millis(remaining.into());
+        Ok(FlowChange::Upsert(FlowRecord {
+            key,
+            group,
+            service,
+            endpoint,
+            endpoint_address,
+            version,
+            state,
+            state_bits,
+            remaining,
+        }))
+    }
+}
+
+const STATES: [FlowState; 5] =
+    [FlowState::New, FlowState::Established, FlowState::Closing, FlowState::Closed, FlowState::ResetPending];
+
+fn state_code(state: FlowState) -> u8 {
+    STATES.iter().position(|s| *s == state).expect("every state is listed") as u8
+}
+
+fn state_of(code: u8) -> Option<FlowState> {
+    STATES.get(usize::from(code)).copied()
+}

@@ -1,0 +1,176 @@
+//! Between the cores' messages and protobuf.
+
+use lockstep_model::flow::SHARDS;
+use lockstep_model::ids::{Epoch, GroupId};
+use lockstep_proto::sync::v1 as pb;
+use lockstep_sync_core::{Down, Nack, NackReason, Session, Up, WalkId};
+
+use crate::event::Identity;
+use crate::record::{RECORD_VERSION, RecordError, decode, encode};
+
+/// Why a message cannot be read.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum WireError {
+    /// A part is missing, or has a value that means nothing.
+    #[error("{0}")]
+    Field(&'static str),
+    /// The records of a batch.
+    #[error(transparent)]
+    Record(#[from] RecordError),
+}
+
+/// For the wire. A Hello carries who says it.
+pub fn up_to_proto(identity: Identity, shard: u8, message: Up) -> pb::Up {
+    use pb::up::Message;
+    let message = match message {
+        Up::Hello { session, position, credit } => Message::Hello(pb::Hello {
+            cluster_id: identity.cluster.to_vec(),
+            node: identity.node.get(),
+            shard: shard.into(),
+            shards: SHARDS.into(),
+            session: session.map_or(Vec::new(), |session| session.0.to_vec()),
+            position,
+            record_version: RECORD_VERSION,
+            credit,
+        }),
+        Up::Ack { position, nacks, credit } => {
+            let nacks = nacks.into_iter().map(|nack| pb::Nack {
+                position: nack.position,
+                reason: reason_to_proto(nack.reason).into(),
+            });
+            Message::Ack(pb::Ack { position, nacks: nacks.collect(), credit })
+        }
+    };
+    pb::Up { message: Some(message) }
+}
+
+/// From the wire. Who says Hello is for the caller to check.
+pub fn up_from_proto(message: pb::Up) -> Result<Up, WireError> {
+    match message.message.ok_or(WireError::Field("a message without content"))? {
+        pb::up::Message::Hello(hello) => {
+            let session = match hello.session.len() {
+                0 => None,
+                _ => Some(session(&hello.session)?),
+            };
+            Ok(Up::Hello { session, position: hello.position, credit: hello.credit })
+        }
+        pb::up::Message::Ack(ack) => {
+            let nacks = ack
+                .nacks
+                .into_iter()
+                .map(|nack| Ok(Nack { position: nack.position, reason: reason_from_proto(nack.reason())? }));
+            Ok(Up::Ack {
+                position: ack.position,
+                nacks: nacks.collect::<Result<_, WireError>>()?,
+                credit: ack.credit,
+            })
+        }
+    }
+}
+
+/// For the wire.
+pub fn down_to_proto(identity: Identity, shard: u8, message: Down) -> pb::Down {
+    use pb::down::Message;
+    let shard = u32::from(shard);
+    let message = match message {
+        Down::Welcome { session, resumed, position } => Message::Welcome(pb::Welcome {
+            session: session.0.to_vec(),
+            resumed,
+            origin: identity.node.get(),
+            record_version: RECORD_VERSION,
+            position,
+        }),
+        Down::Batch { group, epoch, position, changes } => Message::Batch(pb::Batch {
+            group: group.get(),
+            epoch: epoch.get(),
+            shard,
+            position,
+            record_version: RECORD_VERSION,
+            count: changes.len() as u32,
+            records: encode(&changes),
+        }),
+        Down::WalkBegin { group, epoch, walk, position } => Message::WalkBegin(pb::WalkBegin {
+            group: group.get(),
+            epoch: epoch.get(),
+            shard,
+            walk: walk.0,
+            position,
+        }),
+        Down::WalkEnd { group, epoch, walk, position } => Message::WalkEnd(pb::WalkEnd {
+            group: group.get(),
+            epoch: epoch.get(),
+            shard,
+            walk: walk.0,
+            position,
+        }),
+        Down::Heartbeat { position, owned } => {
+            let owned = owned
+                .into_iter()
+                .map(|(group, epoch)| pb::OwnedGroup { group: group.get(), epoch: epoch.get() });
+            Message::Heartbeat(pb::Heartbeat { position, owned: owned.collect() })
+        }
+    };
+    pb::Down { message: Some(message) }
+}
+
+/// From the wire, on the stream of `shard` to `origin`.
+pub fn down_from_proto(origin: u64, shard: u8, message: pb::Down) -> Result<Down, WireError> {
+    let wrong_shard = |other: u32| other != u32::from(shard);
+    match message.message.ok_or(WireError::Field("a message without content"))? {
+        pb::down::Message::Welcome(welcome) => {
+            if welcome.origin != origin {
+                return Err(WireError::Field("another node answered than the one that was called"));
+            }
+            if welcome.record_version != RECORD_VERSION {
+                return Err(RecordError::Version(welcome.record_version).into());
+            }
+            let session = session(&welcome.session)?;
+            Ok(Down::Welcome { session, resumed: welcome.resumed, position: welcome.position })
+        }
+        pb::down::Message::Batch(batch) if !wrong_shard(batch.shard) => {
+            let group = GroupId(batch.group);
+            let changes = decode(batch.record_version, group, batch.count, &batch.records)?;
+            Ok(Down::Batch { group, epoch: Epoch(batch.epoch), position: batch.position, changes })
+        }
+        pb::down::Message::WalkBegin(begin) if !wrong_shard(begin.shard) => Ok(Down::WalkBegin {
+            group: GroupId(begin.group),
+            epoch: Epoch(begin.epoch),
+            walk: WalkId(begin.walk),
+            position: begin.position,
+        }),
+        pb::down::Message::WalkEnd(end) if !wrong_shard(end.shard) => Ok(Down::WalkEnd {
+            group: GroupId(end.group),
+            epoch: Epoch(end.epoch),
+            walk: WalkId(end.walk),
+            position: end.position,
+        }),
+        pb::down::Message::Heartbeat(beat) => {
+            let owned = beat.owned.into_iter().map(|owned| (GroupId(owned.group), Epoch(owned.epoch)));
+            Ok(Down::Heartbeat { position: beat.position, owned: owned.collect() })
+        }
+        _ => Err(WireError::Field("a message of another shard")),
+    }
+}
+
+fn session(bytes: &[u8]) -> Result<Session, WireError> {
+    bytes.try_into().map(Session).map_err(|_| WireError::Field("a session that is not 16 bytes"))
+}
+
+fn reason_to_proto(reason: NackReason) -> pb::NackReason {
+    match reason {
+        NackReason::Full => pb::NackReason::Full,
+        NackReason::UnknownGroup => pb::NackReason::UnknownGroup,
+        NackReason::Failed => pb::NackReason::Failed,
+        NackReason::OldEpoch => pb::NackReason::OldEpoch,
+    }
+}
+
+fn reason_from_proto(reason: pb::NackReason) -> Result<NackReason, WireError> {
+    match reason {
+        pb::NackReason::Full => Ok(NackReason::Full),
+        pb::NackReason::UnknownGroup => Ok(NackReason::UnknownGroup),
+        pb::NackReason::Failed => Ok(NackReason::Failed),
+        pb::NackReason::OldEpoch => Ok(NackReason::OldEpoch),
+        pb::NackReason::Unspecified => Err(WireError::Field("a refusal without a reason")),
+    }
+}
