@@ -10,6 +10,8 @@ use crate::cluster::Cluster;
 use crate::fault::Fault;
 use crate::interrupt;
 use crate::manifest::{self, Profile};
+use crate::report::Report;
+use crate::stats::median;
 use crate::topology::Node;
 use crate::traffic::load::Endpoints;
 use crate::trial::Trial;
@@ -43,8 +45,11 @@ pub struct Options {
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
     /// Leave the cluster up until Ctrl-C and print how to look around.
-    #[arg(long)]
+    #[arg(long, conflicts_with = "runs")]
     pub keep: bool,
+    /// How many times, each with a cluster of its own; the JSON is then a list.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=100))]
+    pub runs: u32,
 }
 
 fn fault(text: &str) -> Result<Fault, String> {
@@ -83,8 +88,35 @@ fn flows(text: &str) -> Result<usize, String> {
     }
 }
 
-/// Runs the demo. Success is a report that says pass.
+/// Runs the demo. Success is a report that says pass, of every run.
 pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
+    let mut reports = Vec::new();
+    for run in 1..=options.runs {
+        if options.runs > 1 {
+            println!("run {run} of {}", options.runs);
+        }
+        reports.push(run_once(options)?);
+    }
+    if let Some(path) = &options.json {
+        let json = match &reports[..] {
+            [report] => serde_json::to_string_pretty(report),
+            reports => serde_json::to_string_pretty(reports),
+        };
+        let json = json.context("cannot write the report as JSON")?;
+        std::fs::write(path, json + "\n").with_context(|| format!("cannot write {}", path.display()))?;
+    }
+    let passed = reports.iter().filter(|report| report.result == "pass").count();
+    if reports.len() > 1 {
+        let p99 = median(reports.iter().map(|report| report.gap_ms.p99).collect());
+        println!(
+            "\n{passed} of {} runs passed; median of the longest silence's p99: {p99:.1} ms",
+            reports.len()
+        );
+    }
+    Ok(if passed == reports.len() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn run_once(options: &Options) -> anyhow::Result<Report> {
     println!("starting two balancers (a, b) and a witness (w)");
     let mut cluster = Cluster::start(manifest::EXAMPLE, options.profile)?;
     let trial = Trial {
@@ -94,10 +126,6 @@ pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
     };
     let report = trial.run(&mut cluster)?;
     print!("{}", report.table());
-    if let Some(path) = &options.json {
-        let json = serde_json::to_string_pretty(&report).context("cannot write the report as JSON")?;
-        std::fs::write(path, json + "\n").with_context(|| format!("cannot write {}", path.display()))?;
-    }
     if report.result != "pass" {
         let why = report.failures.join("; ");
         println!("{:#}", cluster.explain(anyhow::anyhow!("the demo failed: {why}")));
@@ -105,7 +133,7 @@ pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
     if options.keep {
         keep(&cluster)?;
     }
-    Ok(if report.result == "pass" { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(report)
 }
 
 /// Leaves everything up, endpoints included, until a signal comes.

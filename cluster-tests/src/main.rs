@@ -22,8 +22,12 @@ enum Command {
         #[arg(default_value = "")]
         name: String,
     },
-    /// List the tests.
-    List,
+    /// List the tests' names.
+    List {
+        /// And what they show.
+        #[arg(long)]
+        long: bool,
+    },
     /// Run one test in this process.
     #[command(hide = true)]
     Scenario { name: String },
@@ -34,8 +38,8 @@ fn main() -> ExitCode {
     let result = interrupt::install().and_then(|()| match &arguments.command {
         Command::Demo(options) => demo::run(options),
         Command::Test { name } => runner::test(name),
-        Command::List => {
-            runner::list();
+        Command::List { long } => {
+            runner::list(*long);
             Ok(ExitCode::SUCCESS)
         }
         Command::Scenario { name } => runner::scenario(name),

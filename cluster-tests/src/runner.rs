@@ -18,10 +18,14 @@ use crate::scenarios::{ALL, Scenario};
 const CLEANUP: Duration = Duration::from_secs(30);
 const POLL: Duration = Duration::from_millis(50);
 
-/// Prints the tests.
-pub fn list() {
-    for scenario in ALL {
-        println!("{:<24}{}", scenario.name, scenario.what);
+/// Prints the tests' names, and what they show if asked to.
+pub fn list(long: bool) {
+    for Scenario { name, what, .. } in ALL {
+        if long {
+            println!("{name:<24}{what}");
+        } else {
+            println!("{name}");
+        }
     }
 }
 
