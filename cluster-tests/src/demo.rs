@@ -39,7 +39,7 @@ pub struct Options {
     #[arg(long, default_value_t = 2, value_parser = nodes)]
     pub nodes: usize,
     /// Lease profile: fast (45 ms) or lan (150 ms).
-    #[arg(long, default_value = "fast", value_parser = profile)]
+    #[arg(long, default_value = "lan", value_parser = profile)]
     pub profile: Profile,
     /// Also write the report as JSON.
     #[arg(long, value_name = "FILE")]

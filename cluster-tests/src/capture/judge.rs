@@ -1,4 +1,5 @@
-//! I3, judged from outside: the periods in which two nodes sent translated packets may not overlap.
+//! I3, judged from outside: the periods in which two nodes sent translated packets, or claimed the addresses by
+//! ARP, may not overlap.
 
 use std::time::Duration;
 
@@ -23,17 +24,23 @@ pub fn judge(seen: &Seen, from: Nanos, to: Nanos) -> Verdict {
     let mut judged = 0;
     let mut periods = Vec::new();
     for node in seen.nodes.values() {
-        let first = node.translated.partition_point(|t| *t < from);
-        let last = node.translated.partition_point(|t| *t <= to);
-        let within = &node.translated[first..last];
-        judged += within.len();
-        if let (Some(first), Some(last)) = (within.first(), within.last()) {
-            periods.push((*first, *last));
+        let translated = within(&node.translated, from, to);
+        judged += translated.len();
+        // Saying where an address is takes the lease as well.
+        let ends = [translated, within(&node.claims, from, to)]
+            .into_iter()
+            .filter_map(|times| Some((*times.first()?, *times.last()?)));
+        if let Some(period) = ends.reduce(|a, b| (a.0.min(b.0), a.1.max(b.1))) {
+            periods.push(period);
         }
     }
     periods.sort_unstable();
     let overlap = periods.windows(2).map(|pair| common(pair[0], pair[1])).max().unwrap_or(0);
     Verdict { overlap: overlap.saturating_sub(nanos(IN_FLIGHT)), judged }
+}
+
+fn within(times: &[Nanos], from: Nanos, to: Nanos) -> &[Nanos] {
+    &times[times.partition_point(|t| *t < from)..times.partition_point(|t| *t <= to)]
 }
 
 fn common(a: (Nanos, Nanos), b: (Nanos, Nanos)) -> Nanos {
@@ -65,6 +72,13 @@ mod tests {
     fn one_late_packet_of_the_former_owner_is_an_overlap() {
         let verdict = judge(&seen(&[1, 2, 3, 70], &[50, 60, 80]), 0, 100 * MS);
         assert_eq!(verdict, Verdict { overlap: 19 * MS, judged: 7 });
+    }
+
+    #[test]
+    fn a_late_claim_is_an_overlap() {
+        let mut seen = seen(&[1, 2, 3], &[50, 60]);
+        seen.nodes.get_mut("a").unwrap().claims.push(56 * MS);
+        assert_eq!(judge(&seen, 0, 100 * MS).overlap, 5 * MS);
     }
 
     #[test]
