@@ -1,8 +1,11 @@
 //! Where the tree is, and which Rust it wants.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
+
+use crate::process::Tool;
 
 /// The root of the tree that this was started in. Cargo says it at run time; the place where xtask was compiled
 /// serves when the binary is started by hand.
@@ -22,6 +25,18 @@ pub(crate) fn rust_version(root: &Path) -> Result<String> {
         .find(|(key, _)| key.trim() == "channel")
         .map(|(_, value)| value.trim().trim_matches('"').to_owned());
     value.with_context(|| format!("{} names no channel", path.display()))
+}
+
+/// What git tracks, or would track.
+pub(crate) fn files(root: &Path) -> Result<BTreeSet<PathBuf>> {
+    let list = Tool::new("git")
+        .args(["ls-files", "-z", "--cached", "--others", "--exclude-standard"])
+        .dir(root)
+        .stdout()?;
+    let list = String::from_utf8(list).context("a file's name is not UTF-8")?;
+    let names = list.split('\0').filter(|name| !name.is_empty()).map(PathBuf::from);
+    // A file that is deleted but still tracked is in the list.
+    Ok(names.filter(|name| root.join(name).is_file()).collect())
 }
 
 #[cfg(test)]

@@ -1,9 +1,12 @@
 //! ARCHITECTURE.md is a map: every path that it names must exist, and it must answer the questions that a
 //! newcomer asks.
 
-use std::path::Path;
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
+
+use crate::repository;
 
 const MAP: &str = "ARCHITECTURE.md";
 
@@ -17,9 +20,10 @@ const FILES: &[&str] = &[".rs", ".md", ".toml", ".proto", ".patch", ".yaml", ".s
 pub(crate) fn check(root: &Path) -> Result<String> {
     let text = std::fs::read_to_string(root.join(MAP)).with_context(|| format!("cannot read {MAP}"))?;
     let paths = named_paths(&text);
+    let files = repository::files(root)?;
     let mut wrong: Vec<String> = paths
         .iter()
-        .filter(|path| !root.join(path).exists())
+        .filter(|path| !(root.join(path).exists() || is_file_somewhere(path, &files)))
         .map(|path| format!("{MAP} names `{path}`, which does not exist"))
         .collect();
     for words in QUESTIONS {
@@ -41,6 +45,11 @@ fn is_heading_with(line: &str, words: &[&str]) -> bool {
     line.starts_with('#') && words.iter().all(|word| line.contains(word))
 }
 
+/// A file may be named without its folders where the text says which they are.
+fn is_file_somewhere(name: &str, files: &BTreeSet<PathBuf>) -> bool {
+    !name.contains('/') && files.iter().any(|file| file.file_name().is_some_and(|known| known == name))
+}
+
 /// What stands in backticks and looks like a path of the tree. `path:place` means a place in it.
 fn named_paths(text: &str) -> Vec<&str> {
     let words = text.lines().flat_map(|line| line.split('`').skip(1).step_by(2));
@@ -50,7 +59,8 @@ fn named_paths(text: &str) -> Vec<&str> {
 fn is_path(word: &str) -> bool {
     let starts_well = word.starts_with(|c: char| c.is_ascii_alphabetic() || c == '.');
     let is_plain = word.chars().all(|c| c.is_ascii_alphanumeric() || "._-/".contains(c));
-    starts_well && is_plain && (word.contains('/') || FILES.iter().any(|ending| word.ends_with(ending)))
+    let is_file = FILES.iter().any(|ending| word.strip_suffix(ending).is_some_and(|stem| !stem.is_empty()));
+    starts_well && is_plain && (word.contains('/') || is_file)
 }
 
 #[cfg(test)]
@@ -60,7 +70,7 @@ mod tests {
     #[test]
     fn paths_are_told_from_other_code() {
         let text = "See `model/src/flow.rs`, `node/` and `Cargo.toml`; `sync/core/src/lib.rs:Origin`, but not\n\
-            `/sys/fs/bpf`, `10.0.0.0/24`, `lockstep.admin.v1`, `FlowKey::shard`, `cargo xtask test` or `x / y`.\n";
+            `/sys/fs/bpf`, `10.0.0.0/24`, `lockstep.admin.v1`, `FlowKey::shard`, `cargo xtask test`, `.proto` or `x / y`.\n";
         let expected = ["model/src/flow.rs", "node/", "Cargo.toml", "sync/core/src/lib.rs"];
         assert_eq!(named_paths(text), expected);
     }

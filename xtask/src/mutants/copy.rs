@@ -7,29 +7,18 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
-use crate::process::Tool;
+use crate::repository;
 
 /// Makes the copy below `work` equal to what git tracks or would track in `root`.
 pub(super) fn refresh(root: &Path, work: &Path) -> Result<PathBuf> {
     let tree = work.join("tree");
     fs::create_dir_all(&tree).with_context(|| format!("cannot make {}", tree.display()))?;
-    let wanted = files(root)?;
+    let wanted = repository::files(root)?;
     for file in &wanted {
         write_if_different(&root.join(file), &tree.join(file))?;
     }
     remove_others(&tree, &tree, &wanted)?;
     Ok(tree)
-}
-
-fn files(root: &Path) -> Result<BTreeSet<PathBuf>> {
-    let list = Tool::new("git")
-        .args(["ls-files", "-z", "--cached", "--others", "--exclude-standard"])
-        .dir(root)
-        .stdout()?;
-    let list = String::from_utf8(list).context("a file's name is not UTF-8")?;
-    let names = list.split('\0').filter(|name| !name.is_empty()).map(PathBuf::from);
-    // A file that is deleted but still tracked is in the list.
-    Ok(names.filter(|name| root.join(name).is_file()).collect())
 }
 
 fn write_if_different(from: &Path, to: &Path) -> Result<()> {
