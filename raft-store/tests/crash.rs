@@ -16,8 +16,8 @@ use lockstep_raft_store::fs::sim::SimFs;
 use lockstep_raft_store::layout::{ClusterId, Identity};
 use lockstep_raft_store::log_store::LogStore;
 use lockstep_raft_store::types::{LogId, Vote};
-use openraft::storage::{RaftLogReader, RaftLogStorage, RaftSnapshotBuilder, RaftStateMachine};
 use openraft::AsyncRuntime;
+use openraft::storage::{RaftLogReader, RaftLogStorage, RaftSnapshotBuilder, RaftStateMachine};
 use openraft_rt_sim::SimRuntime;
 
 /// A few records each.
@@ -69,7 +69,9 @@ impl Oracle {
         self.identity = identity;
 
         let vote = store.log.read_vote().await.map_err(|e| e.to_string())?;
-        require(vote == self.vote || vote == self.attempted_vote, || format!("vote {vote:?}, acked {:?}", self.vote))?;
+        require(vote == self.vote || vote == self.attempted_vote, || {
+            format!("vote {vote:?}, acked {:?}", self.vote)
+        })?;
         (self.vote, self.attempted_vote) = (vote, vote);
 
         let state = store.log.get_log_state().await.map_err(|e| e.to_string())?;
@@ -82,7 +84,9 @@ impl Oracle {
         let snapshot = store.machine.get_current_snapshot().await.map_err(|e| e.to_string())?;
         let snapshot = snapshot.and_then(|s| s.meta.last_log_id).map(|id| id.index);
         require(snapshot >= self.snapshot, || format!("snapshot {snapshot:?}, acked {:?}", self.snapshot))?;
-        require(snapshot >= purged, || format!("purged up to {purged:?}, but the snapshot is of {snapshot:?}"))?;
+        require(snapshot >= purged, || {
+            format!("purged up to {purged:?}, but the snapshot is of {snapshot:?}")
+        })?;
         self.snapshot = snapshot;
 
         let found = store.log.try_get_log_entries(..).await.map_err(|e| e.to_string())?;
@@ -91,11 +95,16 @@ impl Oracle {
             require(found.log_id.index == index, || format!("entry {} at {index}", found.log_id))?;
             let term = found.log_id.leader_id.term;
             let known = self.attempted.get(&index).is_some_and(|terms| terms.contains(&term));
-            require(known && *found == entry(term, index), || format!("entry {} was never written", found.log_id))?;
+            require(known && *found == entry(term, index), || {
+                format!("entry {} was never written", found.log_id)
+            })?;
         }
-        let found: BTreeMap<u64, u64> = found.iter().map(|e| (e.log_id.index, e.log_id.leader_id.term)).collect();
+        let found: BTreeMap<u64, u64> =
+            found.iter().map(|e| (e.log_id.index, e.log_id.leader_id.term)).collect();
         for (index, term) in self.entries.range(first..) {
-            require(found.get(index) == Some(term), || format!("acknowledged entry {index} of term {term} is lost"))?;
+            require(found.get(index) == Some(term), || {
+                format!("acknowledged entry {index} of term {term} is lost")
+            })?;
         }
         self.entries = found;
         Ok(())
@@ -111,7 +120,12 @@ impl Oracle {
 }
 
 /// One thing that Raft may ask of its store. Errors are the disk's, injected: the store has stopped then.
-async fn work(dice: &mut Dice, oracle: &mut Oracle, store: &mut Store<SimRuntime>, term: u64) -> std::io::Result<()> {
+async fn work(
+    dice: &mut Dice,
+    oracle: &mut Oracle,
+    store: &mut Store<SimRuntime>,
+    term: u64,
+) -> std::io::Result<()> {
     let last = oracle.last();
     match dice.roll(9) {
         0..=3 => write(oracle, &mut store.log, last.map_or(0, |l| l + 1), 1 + dice.roll(3), term).await,
@@ -125,7 +139,8 @@ async fn work(dice: &mut Dice, oracle: &mut Oracle, store: &mut Store<SimRuntime
         5 => store.log.save_committed(last.map(|l| id(term, l))).await,
         6 => {
             // What a new leader does to entries that were never committed.
-            let Some((&index, _)) = oracle.entries.range(oracle.snapshot.map_or(0, |s| s + 1)..).next_back() else {
+            let Some((&index, _)) = oracle.entries.range(oracle.snapshot.map_or(0, |s| s + 1)..).next_back()
+            else {
                 return Ok(());
             };
             let after = index.checked_sub(1).map(|before| match oracle.entries.get(&before) {
@@ -138,7 +153,8 @@ async fn work(dice: &mut Dice, oracle: &mut Oracle, store: &mut Store<SimRuntime
         }
         7 => snapshot_and_purge(dice, oracle, store).await,
         _ => {
-            let identity = Identity { cluster_name: "edge".into(), cluster_id: ClusterId([7; 16]), node: NodeId(1) };
+            let identity =
+                Identity { cluster_name: "edge".into(), cluster_id: ClusterId([7; 16]), node: NodeId(1) };
             store.dir.set_identity(&identity)?;
             oracle.identity = Some(identity);
             Ok(())
@@ -237,6 +253,9 @@ fn i1_what_is_acknowledged_survives_every_crash() {
 fn i1_every_sync_is_needed() {
     for point in SyncPoint::ALL {
         let lost = (0..SEEDS * 40).find_map(|seed| run(seed, Some(point), &mut BTreeSet::new()).err());
-        assert!(lost.is_some(), "without {point:?} nothing is ever lost: it is not needed, or the test is too weak");
+        assert!(
+            lost.is_some(),
+            "without {point:?} nothing is ever lost: it is not needed, or the test is too weak"
+        );
     }
 }

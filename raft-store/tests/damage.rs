@@ -10,8 +10,8 @@ use lockstep_raft_store::commit::CommitMode;
 use lockstep_raft_store::error::StoreError;
 use lockstep_raft_store::fs::Fs;
 use lockstep_raft_store::fs::sim::SimFs;
-use openraft::storage::{RaftLogReader, RaftLogStorage};
 use openraft::AsyncRuntime;
+use openraft::storage::{RaftLogReader, RaftLogStorage};
 use openraft_rt_sim::SimRuntime;
 
 const FIRST: &str = "data/log/0000000000000001.wal";
@@ -70,7 +70,11 @@ fn i1_damage_in_the_middle_stops_the_node_and_is_named() {
             fs.flip(Path::new(FIRST), offset);
             match open(&fs).err() {
                 Some(StoreError::Corrupt { path, offset: at, .. }) => {
-                    assert_eq!((path.as_path(), at as usize), (Path::new(FIRST), ends[1]), "flipped {offset}");
+                    assert_eq!(
+                        (path.as_path(), at as usize),
+                        (Path::new(FIRST), ends[1]),
+                        "flipped {offset}"
+                    );
                 }
                 other => panic!("flipped {offset}: {other:?}"),
             }
@@ -118,14 +122,21 @@ fn i1_a_full_disk_acknowledges_nothing_more_and_loses_nothing() {
                     fs.set_free(None);
                 }
             }
-            assert_eq!(acknowledged, (0..acknowledged.len() as u64).collect::<Vec<_>>(), "none after the first refusal");
+            assert_eq!(
+                acknowledged,
+                (0..acknowledged.len() as u64).collect::<Vec<_>>(),
+                "none after the first refusal"
+            );
             assert_eq!(refused, 8 - acknowledged.len(), "the disk was full");
             drop(store);
             fs.set_free(None);
             fs.crash(free as u64);
             let mut store = open(&fs).unwrap_or_else(|e| panic!("{free} bytes free: {e}"));
             let found = indexes(&mut store).await;
-            assert!(found.starts_with(&acknowledged), "{free} bytes free: {found:?}, acknowledged {acknowledged:?}");
+            assert!(
+                found.starts_with(&acknowledged),
+                "{free} bytes free: {found:?}, acknowledged {acknowledged:?}"
+            );
         }
     });
 }

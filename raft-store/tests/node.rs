@@ -26,7 +26,12 @@ struct Daemon {
 }
 
 impl Daemon {
-    async fn start(cluster: &str, listener: TcpListener, peers: &[SocketAddr], data: &Path) -> Result<Self, RaftError> {
+    async fn start(
+        cluster: &str,
+        listener: TcpListener,
+        peers: &[SocketAddr],
+        data: &Path,
+    ) -> Result<Self, RaftError> {
         let address = listener.local_addr().expect("a bound socket has an address");
         let config = RaftConfig {
             cluster_name: cluster.to_owned(),
@@ -35,13 +40,15 @@ impl Daemon {
             data_dir: data.to_owned(),
             options: ReplicaOptions::default(),
         };
-        let node = RaftNode::start(config, Arc::new(RealFs), Arc::new(PlainConnector), Arc::new(NoObserver)).await?;
+        let node =
+            RaftNode::start(config, Arc::new(RealFs), Arc::new(PlainConnector), Arc::new(NoObserver)).await?;
         let (raft, cluster) = (node.raft_server(), node.cluster_server());
         let serve = tonic::transport::Server::builder()
             .add_service(raft)
             .add_service(cluster)
             .serve_with_incoming(tokio_stream::wrappers::TcpListenerStream::new(listener));
-        let server = node.runtime().spawn(async move { serve.await.expect("the server runs until it is aborted") });
+        let server =
+            node.runtime().spawn(async move { serve.await.expect("the server runs until it is aborted") });
         Ok(Daemon { node, address, server })
     }
 
@@ -73,7 +80,8 @@ async fn three(names: [&str; 3]) -> Cluster {
     let mut daemons = Vec::new();
     for (i, listener) in listeners.into_iter().enumerate() {
         let data = dir.path().join(i.to_string());
-        daemons.push(Daemon::start(names[i], listener, &addresses, &data).await.expect("an empty node starts"));
+        daemons
+            .push(Daemon::start(names[i], listener, &addresses, &data).await.expect("an empty node starts"));
     }
     Cluster { daemons, dir }
 }
@@ -91,7 +99,12 @@ fn group(name: &str) -> Command {
 }
 
 fn spec(name: &str, address: SocketAddr) -> NodeSpec {
-    NodeSpec { name: name.to_owned(), role: NodeRole::Dataplane, cluster_address: address, lease_address: address }
+    NodeSpec {
+        name: name.to_owned(),
+        role: NodeRole::Dataplane,
+        cluster_address: address,
+        lease_address: address,
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -189,14 +202,18 @@ async fn init_refuses_peers_that_do_not_fit() {
     let error = a.node.init().await.expect_err("another cluster's name");
     assert_eq!(error.kind(), "refused");
     let text = error.to_string();
-    assert!(text.contains(&c.address.to_string()) && text.contains("\"other\"") && text.contains("\"edge\""), "{text}");
+    assert!(
+        text.contains(&c.address.to_string()) && text.contains("\"other\"") && text.contains("\"edge\""),
+        "{text}"
+    );
     assert!(a.node.identity().is_none() && b.node.identity().is_none(), "nothing was changed");
     c.server.abort();
     let free = listener().await;
     let dir = tempfile::tempdir().expect("a temporary directory");
     let unreachable = free.local_addr().expect("bound");
     drop(free);
-    let lone = Daemon::start("edge", listener().await, &[unreachable], &dir.path().join("d")).await.expect("starts");
+    let lone =
+        Daemon::start("edge", listener().await, &[unreachable], &dir.path().join("d")).await.expect("starts");
     let text = lone.node.init().await.expect_err("a peer that is not there").to_string();
     assert!(text.contains(&unreachable.to_string()) && text.contains("not reachable"), "{text}");
 }
@@ -209,13 +226,18 @@ async fn a_foreign_clusters_node_is_refused_and_counted() {
     let before = daemon.node.metrics();
     let mut client = RaftClient::connect(format!("http://{}", daemon.address)).await.expect("connects");
     let header = |cluster_id: Vec<u8>, target| Some(pb::Header { cluster_id, sender: 7, target });
-    let vote = Some(pb::VoteState { leader_id: Some(pb::LeaderId { term: 99, node_id: 7 }), committed: true });
+    let vote =
+        Some(pb::VoteState { leader_id: Some(pb::LeaderId { term: 99, node_id: 7 }), committed: true });
     let foreign = pb::VoteRequest { header: header(vec![1; 16], 1), vote, ..Default::default() };
     let status = client.vote(foreign).await.expect_err("a foreign cluster");
     assert_eq!(status.code(), tonic::Code::FailedPrecondition);
     let ours = daemon.node.identity().expect("a member").cluster_id;
-    assert!(status.message().contains(&ours.to_string()) && status.message().contains(&"01".repeat(16)), "{status}");
-    let misdirected = pb::AppendEntriesRequest { header: header(ours.to_vec(), 2), vote, ..Default::default() };
+    assert!(
+        status.message().contains(&ours.to_string()) && status.message().contains(&"01".repeat(16)),
+        "{status}"
+    );
+    let misdirected =
+        pb::AppendEntriesRequest { header: header(ours.to_vec(), 2), vote, ..Default::default() };
     let status = client.append_entries(misdirected).await.expect_err("another node's message");
     assert!(status.message().contains("node 2") && status.message().contains("node 1"), "{status}");
     let refusals = daemon.node.refusals();
@@ -236,7 +258,8 @@ async fn a_data_directory_is_used_by_one_daemon_of_its_own_cluster() {
     let copy = dir.path().join("copy");
     std::fs::create_dir(&copy).expect("a directory");
     std::fs::copy(data.join("identity"), copy.join("identity")).expect("an identity");
-    let foreign = Daemon::start("other", listener().await, &[], &copy).await.err().expect("another cluster's data");
+    let foreign =
+        Daemon::start("other", listener().await, &[], &copy).await.err().expect("another cluster's data");
     assert_eq!(foreign.kind(), "foreign");
     let missing = Daemon::start("edge", listener().await, &[], &dir.path().join("no/such")).await;
     let text = missing.err().expect("no parent").to_string();
