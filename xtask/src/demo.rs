@@ -1,15 +1,17 @@
 //! `cargo xtask demo`: set-up, build, and then become the program that runs the cluster.
 
+use std::path::Path;
 use std::process::ExitCode;
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 
 use crate::cargo::{PROFILE, cargo, program_folder};
 use crate::process::{Show, Tool};
+use crate::setup::packages::search_path;
 use crate::{repository, setup};
 
 /// The program of `cluster-tests`. It finds the daemon and the command beside itself.
-pub(crate) const RUNNER: &str = "lockstep-cluster-tests";
+const RUNNER: &str = "lockstep-cluster-tests";
 /// The packages whose programs it runs.
 const PACKAGES: &[&str] = &["lockstep-node", "lockstep-cli", "lockstep-cluster-tests"];
 
@@ -21,12 +23,17 @@ pub(crate) fn run(arguments: &[String]) -> Result<ExitCode> {
     let root = repository::root();
     println!("building the programs (the first time, this takes minutes)");
     build(&root, Show::Everything)?;
-    let runner = program_folder(&root)?.join(RUNNER);
-    Err(Tool::new(runner).args(["demo"]).args(arguments).exec())
+    Err(runner(&root)?.args(["demo"]).args(arguments).exec())
+}
+
+/// The program that runs clusters.
+pub(crate) fn runner(root: &Path) -> Result<Tool> {
+    let path = std::env::join_paths(search_path()).context("a folder in PATH has a colon in its name")?;
+    Ok(Tool::new(program_folder(root)?.join(RUNNER)).dir(root).env("PATH", path))
 }
 
 /// Builds what the cluster runs.
-pub(crate) fn build(root: &std::path::Path, show: Show) -> Result<()> {
+pub(crate) fn build(root: &Path, show: Show) -> Result<()> {
     let mut tool = cargo(root).args(["build", PROFILE, "--locked"]);
     for package in PACKAGES {
         tool = tool.args(["--package", package]);

@@ -6,7 +6,7 @@
 mod bpf_linker;
 mod debian;
 mod machine;
-mod packages;
+pub(crate) mod packages;
 mod rust_src;
 
 use std::fs::File;

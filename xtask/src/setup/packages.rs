@@ -1,5 +1,7 @@
 //! The system packages that building and running need.
 
+use std::path::PathBuf;
+
 use anyhow::Result;
 
 use super::{Found, Surroundings};
@@ -49,10 +51,13 @@ fn missing() -> Vec<&'static str> {
     NEEDED.iter().filter(|(file, _)| !exists(file)).map(|(_, package)| *package).collect()
 }
 
-fn exists(file: &str) -> bool {
+/// PATH, and the system's folders behind it.
+pub(crate) fn search_path() -> Vec<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path).chain(SYSTEM_FOLDERS.iter().map(PathBuf::from)).collect()
+}
+
+fn exists(file: &str) -> bool {
     // Joining an absolute path replaces the folder, so headers are looked up as they are.
-    std::env::split_paths(&path)
-        .chain(SYSTEM_FOLDERS.iter().map(Into::into))
-        .any(|folder| folder.join(file).is_file())
+    search_path().iter().any(|folder| folder.join(file).is_file())
 }

@@ -5,9 +5,9 @@ use std::path::Path;
 use anyhow::{Context, Result};
 
 use super::Report;
-use crate::cargo::{Counts, program_folder};
-use crate::demo::{RUNNER, build};
-use crate::process::{Show, Tool};
+use crate::cargo::Counts;
+use crate::demo::{build, runner};
+use crate::process::Show;
 
 /// Whether a cluster test has `name` in its name.
 pub(super) fn has(root: &Path, name: &str) -> Result<bool> {
@@ -27,8 +27,4 @@ pub(super) fn run(root: &Path, name: Option<&str>) -> Result<Report> {
     let summary = format!("{} of {} passed", counts.passed, counts.passed + counts.failed);
     // The runner has printed what it skipped, and why.
     Ok(Report { counts, summary, skipped: Vec::new() })
-}
-
-fn runner(root: &Path) -> Result<Tool> {
-    Ok(Tool::new(program_folder(root)?.join(RUNNER)).dir(root))
 }
