@@ -96,10 +96,19 @@ impl FlowTable {
         Ok(count)
     }
 
-    /// Deletes the flows of one shard of a group that the walk `mark` did not mention; answers how many. Only
-    /// for a group whose lease this node does not hold.
-    pub fn sweep_unmarked(&self, group: GroupId, shard: u8, mark: u32) -> Result<u64, DataplaneError> {
-        self.remove_where(group, |value| value.mark != mark && value.key.shard() == u32::from(shard))
+    /// Deletes the flows of one shard of a group that the walk `mark`, made under `epoch`, did not mention;
+    /// answers how many. Flows of a later epoch stay: should this node have taken the group over meanwhile, they
+    /// are its own.
+    pub fn sweep_unmarked(
+        &self,
+        group: GroupId,
+        shard: u8,
+        mark: u32,
+        epoch: Epoch,
+    ) -> Result<u64, DataplaneError> {
+        self.remove_where(group, |value| {
+            value.mark != mark && value.key.shard() == u32::from(shard) && value.epoch <= epoch.get()
+        })
     }
 
     /// Deletes all flows of a group; answers how many. Only for a group whose lease this node does not hold.

@@ -7,7 +7,7 @@ use lockstep_abi::flow::{FlowKey4, FlowValue4};
 use lockstep_abi::map as names;
 use lockstep_loader::{FlowTable, WalkedFlow};
 use lockstep_model::flow::{FlowKey, FlowOp, WriteOutcome};
-use lockstep_model::ids::{GroupId, ServiceId};
+use lockstep_model::ids::{Epoch, GroupId, ServiceId};
 
 use crate::bed::{Bed, GROUP, endpoint, record, remove, upsert, version};
 
@@ -189,14 +189,16 @@ fn a_finished_walk_sweeps_what_it_did_not_mention() {
     let mentioned: Vec<FlowOp> =
         shard.iter().step_by(2).map(|op| FlowOp { mark: 2, ..(*op).clone() }).collect();
     assert!(table.write(&mentioned).iter().all(|outcome| *outcome == WriteOutcome::Stale));
-    let swept = table.sweep_unmarked(GROUP, 2, 2).unwrap();
+    // By the word of an earlier epoch nothing goes.
+    assert_eq!(table.sweep_unmarked(GROUP, 2, 2, Epoch(39)).unwrap(), 0);
+    let swept = table.sweep_unmarked(GROUP, 2, 2, Epoch(40)).unwrap();
     assert_eq!(swept as usize, shard.len() - mentioned.len());
 
     let left: HashSet<FlowKey> = all(&table).into_iter().map(|flow| flow.record.key).collect();
     assert_eq!(left.len(), 400 - swept as usize);
     assert!(mentioned.iter().all(|op| left.contains(&key(op))));
     assert_eq!(raw_entries(&bed), 2 * left.len());
-    assert_eq!(table.sweep_unmarked(GroupId(99), 2, 3).unwrap(), 0);
+    assert_eq!(table.sweep_unmarked(GroupId(99), 2, 3, Epoch(40)).unwrap(), 0);
 }
 
 #[test]
