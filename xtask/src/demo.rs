@@ -29,7 +29,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<ExitCode> {
 /// The program that runs clusters.
 pub(crate) fn runner(root: &Path) -> Result<Tool> {
     let path = std::env::join_paths(search_path()).context("a folder in PATH has a colon in its name")?;
-    Ok(Tool::new(program_folder(root)?.join(RUNNER)).dir(root).env("PATH", path))
+    Ok(Tool::new(program_folder(root)?.join(RUNNER)).env("PATH", path))
 }
 
 /// Builds what the cluster runs.
