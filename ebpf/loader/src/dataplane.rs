@@ -319,8 +319,7 @@ fn detach_others(pins: &Pins, wanted: &[String]) -> Result<(), DataplaneError> {
             continue;
         }
         restore_forwarding(pins, &interface)?;
-        let path = pins.link(&interface);
-        std::fs::remove_file(&path).map_err(DataplaneError::pin(&path))?;
+        pins.detach(&interface)?;
     }
     Ok(())
 }

@@ -90,6 +90,19 @@ impl Pins {
         names(&self.links())
     }
 
+    /// Detaches from an interface, and returns when no packet meets the program there any more.
+    pub(crate) fn detach(&self, interface: &str) -> Result<(), DataplaneError> {
+        let path = self.link(interface);
+        let fd = sys::object_get(&path).map_err(DataplaneError::pin(&path))?;
+        match sys::link_detach(fd.as_fd()) {
+            Ok(()) => {}
+            // Its interface has gone.
+            Err(error) if error.raw_os_error() == Some(libc::ENOLINK) => {}
+            Err(source) => return Err(DataplaneError::Pin { path, source }),
+        }
+        std::fs::remove_file(&path).map_err(DataplaneError::pin(&path))
+    }
+
     /// Checks every pinned map against what this version needs: the kernel would copy by its own sizes.
     pub(crate) fn check(&self, needed: impl Fn(&str) -> Option<Definition>) -> Result<(), DataplaneError> {
         for name in PINNED {
@@ -120,7 +133,10 @@ impl Pins {
     /// Removes every pin, and with the links the attachments; then the folders.
     pub(crate) fn remove(&self) -> Result<(), DataplaneError> {
         // Attachments first: a program without its maps would be worse than none.
-        for folder in [self.links(), self.stages(), self.maps()] {
+        for interface in self.linked()? {
+            self.detach(&interface)?;
+        }
+        for folder in [self.stages(), self.maps()] {
             for name in names(&folder)? {
                 let path = folder.join(name);
                 std::fs::remove_file(&path).map_err(DataplaneError::pin(&path))?;

@@ -66,6 +66,13 @@ pub(crate) fn tcx_link_ifindex(fd: BorrowedFd<'_>) -> io::Result<u32> {
     Ok(unsafe { info.__bindgen_anon_1.tcx.ifindex })
 }
 
+/// Detaches a link now. Without this, removing its last pin does so some time later.
+pub(crate) fn link_detach(link: BorrowedFd<'_>) -> io::Result<()> {
+    let mut attr = zeroed();
+    attr.link_detach.link_fd = link.as_raw_fd() as u32;
+    call(bpf_cmd::BPF_LINK_DETACH, &mut attr).map(drop)
+}
+
 /// # Safety
 /// `key` and `value` must point to buffers of the map's key and value size (per-CPU maps: one 8-aligned
 /// value per possible CPU); `value` is written by a lookup.
