@@ -120,3 +120,66 @@ pub(crate) fn snapshot_meta_from(meta: Option<pb::SnapshotMeta>) -> Result<Snaps
         last_membership: stored_membership_from(meta.last_membership.unwrap_or_default())?,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use lockstep_model::ids::{Epoch, GroupId, NodeId};
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn log_ids() -> impl Strategy<Value = LogId> {
+        let any = (any::<u64>(), any::<u64>(), any::<u64>());
+        any.prop_map(|(term, node_id, index)| LogId { leader_id: LeaderId { term, node_id }, index })
+    }
+
+    fn memberships() -> impl Strategy<Value = Membership> {
+        let nodes = prop::collection::btree_map(1..9_u64, any::<std::net::SocketAddr>(), 1..6);
+        (nodes, any::<bool>()).prop_map(|(nodes, joint)| {
+            // IPv6 scope and flow label are no part of an address that a node listens on.
+            let nodes: BTreeMap<u64, Peer> =
+                nodes.into_iter().map(|(id, a)| (id, Peer { address: (a.ip(), a.port()).into() })).collect();
+            let voters: BTreeSet<u64> = nodes.keys().copied().collect();
+            let configs = if joint { vec![voters.clone(), voters] } else { vec![voters] };
+            Membership::new(configs, nodes).expect("every voter has an address")
+        })
+    }
+
+    fn entries() -> impl Strategy<Value = Entry> {
+        let assign = (any::<u64>(), any::<u64>(), any::<u64>()).prop_map(|(group, replaces, node)| {
+            Command::Assign { group: GroupId(group), replaces: Epoch(replaces), node: NodeId(node) }
+        });
+        let payload = prop_oneof![
+            Just(Payload::Blank),
+            assign.prop_map(|c| Payload::Normal(Proposal::from(c))),
+            memberships().prop_map(Payload::Membership),
+        ];
+        (log_ids(), payload).prop_map(|(log_id, payload)| Entry { log_id, payload })
+    }
+
+    proptest! {
+        #[test]
+        fn entries_are_read_as_they_were_written(written in entries()) {
+            prop_assert_eq!(entry_from(entry(&written)), Ok(written));
+        }
+
+        #[test]
+        fn votes_are_read_as_they_were_written(id in log_ids(), committed: bool) {
+            let written = Vote { leader_id: id.leader_id, committed };
+            prop_assert_eq!(vote_from(vote(&written)), Ok(written));
+        }
+
+        #[test]
+        fn snapshot_metas_are_read_as_they_were_written(id in prop::option::of(log_ids()), m in memberships()) {
+            let written = SnapshotMeta { last_log_id: id, last_membership: StoredMembership::new(id, m) };
+            prop_assert_eq!(snapshot_meta_from(Some(snapshot_meta(&written))), Ok(written));
+        }
+    }
+
+    #[test]
+    fn what_is_missing_is_named() {
+        let incomplete = pb::Entry { log_id: None, payload: Some(pb::entry::Payload::Blank(pb::Blank {})) };
+        let error = entry_from(incomplete).expect_err("no log id");
+        assert_eq!(error.to_string(), "log_id: missing");
+    }
+}

@@ -51,7 +51,7 @@ pub(crate) struct Committer {
 }
 
 enum Way {
-    Inline(Mutex<Wal>),
+    Inline(Box<Mutex<Wal>>),
     Thread { queue: Option<SyncSender<Op>>, thread: Option<JoinHandle<()>> },
 }
 
@@ -59,7 +59,7 @@ impl Committer {
     pub(crate) fn new(wal: Wal, mode: CommitMode) -> io::Result<Committer> {
         let stats = wal.stats();
         let way = match mode {
-            CommitMode::Inline => Way::Inline(Mutex::new(wal)),
+            CommitMode::Inline => Way::Inline(Box::new(Mutex::new(wal))),
             CommitMode::Thread => {
                 let (queue, ops) = sync_channel(QUEUE);
                 let thread =

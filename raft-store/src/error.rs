@@ -29,6 +29,15 @@ pub enum StoreError {
         /// What is wrong.
         problem: String,
     },
+    /// What is in the directory does not fit together, for instance because a snapshot that the log relies on
+    /// cannot be read.
+    #[error("{path}: log and snapshots do not fit together: {problem}")]
+    Inconsistent {
+        /// The data directory.
+        path: PathBuf,
+        /// What is wrong.
+        problem: String,
+    },
     /// Another daemon uses the directory.
     #[error("{path}: in use by another process; allowed is one daemon per data directory")]
     Locked {
@@ -60,6 +69,7 @@ impl StoreError {
             StoreError::Io { source, .. } if source.kind() == io::ErrorKind::StorageFull => "disk_full",
             StoreError::Io { .. } => "io",
             StoreError::Corrupt { .. } => "corrupt",
+            StoreError::Inconsistent { .. } => "inconsistent",
             StoreError::Locked { .. } => "locked",
             StoreError::Stopped { .. } => "stopped",
         }
@@ -70,7 +80,7 @@ impl From<StoreError> for io::Error {
     fn from(e: StoreError) -> Self {
         let kind = match &e {
             StoreError::Io { source, .. } => source.kind(),
-            StoreError::Corrupt { .. } => io::ErrorKind::InvalidData,
+            StoreError::Corrupt { .. } | StoreError::Inconsistent { .. } => io::ErrorKind::InvalidData,
             StoreError::Locked { .. } => io::ErrorKind::WouldBlock,
             StoreError::Stopped { .. } => io::ErrorKind::Other,
         };

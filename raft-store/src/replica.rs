@@ -103,7 +103,8 @@ impl<RT: AsyncRuntime> Replica<RT> {
         let config = Arc::new(config.expect("the timings are constants that fit each other"));
         let network = Network { identity: identity.clone(), transport, runtime: PhantomData::<fn() -> RT> };
         let raft = Raft::new(identity.node.get(), config, network, log.clone(), machine).await;
-        let raft = raft.map_err(|e| StoreError::corrupt(dir.root(), 0, e.to_string()))?;
+        let raft = raft
+            .map_err(|e| StoreError::Inconsistent { path: dir.root().to_owned(), problem: e.to_string() })?;
         Ok(Replica { raft, identity, stats: log.stats(), log })
     }
 

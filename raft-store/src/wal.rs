@@ -188,7 +188,7 @@ impl Wal {
         let mut file = self.fs.create(&path).map_err(StoreError::io(&path, "create"))?;
         self.start.sequence = sequence;
         let mut bytes = Vec::new();
-        Record::Start(self.start.clone()).encode(0, &mut bytes).expect("a start record is small");
+        Record::Start(self.start).encode(0, &mut bytes).expect("a start record is small");
         file.append(&bytes).map_err(StoreError::io(&path, "append to"))?;
         self.fs.sync_dir(&self.dir, SyncPoint::SegmentName).map_err(StoreError::io(&self.dir, "sync"))?;
         // Its content becomes durable with what is written next; until then the segment may as well be missing.
@@ -225,7 +225,7 @@ impl Wal {
 /// Keeps what a next segment must begin with.
 fn note(start: &mut pb::SegmentStart, record: &Record) {
     match record {
-        Record::Start(s) => *start = s.clone(),
+        Record::Start(s) => *start = *s,
         Record::Entry(e) => start.last = e.log_id,
         Record::Vote(v) => start.vote = Some(*v),
         Record::Committed(c) => start.committed = c.log_id,

@@ -6,10 +6,12 @@ use std::path::Path;
 use std::sync::Arc;
 
 use common::{Store, append, entry, id};
+use lockstep_model::ids::NodeId;
 use lockstep_raft_store::commit::CommitMode;
 use lockstep_raft_store::error::StoreError;
 use lockstep_raft_store::fs::Fs;
 use lockstep_raft_store::fs::sim::SimFs;
+use lockstep_raft_store::layout::{ClusterId, Identity};
 use openraft::AsyncRuntime;
 use openraft::storage::{RaftLogReader, RaftLogStorage};
 use openraft_rt_sim::SimRuntime;
@@ -83,6 +85,22 @@ fn i1_damage_in_the_middle_stops_the_node_and_is_named() {
         let mut store = open(&fs).expect("all flips were undone, and nothing was changed meanwhile");
         assert_eq!(indexes(&mut store).await, [0, 1, 2, 3]);
     });
+}
+
+#[test]
+fn damage_to_the_identity_is_named() {
+    let fs = SimFs::new();
+    let store = open(&fs).expect("an empty disk");
+    let identity = Identity { cluster_name: "edge".into(), cluster_id: ClusterId([3; 16]), node: NodeId(2) };
+    store.dir.set_identity(&identity).expect("written");
+    assert_eq!(store.dir.identity().expect("readable"), Some(identity));
+    let path = Path::new("data/identity");
+    for offset in 0..fs.read(path).expect("an identity").len() {
+        fs.flip(path, offset);
+        let error = store.dir.identity().expect_err("damaged");
+        assert!(error.to_string().starts_with("data/identity"), "{error}");
+        fs.flip(path, offset);
+    }
 }
 
 #[test]
