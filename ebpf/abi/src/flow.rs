@@ -62,10 +62,12 @@ pub const PATH_DEAD: u32 = 2;
 pub const NO_SYNC: u32 = 1;
 
 /// One direction of a flow. Replaced as a whole only by user space on a node without the lease; the kernel
-/// changes `path`, `state`, `last_seen_ns`, `epoch` in place.
+/// changes `path`, `state`, `last_seen_ns`, `epoch` in place, and everything but the key when a SYN begins
+/// another connection on a dead flow's key. A reply entry whose original names another twin was left by that;
+/// it stays dead until the sweeper frees it or the flow returns to its endpoint.
 ///
 /// A freed element may be reused at once, under a reader's hands. A reader takes `generation_end`, then
-/// what it needs, then compares `generation` and `key`: the kernel fills values front to back.
+/// what it needs, then compares `generation` and `key`: values are filled front to back.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct FlowValue4 {

@@ -44,3 +44,20 @@ pub(crate) unsafe fn read_key(key: *const FlowKey4) -> FlowKey4 {
         ])
     }
 }
+
+/// Writes a key into a map value, word by word.
+///
+/// # Safety
+/// `into` points into a live map value.
+#[inline(always)]
+pub(crate) unsafe fn write_key(into: *mut FlowKey4, key: &FlowKey4) {
+    let into: *mut u32 = into.cast();
+    // SAFETY: the caller's promise; a key is four u32 wide and as strictly aligned.
+    unsafe {
+        let words = transmute::<FlowKey4, [u32; 4]>(*key);
+        into.write_volatile(words[0]);
+        into.add(1).write_volatile(words[1]);
+        into.add(2).write_volatile(words[2]);
+        into.add(3).write_volatile(words[3]);
+    }
+}

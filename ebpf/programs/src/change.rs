@@ -2,9 +2,8 @@
 
 use core::ptr::{addr_of, addr_of_mut};
 
-use aya_ebpf::helpers::generated::bpf_ktime_get_ns;
 use lockstep_abi::event::{CHANGED, FlowEvent};
-use lockstep_abi::flow::{FlowValue4, NO_SYNC, PATH_DEAD};
+use lockstep_abi::flow::{FlowKey4, FlowValue4, NO_SYNC, PATH_DEAD};
 use lockstep_abi::map::SHARDS;
 use lockstep_abi::reason::Reason;
 use lockstep_abi::state;
@@ -12,15 +11,18 @@ use lockstep_packet::transition::{From, after, reopens};
 
 use crate::atomic;
 use crate::count::count;
-use crate::maps::{EVENTS, FLOWS, LOST_EVENTS};
+use crate::lease::precise_ns;
+use crate::maps::{EVENTS, LOST_EVENTS};
 
 /// What follows.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Next {
     /// The flow's translation applies.
     Forward,
-    /// There is no flow (any more); one may be made.
+    /// There is no flow; one may be made.
     Open,
+    /// The flow was over and is now claimed by this packet, which begins another in its place.
+    Reopen,
 }
 
 /// How often a lost compare-and-swap is tried again before the packet is dropped.
@@ -51,21 +53,24 @@ pub(crate) unsafe fn change(
         }
         if !reply && reopens(protocol, bits, flags) {
             // SAFETY: the caller's promise.
-            return unsafe { end(original, other, old) };
+            return unsafe { claim(original, other, old) };
         }
         let new = after(protocol, bits, from, flags);
         if new == bits {
             return Ok(Next::Forward);
         }
         let word = state::word(new, state::n(old).wrapping_add(1));
-        // SAFETY: the caller's promise.
+        // SAFETY: the caller's promise. What is reported is read between the state and its swap: if the swap
+        // succeeds, the flow was not reopened in between, and all of it is of one life.
         unsafe {
+            let subject = Subject::of(original);
+            let silent = (*original).flags & NO_SYNC != 0;
             if atomic::swap(addr_of_mut!((*original).state), old, word) {
                 (*original).epoch = epoch;
                 follow(original, other, word);
                 count(Reason::FlowChanged);
-                if (*original).flags & NO_SYNC == 0 {
-                    report(original, CHANGED, word, group, epoch);
+                if !silent {
+                    report(&subject, CHANGED, word, group, epoch);
                 }
                 return Ok(Next::Forward);
             }
@@ -92,36 +97,57 @@ unsafe fn follow(original: *mut FlowValue4, other: *mut FlowValue4, mut word: u6
     }
 }
 
-/// Ends a flow whose key begins another connection. Only the winner of the swap frees the entries. They may
-/// be reused at once: readers compare generation and key.
+/// Claims a flow whose key begins another connection: nothing changes a dead flow but who killed it. Its
+/// entries stay where they are, since other CPUs may have them in hand; the other connection takes them over.
 #[inline(always)]
-unsafe fn end(original: *mut FlowValue4, other: *mut FlowValue4, old: u64) -> Result<Next, Reason> {
+unsafe fn claim(original: *mut FlowValue4, other: *mut FlowValue4, old: u64) -> Result<Next, Reason> {
     let dead = state::word(state::bits(old) | state::DEAD, state::n(old).wrapping_add(1));
     // SAFETY: the caller's promise.
     unsafe {
+        // First, so that the sweeper does not free what has only now died.
+        addr_of_mut!((*original).last_seen_ns).write_volatile(precise_ns());
         if !atomic::swap(addr_of_mut!((*original).state), old, dead) {
             return Err(Reason::Raced);
         }
         addr_of_mut!((*original).path).write_volatile(PATH_DEAD);
         addr_of_mut!((*other).path).write_volatile(PATH_DEAD);
-        let (key, twin) =
-            (atomic::read_key(addr_of!((*original).key)), atomic::read_key(addr_of!((*original).twin)));
-        // Nobody else frees a flow that died just now, so both are there.
-        let _ = FLOWS.remove(&twin);
-        let _ = FLOWS.remove(&key);
     }
-    Ok(Next::Open)
+    Ok(Next::Reopen)
+}
+
+/// What an event says of a flow apart from its state.
+pub(crate) struct Subject {
+    pub(crate) key: FlowKey4,
+    pub(crate) endpoint_be: u32,
+    pub(crate) endpoint_port_be: u16,
+    pub(crate) birth_ns: u64,
+    pub(crate) service: u64,
+    pub(crate) endpoint: u64,
+}
+
+impl Subject {
+    /// # Safety
+    /// `original` is a live value of the flow map.
+    #[inline(always)]
+    unsafe fn of(original: *const FlowValue4) -> Self {
+        // SAFETY: the caller's promise; volatile, because the order matters.
+        unsafe {
+            Self {
+                key: atomic::read_key(addr_of!((*original).key)),
+                endpoint_be: addr_of!((*original).twin.source_be).read_volatile(),
+                endpoint_port_be: addr_of!((*original).twin.source_port_be).read_volatile(),
+                birth_ns: addr_of!((*original).birth_ns).read_volatile(),
+                service: addr_of!((*original).service).read_volatile(),
+                endpoint: addr_of!((*original).endpoint).read_volatile(),
+            }
+        }
+    }
 }
 
 /// Tells user space of a flow's creation or change.
-///
-/// # Safety
-/// `original` is a live value of the flow map.
 #[inline(always)]
-pub(crate) unsafe fn report(original: *const FlowValue4, kind: u32, word: u64, group: u64, epoch: u64) {
-    // SAFETY: the caller's promise.
-    let value = unsafe { &*original };
-    let shard = value.key.shard();
+pub(crate) fn report(subject: &Subject, kind: u32, word: u64, group: u64, epoch: u64) {
+    let shard = subject.key.shard();
     let Some(mut slot) = EVENTS.reserve::<FlowEvent>(0) else {
         count(Reason::EventLost);
         if let Some(lost) = LOST_EVENTS.get_ptr_mut(shard % SHARDS) {
@@ -133,19 +159,18 @@ pub(crate) unsafe fn report(original: *const FlowValue4, kind: u32, word: u64, g
     slot.write(FlowEvent {
         kind,
         shard,
-        key: value.key,
-        endpoint_be: value.twin.source_be,
-        endpoint_port_be: value.twin.source_port_be,
+        key: subject.key,
+        endpoint_be: subject.endpoint_be,
+        endpoint_port_be: subject.endpoint_port_be,
         pad: 0,
         state_bits: state::bits(word) & state::REPLICATED,
         n: state::n(word),
-        birth_ns: value.birth_ns,
+        birth_ns: subject.birth_ns,
         epoch,
         group,
-        service: value.service,
-        endpoint: value.endpoint,
-        // SAFETY: a helper without arguments.
-        now_ns: unsafe { bpf_ktime_get_ns() },
+        service: subject.service,
+        endpoint: subject.endpoint,
+        now_ns: precise_ns(),
     });
     slot.submit(0);
 }

@@ -7,16 +7,17 @@ use aya_ebpf::macros::classifier;
 use aya_ebpf::programs::TcContext;
 use lockstep_abi::flow::{FlowKey4, FlowValue4, REPLY};
 use lockstep_abi::reason::Reason;
+use lockstep_abi::timeout::DEAD_NS;
 use lockstep_packet::ipv4::Ipv4;
 use lockstep_packet::transition::may_open;
 
 use crate::atomic;
 use crate::change::{Next, change};
 use crate::count::{Verdict, action, count};
-use crate::create::create;
+use crate::create::{create, no_flow};
 use crate::forward::{forward, take, touch};
 use crate::guard::{self, guarded, not_served};
-use crate::lease::permitted;
+use crate::lease::{permitted, precise_ns};
 use crate::maps::{ADDRESS_INDEX, FLOWS, SCRATCH};
 use crate::skb;
 
@@ -32,18 +33,16 @@ fn decide(ctx: &TcContext) -> Verdict {
         return untracked(ctx, &ip);
     }
     let (key, flags) = skb::transport(ctx, &ip)?;
-    match hit(&key, flags)? {
-        Next::Forward => {}
-        Next::Open => {
-            let Some(&index) = address_index(key.destination_be) else {
-                return not_served(ctx, &ip, guarded(guard::port(&key)), Reason::ReplyWithoutFlow);
-            };
-            let (address, lease) = permitted(index, key.destination_be)?;
-            if !may_open(ip.protocol, flags) {
-                return Err(crate::create::no_flow(&key, address));
-            }
-            create(&key, index, address, lease)?;
+    let next = hit(&key, flags)?;
+    if next != Next::Forward {
+        let Some(&index) = address_index(key.destination_be) else {
+            return not_served(ctx, &ip, guarded(guard::port(&key)), Reason::ReplyWithoutFlow);
+        };
+        let (address, lease) = permitted(index, key.destination_be)?;
+        if !may_open(ip.protocol, flags) {
+            return Err(no_flow(&key, address));
         }
+        create(&key, index, address, lease, next == Next::Reopen)?;
     }
     let entry = FLOWS.get_ptr_mut(&key).ok_or(Reason::Raced)?;
     // SAFETY: a live map value.
@@ -68,17 +67,34 @@ fn hit(key: &FlowKey4, flags: u8) -> Result<Next, Reason> {
     let (address, lease) = permitted(translation.address_index, vip)?;
     let twin = match FLOWS.get_ptr_mut(&translation.twin) {
         Some(twin) => twin,
-        None if reply => {
-            // Half a flow of which the state is lost.
-            let _ = FLOWS.remove(key);
-            return Err(Reason::TwinMissing);
-        }
         // SAFETY: a live map value.
-        None => unsafe { repair(entry, &translation.twin) }?,
+        None if reply => return Err(unsafe { orphan(entry, key) }),
+        // SAFETY: a live map value.
+        None => unsafe { repair(entry, key, &translation.twin) }?,
     };
+    // SAFETY: a live map value.
+    if unsafe { atomic::read_key(addr_of!((*twin).twin)) } != *key {
+        // The flow has gone on to another endpoint: it was reopened, and this entry waits for the sweeper.
+        return Err(Reason::FlowDead);
+    }
     let (original, other) = if reply { (twin, entry) } else { (entry, twin) };
     // SAFETY: both point to live map values.
     unsafe { change(original, other, reply, flags, address.group, lease.epoch) }
+}
+
+/// A reply entry without an original: the state is lost, so it goes, unless the original may be on its way.
+///
+/// # Safety
+/// `entry` points to a live value of the flow map.
+#[inline(always)]
+unsafe fn orphan(entry: *const FlowValue4, key: &FlowKey4) -> Reason {
+    // SAFETY: the caller's promise.
+    let age = precise_ns().wrapping_sub(unsafe { (*entry).birth_ns }) as i64;
+    if age < DEAD_NS as i64 {
+        return Reason::Raced;
+    }
+    let _ = FLOWS.remove(key);
+    Reason::TwinMissing
 }
 
 /// Writes the reply entry that an original has lost: everything it says, the original says too.
@@ -86,14 +102,23 @@ fn hit(key: &FlowKey4, flags: u8) -> Result<Next, Reason> {
 /// # Safety
 /// `original` points to a live value of the flow map.
 #[inline(always)]
-unsafe fn repair(original: *const FlowValue4, twin: &FlowKey4) -> Result<*mut FlowValue4, Reason> {
+unsafe fn repair(
+    original: *const FlowValue4,
+    key: &FlowKey4,
+    twin: &FlowKey4,
+) -> Result<*mut FlowValue4, Reason> {
     // Too large for the stack beside everything else.
     let scratch = SCRATCH.get_ptr_mut(0).ok_or(Reason::TwinMissing)?;
     // SAFETY: the caller's promise; the element is this CPU's own, and programs of one hook do not nest.
     unsafe {
         copy_nonoverlapping(original, scratch, 1);
+        // It may have been taken over while it was copied.
+        let now = take(original, key)?;
+        if now.twin != *twin || (*scratch).generation != (*scratch).generation_end {
+            return Err(Reason::Raced);
+        }
         (*scratch).kind = REPLY;
-        (*scratch).twin = atomic::read_key(addr_of!((*original).key));
+        (*scratch).twin = *key;
         (*scratch).key = *twin;
         // What one direction adds to a sum, the other takes away.
         (*scratch).address_delta = !(*scratch).address_delta;

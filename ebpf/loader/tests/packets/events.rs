@@ -92,8 +92,7 @@ fn flows_of_a_service_that_is_not_replicated_are_not_reported() {
 
 #[test]
 fn i14_a_full_ring_loses_no_packet_and_says_which_shard_lost_events() {
-    with_rig(|rig| {
-        // The rig's ring is one page: fill it.
+    with_rig_of(1024, 4096, |rig| {
         let mut made = [0u64; map::SHARDS as usize];
         let mut lost = 0;
         for port in 40000..40200 {

@@ -11,7 +11,7 @@ use crate::rig::*;
 fn i13_a_full_table_refuses_new_flows_and_serves_the_live_ones() {
     // Room for two flows, and for one half of a third.
     for entries in [4, 5] {
-        with_rig_of(entries, |rig| {
+        with_rig_of(entries, 4096, |rig| {
             let n = rig.connect(40000);
             rig.connect(40001);
             for _ in 0..3 {
@@ -88,7 +88,15 @@ fn a_reply_entry_without_an_original_is_removed() {
     with_rig(|rig| {
         let n = rig.connect(40000);
         rig.hash::<FlowKey4, FlowValue4>(map::FLOWS).remove(&key(&tcp(40000, 0))).unwrap();
-        rig.endpoint_sends(&reply(6, n, 40000, FIN | ACK)).dropped(Reason::TwinMissing);
+        let answer = reply(6, n, 40000, FIN | ACK);
+        // Its original may be about to be written by another CPU.
+        rig.endpoint_sends(&answer).dropped(Reason::Raced);
+        assert_eq!(rig.flow_entries(), 1);
+        let mut flows = rig.hash::<FlowKey4, FlowValue4>(map::FLOWS);
+        let mut value = flows.get(&key(&answer), 0).unwrap();
+        value.birth_ns -= lockstep_abi::timeout::DEAD_NS;
+        flows.insert(key(&answer), value, 0).unwrap();
+        rig.endpoint_sends(&answer).dropped(Reason::TwinMissing);
         assert_eq!(rig.flow_entries(), 0);
     });
 }

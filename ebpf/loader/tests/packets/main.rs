@@ -10,6 +10,7 @@ mod limits;
 mod live;
 mod local;
 mod nat;
+mod race;
 mod rig;
 mod select;
 mod state;

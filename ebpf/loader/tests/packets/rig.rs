@@ -66,13 +66,13 @@ pub(crate) fn now_ns() -> u64 {
 
 /// Runs `test` with a balancer in a fresh namespace. On a thread of its own, with which the namespace ends.
 pub(crate) fn with_rig(test: impl FnOnce(&mut Rig) + Send) {
-    with_rig_of(1024, test);
+    with_rig_of(1024, 1 << 24, test);
 }
 
-/// The same with room for so many flow entries.
-pub(crate) fn with_rig_of(entries: u32, test: impl FnOnce(&mut Rig) + Send) {
+/// The same with room for so many flow entries, and so many bytes of events.
+pub(crate) fn with_rig_of(entries: u32, event_bytes: u32, test: impl FnOnce(&mut Rig) + Send) {
     std::thread::scope(|scope| {
-        let thread = scope.spawn(|| test(&mut Rig::new(entries)));
+        let thread = scope.spawn(|| test(&mut Rig::new(entries, event_bytes)));
         if let Err(panic) = thread.join() {
             std::panic::resume_unwind(panic);
         }
@@ -141,7 +141,7 @@ fn set_up_links() {
 }
 
 /// Loads the programs with small maps, and fills the stages.
-pub(crate) fn load(entries: u32) -> Ebpf {
+fn load(entries: u32, event_bytes: u32) -> Ebpf {
     let tick = clock_getres(ClockId::CLOCK_MONOTONIC_COARSE).unwrap();
     let margin = 8 * tick.tv_nsec() as u64;
     let mut ebpf = EbpfLoader::new()
@@ -149,7 +149,7 @@ pub(crate) fn load(entries: u32) -> Ebpf {
         .map_max_entries(map::MAGLEV, 4 * map::MAGLEV_WORDS)
         .map_max_entries(map::ENDPOINTS, 4 * map::MAX_ENDPOINTS)
         .map_max_entries(map::GUARDS, 64)
-        .map_max_entries(map::EVENTS, 4096)
+        .map_max_entries(map::EVENTS, event_bytes)
         .override_global(map::GLOBAL_COARSE_MARGIN_NS, &margin, true)
         .load(lockstep_loader::OBJECT)
         .unwrap();
@@ -170,13 +170,34 @@ pub(crate) fn program<'a>(ebpf: &'a mut Ebpf, name: &str) -> &'a mut SchedClassi
     ebpf.program_mut(name).unwrap().try_into().unwrap()
 }
 
+/// Runs a program over a frame that came in at an interface: tc's action, and the frame afterwards.
+pub(crate) fn run(program: &SchedClassifier, interface: u32, frame: &[u8]) -> (i32, Vec<u8>) {
+    // The beginning of `struct __sk_buff`, up to `ifindex`.
+    let mut context = [0u8; 44];
+    context[40..].copy_from_slice(&interface.to_ne_bytes());
+    let mut out = vec![0; frame.len() + 256];
+    let result = program
+        .test_run(TestRunOptions {
+            data_in: Some(frame),
+            data_out: Some(&mut out),
+            ctx_in: Some(&context),
+            ..TestRunOptions::default()
+        })
+        .unwrap();
+    out.truncate(result.data_size_out as usize);
+    (result.return_value as i32, out)
+}
+
 impl Rig {
-    fn new(entries: u32) -> Self {
+    fn new(entries: u32, event_bytes: u32) -> Self {
         unshare(CloneFlags::CLONE_NEWNET).unwrap();
         set_up_links();
         let index = |name| nix::net::if_::if_nametoindex(name).unwrap();
-        let mut rig =
-            Self { ebpf: load(entries), client_side: index("client0"), endpoint_side: index("endpoint0") };
+        let mut rig = Self {
+            ebpf: load(entries, event_bytes),
+            client_side: index("client0"),
+            endpoint_side: index("endpoint0"),
+        };
         rig.configure();
         rig.hold_lease();
         rig.service(&[1, 2, 3], lockstep_abi::service::ROUND_ROBIN, lockstep_abi::service::SYNC_IMMEDIATE);
@@ -290,23 +311,11 @@ impl Rig {
     /// Sends a frame into an interface.
     pub(crate) fn send(&mut self, interface: u32, frame: &[u8]) -> Sent {
         let before = self.counters();
-        // The beginning of `struct __sk_buff`, up to `ifindex`.
-        let mut context = [0u8; 44];
-        context[40..].copy_from_slice(&interface.to_ne_bytes());
-        let mut out = vec![0; frame.len() + 256];
-        let result = program(&mut self.ebpf, map::PROGRAM_ENTRY)
-            .test_run(TestRunOptions {
-                data_in: Some(frame),
-                data_out: Some(&mut out),
-                ctx_in: Some(&context),
-                ..TestRunOptions::default()
-            })
-            .unwrap();
-        out.truncate(result.data_size_out as usize);
+        let (action, out) = run(program(&mut self.ebpf, map::PROGRAM_ENTRY), interface, frame);
         let after = self.counters();
         let reasons =
             after.into_iter().map(|(name, n)| (name, n - before[name])).filter(|(_, n)| *n > 0).collect();
-        Sent { action: result.return_value as i32, frame: out, reasons }
+        Sent { action, frame: out, reasons }
     }
 
     pub(crate) fn client_sends(&mut self, packet: &Packet) -> Sent {

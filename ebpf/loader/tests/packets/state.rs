@@ -95,9 +95,34 @@ fn a_syn_on_a_closed_flow_starts_another() {
         assert_ne!(out.destination, endpoint(n), "round robin went on");
         assert_eq!(look(rig, 40000), NEW);
         let new = rig.flow(&tcp(40000, 0)).unwrap();
-        assert!(new.birth_ns > old.birth_ns && state::n(new.state) == 0);
-        assert_eq!(rig.flow_entries(), 2, "nothing of the old one is left");
-        rig.endpoint_sends(&reply(6, n, 40000, ACK)).dropped(Reason::ReplyWithoutFlow);
+        assert!(new.birth_ns > old.birth_ns && state::n(new.state) > state::n(old.state));
+        assert_ne!(new.generation, old.generation);
+        assert_eq!(new.generation, new.generation_end);
+        // The old endpoint's entry is left dead, and is used again when its turn comes.
+        assert_eq!(rig.flow_entries(), 3);
+        rig.endpoint_sends(&reply(6, n, 40000, ACK)).dropped(Reason::FlowDead);
+        for _ in 0..3 {
+            rig.client_sends(&tcp(40000, RST));
+            let out = rig.client_sends(&tcp(40000, SYN)).forwarded(Reason::ForwardedSlow);
+            let n = out.destination.0.octets()[3] - 10;
+            rig.endpoint_sends(&reply(6, n, 40000, SYN | ACK)).forwarded(Reason::ForwardedSlow);
+            rig.client_sends(&tcp(40000, ACK)).forwarded(Reason::ForwardedSlow);
+            rig.endpoint_sends(&reply(6, n, 40000, ACK)).forwarded(Reason::ForwardedFast);
+            assert_eq!(look(rig, 40000), ESTABLISHED);
+        }
+        assert_eq!(rig.flow_entries(), 4, "one original, and a reply entry for each endpoint");
+    });
+}
+
+#[test]
+fn a_syn_on_a_closed_flow_of_a_service_that_has_no_endpoint_any_more_ends_it() {
+    with_rig(|rig| {
+        let n = rig.connect(40000);
+        rig.client_sends(&tcp(40000, FIN | ACK));
+        rig.service(&[], lockstep_abi::service::ROUND_ROBIN, lockstep_abi::service::SYNC_IMMEDIATE);
+        rig.client_sends(&tcp(40000, SYN)).dropped(Reason::NoEndpoint);
+        rig.client_sends(&tcp(40000, SYN)).dropped(Reason::FlowDead);
+        rig.endpoint_sends(&reply(6, n, 40000, ACK)).dropped(Reason::FlowDead);
     });
 }
 
