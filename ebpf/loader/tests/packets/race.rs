@@ -21,7 +21,7 @@ fn packets(thread: usize) -> impl Iterator<Item = Packet> {
         let choice = (random >> 33) as usize;
         let port = PORTS[choice % PORTS.len()];
         let flags = [SYN, ACK, FIN | ACK, RST, ACK, SYN | ACK][choice / 3 % 6];
-        if choice / 18 % 2 == 0 {
+        if (choice / 18).is_multiple_of(2) {
             tcp(port, flags)
         } else {
             reply(6, (choice / 36 % 3 + 1) as u8, port, flags)
