@@ -12,6 +12,7 @@ use anyhow::{Context, anyhow};
 use super::reactor::Reactor;
 use super::tcp::{Conversation, End};
 use super::udp::{LENGTH, Message};
+use super::udp_client::is_network_error;
 use crate::namespace::Handle;
 
 /// Port of the endpoints' TCP server.
@@ -176,8 +177,8 @@ impl Server {
             let (length, from) = match self.datagrams.recv_from(&mut bytes) {
                 Ok(received) => received,
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
-                // An ICMP error for an earlier answer.
-                Err(error) if error.kind() == ErrorKind::ConnectionRefused => continue,
+                // For an earlier answer.
+                Err(error) if is_network_error(error.kind()) => continue,
                 Err(error) => return Err(error).context("cannot receive"),
             };
             match Message::decode(&bytes[..length]) {

@@ -37,7 +37,7 @@ pub struct UdpFlow {
     pub endpoint_changed: bool,
     /// Answers that were not as predicted.
     pub bad: u64,
-    /// ICMP errors that reached the socket.
+    /// Errors that the network reported to the socket.
     pub refused: u64,
     /// When answers came; probes only.
     pub heard: Vec<Nanos>,
@@ -199,7 +199,7 @@ impl Clients {
             let length = match flow.socket.recv(&mut bytes) {
                 Ok(length) => length,
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
-                Err(error) if error.kind() == ErrorKind::ConnectionRefused => {
+                Err(error) if is_network_error(error.kind()) => {
                     flow.refused += 1;
                     continue;
                 }
@@ -220,4 +220,9 @@ impl Clients {
             }
         }
     }
+}
+
+/// Whether an error is what an ICMP message or a failed address resolution left on a socket.
+pub(super) fn is_network_error(kind: ErrorKind) -> bool {
+    matches!(kind, ErrorKind::ConnectionRefused | ErrorKind::HostUnreachable | ErrorKind::NetworkUnreachable)
 }
