@@ -1,0 +1,140 @@
+//! The rest of the daemon's end of the lease thread: inputs go in without waiting, snapshots come out.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::mpsc::Sender;
+
+use arc_swap::ArcSwap;
+use lockstep_model::ids::{LogIndex, NodeId};
+use lockstep_model::state::State;
+use lockstep_ownership::failover::FailoverRecord;
+use lockstep_ownership::log::LogEvent;
+use lockstep_ownership::message::Tenure;
+use lockstep_ownership::status::LocalStatus;
+use lockstep_ownership::view::View;
+use nix::sys::eventfd::EventFd;
+
+use super::snapshot::Snapshot;
+
+/// What the thread is told.
+///
+/// Unbounded as a queue, bounded in fact: the thread empties it before whatever else it does, and each sender
+/// says at most one thing per change of what it watches.
+#[derive(Debug)]
+pub(super) enum Input {
+    Log(LogEvent),
+    Applied { view: View, addresses: BTreeMap<NodeId, SocketAddr> },
+    Leadership(bool),
+    Status(LocalStatus),
+    Flushed(Tenure),
+    Announced(Tenure),
+    OperatorTransfer,
+    Surrender,
+    PrepareGrowth,
+    GrowthDone,
+    /// From the helper threads.
+    Prepared(Vec<Tenure>),
+    GraceOver(Tenure),
+    GraceFailed(Tenure),
+    Stop,
+}
+
+/// Talks to the lease thread. Cheap to clone; no call waits.
+#[derive(Clone)]
+pub(crate) struct Handle {
+    pub(super) inputs: Sender<Input>,
+    pub(super) wake: Arc<EventFd>,
+    pub(super) snapshot: Arc<ArcSwap<Snapshot>>,
+}
+
+impl Handle {
+    pub(super) fn tell(&self, input: Input) {
+        // Both fail only when the thread has ended, and then nobody needs to know any more.
+        if self.inputs.send(input).is_ok() {
+            let _ended = self.wake.write(1);
+        }
+    }
+
+    /// The Raft log has changed. To be called in order, from the start of the log, before the change is
+    /// acknowledged to anybody.
+    pub(crate) fn log(&self, event: LogEvent) {
+        self.tell(Input::Log(event));
+    }
+
+    /// More of the log is applied.
+    pub(crate) fn applied(&self, index: LogIndex, state: &State) {
+        let addresses = state.nodes.iter().map(|(id, node)| (*id, node.lease_address)).collect();
+        self.tell(Input::Applied { view: View::of(index, state), addresses });
+    }
+
+    /// This node leads, or does not.
+    pub(crate) fn leadership(&self, leads: bool) {
+        self.tell(Input::Leadership(leads));
+    }
+
+    /// What this node knows of its own fitness.
+    pub(crate) fn status(&self, status: LocalStatus) {
+        self.tell(Input::Status(status));
+    }
+
+    /// What [`super::Event::Flush`] asked for is done, or cannot be done.
+    pub(crate) fn flushed(&self, tenure: Tenure) {
+        self.tell(Input::Flushed(tenure));
+    }
+
+    /// An announcement was sent for the first time, if the sink's first attempt could not.
+    pub(crate) fn announced(&self, tenure: Tenure) {
+        self.tell(Input::Announced(tenure));
+    }
+
+    /// An operator has placed the leadership.
+    pub(crate) fn operator_moved_leader(&self) {
+        self.tell(Input::OperatorTransfer);
+    }
+
+    /// Gives every lease back although nobody has taken over. Done when the snapshot says `idle`.
+    pub(crate) fn surrender(&self) {
+        self.tell(Input::Surrender);
+    }
+
+    /// A membership with other nodes is about to be proposed: no unbounded lease from now on.
+    pub(crate) fn prepare_growth(&self) {
+        self.tell(Input::PrepareGrowth);
+    }
+
+    /// That proposal was carried out, or failed.
+    pub(crate) fn growth_done(&self) {
+        self.tell(Input::GrowthDone);
+    }
+
+    /// Ends the thread. Leases in the kernel run out by themselves.
+    pub(crate) fn stop(&self) {
+        self.tell(Input::Stop);
+    }
+
+    /// The thread as it last showed itself.
+    pub(crate) fn snapshot(&self) -> Arc<Snapshot> {
+        self.snapshot.load_full()
+    }
+
+    /// Leases held, as of the last snapshot.
+    pub(crate) fn held(&self) -> Vec<Tenure> {
+        self.snapshot.load().held.clone()
+    }
+
+    /// Counters of datagrams and leases.
+    pub(crate) fn counters(&self) -> Vec<(String, u64)> {
+        self.snapshot.load().counters.clone()
+    }
+
+    /// Counters of this node's decisions while it led.
+    pub(crate) fn leader_counters(&self) -> Vec<(String, u64)> {
+        self.snapshot.load().leader_counters.clone()
+    }
+
+    /// Takeovers by this node, oldest first.
+    pub(crate) fn failovers(&self) -> Arc<VecDeque<FailoverRecord>> {
+        self.snapshot.load().failovers.clone()
+    }
+}

@@ -1,0 +1,386 @@
+//! The thread itself: one loop of waiting, receiving, deciding, writing and sending.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::io;
+use std::net::{SocketAddr, UdpSocket};
+use std::os::fd::AsFd;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, channel};
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use arc_swap::ArcSwap;
+use lockstep_model::ids::NodeId;
+use lockstep_ownership::failover::FailoverRecord;
+use lockstep_ownership::identity::{BootId, Identity};
+use lockstep_ownership::message::{Message, Tenure};
+use lockstep_ownership::owner::Until;
+use lockstep_ownership::participant::{Output, Participant};
+use lockstep_ownership::time::Instant;
+use nix::poll::{PollFd, PollFlags, ppoll};
+use nix::sys::eventfd::{EfdFlags, EventFd};
+use nix::sys::time::TimeSpec;
+use tokio::sync::mpsc;
+
+use super::clock::{self, CLOCK_STEP};
+use super::counters::Counters;
+use super::handle::{Handle, Input};
+use super::helpers::{Helpers, PREPARE};
+use super::realtime::{self, Granted};
+use super::seal::{MAX_DATAGRAM, Seal};
+use super::sink::{KernelUntil, LeaseSink};
+use super::snapshot::{MAX_FAILOVERS, Snapshot};
+use super::{Event, Settings};
+
+/// Datagrams read before the timers are looked at again.
+const BURST: usize = 64;
+/// Even with a deadline in the past the thread gives way for so long: a bug must not take a CPU at real-time
+/// priority.
+const MIN_WAIT: Duration = Duration::from_micros(20);
+/// With nothing to do.
+const MAX_WAIT: Duration = Duration::from_millis(100);
+/// How old a snapshot may be while things happen.
+const SNAPSHOT_AGE: Duration = Duration::from_millis(20);
+/// Later than this is counted.
+const LATE: Duration = Duration::from_millis(1);
+
+/// Starts the thread. `events` should have room for [`super::EVENT_QUEUE`].
+pub(crate) fn spawn(settings: &Settings, sink: Arc<dyn LeaseSink>, events: mpsc::Sender<Event>) -> Result<Handle> {
+    // Kernels without time namespaces have no such file.
+    let offsets = std::fs::read_to_string("/proc/self/timens_offsets").unwrap_or_default();
+    clock::refuse_shifted(&offsets).map_err(anyhow::Error::msg)?;
+    let socket = UdpSocket::bind(settings.listen)
+        .with_context(|| format!("lease.listen: cannot receive datagrams on {}", settings.listen))?;
+    socket.set_nonblocking(true).context("lease.listen: the socket cannot be made non-blocking")?;
+    start(settings, socket, sink, events)
+}
+
+/// As [`spawn`], on a socket that is there already.
+pub(super) fn start(
+    settings: &Settings,
+    socket: UdpSocket,
+    sink: Arc<dyn LeaseSink>,
+    events: mpsc::Sender<Event>,
+) -> Result<Handle> {
+    // Later runs within one boot start later.
+    let me = Identity { node: settings.node, boot: boot_id()?, incarnation: clock::now().as_nanos() };
+    let wake = EventFd::from_flags(EfdFlags::EFD_NONBLOCK | EfdFlags::EFD_CLOEXEC).context("eventfd")?;
+    let (inputs, received) = channel();
+    let snapshot = Arc::new(ArcSwap::from_pointee(Snapshot::default()));
+    let handle = Handle { inputs, wake: Arc::new(wake), snapshot };
+    let helpers = Helpers::start(&sink, &handle).context("the lease thread's helpers cannot start")?;
+    let thread = LeaseThread {
+        participant: Participant::new(clock::now(), me, CLOCK_STEP),
+        seal: Seal::new(&settings.secret, settings.cluster, me),
+        socket,
+        inputs: received,
+        handle: handle.clone(),
+        helpers,
+        sink,
+        events,
+        addresses: BTreeMap::new(),
+        opening: BTreeMap::new(),
+        written: BTreeMap::new(),
+        failovers: Arc::default(),
+        was_idle: true,
+        published: Instant::default(),
+        granted: Granted::default(),
+        counters: Counters::default(),
+    };
+    std::thread::Builder::new()
+        .name("lease".to_owned())
+        .spawn(move || thread.run())
+        .context("the lease thread cannot start")?;
+    Ok(handle)
+}
+
+fn boot_id() -> Result<BootId> {
+    const PATH: &str = "/proc/sys/kernel/random/boot_id";
+    let text = std::fs::read_to_string(PATH).with_context(|| format!("{PATH} cannot be read"))?;
+    let digits: String = text.chars().filter(char::is_ascii_hexdigit).collect();
+    let number = u128::from_str_radix(&digits, 16).with_context(|| format!("{PATH} holds {text:?}"))?;
+    Ok(BootId(number.to_be_bytes()))
+}
+
+/// A lease that waits for what is queued to be applied.
+struct Opening {
+    until: Until,
+    since: Instant,
+}
+
+struct LeaseThread {
+    participant: Participant,
+    seal: Seal,
+    socket: UdpSocket,
+    inputs: Receiver<Input>,
+    handle: Handle,
+    helpers: Helpers,
+    sink: Arc<dyn LeaseSink>,
+    events: mpsc::Sender<Event>,
+    addresses: BTreeMap<NodeId, SocketAddr>,
+    opening: BTreeMap<Tenure, Opening>,
+    /// Leases in the kernel, and their ends.
+    written: BTreeMap<Tenure, Until>,
+    failovers: Arc<VecDeque<FailoverRecord>>,
+    was_idle: bool,
+    published: Instant,
+    granted: Granted,
+    counters: Counters,
+}
+
+impl LeaseThread {
+    fn run(mut self) {
+        self.granted = realtime::acquire();
+        let mut buffer = vec![0; MAX_DATAGRAM];
+        loop {
+            self.wait();
+            if !self.take_inputs() || !self.receive(&mut buffer) {
+                return;
+            }
+            self.expire();
+            self.publish();
+        }
+    }
+
+    fn next_deadline(&self) -> Option<Instant> {
+        let opening = self.opening.values().map(|o| o.since + PREPARE);
+        let ends = self.written.values().filter_map(|until| match until {
+            Until::At(at) => Some(*at),
+            Until::Unbounded => None,
+        });
+        opening.chain(ends).chain(self.participant.next_deadline()).min()
+    }
+
+    fn wait(&mut self) {
+        let deadline = self.next_deadline();
+        let wait = deadline.map_or(MAX_WAIT, |d| d.since(clock::now()).clamp(MIN_WAIT, MAX_WAIT));
+        let mut fds = [
+            PollFd::new(self.socket.as_fd(), PollFlags::POLLIN),
+            PollFd::new(self.handle.wake.as_fd(), PollFlags::POLLIN),
+        ];
+        let ready = ppoll(&mut fds, Some(TimeSpec::from_duration(wait)), None);
+        if fds[1].any().unwrap_or(false) {
+            // Reading resets it; what is queued is taken in any case.
+            let _count = self.handle.wake.read();
+        }
+        let late = deadline.map_or(Duration::ZERO, |d| clock::now().since(d));
+        if ready == Ok(0) && late > LATE {
+            self.counters.late_wakeups += 1;
+            self.counters.latest_wakeup_us = self.counters.latest_wakeup_us.max(late.as_micros() as u64);
+        }
+    }
+
+    /// Whether to go on.
+    fn take_inputs(&mut self) -> bool {
+        while let Ok(input) = self.inputs.try_recv() {
+            let now = clock::now();
+            match input {
+                Input::Log(event) => self.participant.handle_log(now, event),
+                Input::Applied { view, addresses } => {
+                    self.addresses = addresses;
+                    self.participant.handle_view(now, view);
+                }
+                Input::Leadership(leads) => self.participant.handle_leadership(now, leads),
+                Input::Status(status) => self.participant.handle_status(now, status),
+                Input::Flushed(tenure) => self.participant.handle_flushed(now, tenure),
+                Input::Announced(tenure) => self.participant.handle_announced(now, tenure),
+                Input::OperatorTransfer => self.participant.handle_operator_transfer(now),
+                Input::Surrender => self.participant.surrender(now),
+                Input::PrepareGrowth => self.participant.prepare_growth(now),
+                Input::GrowthDone => self.participant.growth_done(),
+                Input::Prepared(tenures) => tenures.into_iter().for_each(|t| self.open(t)),
+                Input::GraceOver(tenure) => self.closed(now, tenure),
+                Input::GraceFailed(tenure) => {
+                    self.counters.grace_period_failures += 1;
+                    self.closed(now, tenure);
+                }
+                Input::Stop => return false,
+            }
+            self.carry_out();
+        }
+        true
+    }
+
+    /// Whether to go on.
+    fn receive(&mut self, buffer: &mut [u8]) -> bool {
+        for _ in 0..BURST {
+            let length = match self.socket.recv_from(buffer) {
+                Ok((length, _)) => length,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return true,
+                Err(_) => {
+                    // An ICMP error for something sent, mostly: a peer's daemon is down.
+                    self.counters.receive_failures += 1;
+                    continue;
+                }
+            };
+            self.counters.received += 1;
+            match self.seal.open(&buffer[..length]) {
+                Ok((from, message)) => {
+                    // The clock, then the log, then the datagram: what is appended later than this reading
+                    // finds a promise that was made before it.
+                    let now = clock::now();
+                    if !self.take_inputs() {
+                        return false;
+                    }
+                    self.participant.handle_message(now, from, message);
+                    self.carry_out();
+                }
+                Err(reason) => *self.counters.dropped.entry(reason).or_default() += 1,
+            }
+        }
+        true
+    }
+
+    /// What only time has decided.
+    fn expire(&mut self) {
+        let now = clock::now();
+        if self.participant.next_deadline().is_some_and(|at| now >= at) {
+            self.participant.handle_timeout(now);
+            self.carry_out();
+        }
+        let overdue: Vec<Tenure> =
+            self.opening.iter().filter(|(_, o)| now >= o.since + PREPARE).map(|(t, _)| *t).collect();
+        for tenure in overdue {
+            self.counters.opened_unprepared += 1;
+            self.open(tenure);
+        }
+        let lapsed: Vec<Tenure> =
+            self.written.iter().filter(|(_, until)| !until.holds(now)).map(|(t, _)| *t).collect();
+        for tenure in lapsed {
+            self.written.remove(&tenure);
+            self.tell(Event::Lapsed(tenure));
+        }
+        let idle = self.participant.owner().is_idle();
+        if idle && !self.was_idle {
+            self.tell(Event::Idle);
+        }
+        self.was_idle = idle;
+    }
+
+    fn carry_out(&mut self) {
+        while let Some(output) = self.participant.poll_output() {
+            match output {
+                Output::Send { to, message } => self.send(to, &message),
+                Output::SetLease { tenure, until, .. } => self.set_lease(tenure, until),
+                Output::CloseLease(tenure) => self.close_lease(tenure),
+                Output::Flush { tenure, deadline } => self.tell(Event::Flush { tenure, deadline }),
+                Output::IntentStale(stale) => self.tell(Event::IntentStale(stale)),
+                Output::Assign { group, replaces, node, cause } => {
+                    self.tell(Event::Assign { group, replaces, node, cause });
+                }
+                Output::TransferLeader(to) => self.tell(Event::TransferLeader(to)),
+                Output::Failover(record) => self.remember(record),
+            }
+        }
+    }
+
+    fn remember(&mut self, record: FailoverRecord) {
+        let failovers = Arc::make_mut(&mut self.failovers);
+        if failovers.len() >= MAX_FAILOVERS {
+            failovers.pop_front();
+        }
+        failovers.push_back(record);
+    }
+
+    fn send(&mut self, to: NodeId, message: &Message) {
+        let Some(address) = self.addresses.get(&to) else {
+            self.counters.send_unaddressed += 1;
+            return;
+        };
+        let datagram = self.seal.seal(to, message);
+        if datagram.len() > MAX_DATAGRAM {
+            self.counters.too_large += 1;
+            return;
+        }
+        match self.socket.send_to(&datagram, address) {
+            Ok(_) => self.counters.sent += 1,
+            Err(_) => self.counters.send_failures += 1,
+        }
+    }
+
+    /// Extends a lease that is in the kernel; one that is not is prepared first.
+    fn set_lease(&mut self, tenure: Tenure, until: Until) {
+        if self.written.contains_key(&tenure) {
+            self.write(tenure, until);
+        } else if let Some(opening) = self.opening.get_mut(&tenure) {
+            opening.until = until;
+        } else {
+            self.opening.insert(tenure, Opening { until, since: clock::now() });
+            self.helpers.prepare(tenure);
+        }
+    }
+
+    fn open(&mut self, tenure: Tenure) {
+        let Some(opening) = self.opening.remove(&tenure) else { return };
+        if !self.write(tenure, opening.until) {
+            return;
+        }
+        self.participant.handle_map_written(clock::now(), tenure);
+        let announced = self.sink.announce(tenure);
+        self.tell(Event::Opened(tenure));
+        if announced {
+            self.participant.handle_announced(clock::now(), tenure);
+            self.carry_out();
+        }
+    }
+
+    /// Whether the kernel has it now.
+    fn write(&mut self, tenure: Tenure, until: Until) -> bool {
+        let end = match until {
+            Until::Unbounded => KernelUntil::Unbounded,
+            Until::At(at) => match clock::kernel_until(at) {
+                Some(end) => KernelUntil::At(end),
+                None => {
+                    self.counters.writes_too_late += 1;
+                    return false;
+                }
+            },
+        };
+        if self.sink.set(tenure, end).is_err() {
+            self.counters.writes_refused += 1;
+            return false;
+        }
+        // An earlier tenure of the group has ended in this one.
+        self.written.retain(|t, _| t.group != tenure.group);
+        self.written.insert(tenure, until);
+        true
+    }
+
+    fn close_lease(&mut self, tenure: Tenure) {
+        let ended = |t: &Tenure| t.group == tenure.group && t.epoch <= tenure.epoch;
+        self.opening.retain(|t, _| !ended(t));
+        self.written.retain(|t, _| !ended(t));
+        let newer = self.written.keys().any(|t| t.group == tenure.group);
+        if !newer && self.sink.close(tenure).is_err() {
+            // No slot, no lease: closed as can be.
+            self.counters.writes_refused += 1;
+        }
+        self.helpers.wait_grace_period(tenure);
+    }
+
+    fn closed(&mut self, now: Instant, tenure: Tenure) {
+        self.participant.handle_closed(now, tenure);
+        self.tell(Event::Closed(tenure));
+    }
+
+    fn tell(&mut self, event: Event) {
+        if self.events.try_send(event).is_err() {
+            self.counters.events_lost += 1;
+        }
+    }
+
+    fn publish(&mut self) {
+        let now = clock::now();
+        let held: Vec<Tenure> = self.written.keys().copied().collect();
+        let changed = {
+            let shown = self.handle.snapshot.load();
+            shown.held != held || shown.idle != self.was_idle || !Arc::ptr_eq(&shown.failovers, &self.failovers)
+        };
+        if changed || now >= self.published + SNAPSHOT_AGE {
+            self.published = now;
+            let failovers = self.failovers.clone();
+            let snapshot = Snapshot::of(now, &self.participant, held, failovers, self.granted, &self.counters);
+            self.handle.snapshot.store(Arc::new(snapshot));
+        }
+    }
+}
