@@ -1,16 +1,21 @@
 //! Three nodes over real gRPC on the loopback interface, with real files: forming, forwarding, refusing.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::num::NonZeroU16;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use lockstep_model::command::{Change, Command};
 use lockstep_model::ids::NodeId;
-use lockstep_model::intent::{GroupSpec, NodeRole, NodeSpec};
+use lockstep_model::intent::{
+    Algorithm, EndpointSpec, EndpointState, GroupSpec, NodeRole, NodeSpec, ServiceSpec, SyncPolicy,
+};
+use lockstep_model::protocol::Protocol;
 use lockstep_model::state::Applied;
 use lockstep_proto::raft::v1 as pb;
 use lockstep_proto::raft::v1::raft_client::RaftClient;
+use lockstep_raft_store::config::{Compaction, SNAPSHOT_CHUNK};
 use lockstep_raft_store::fs::real::RealFs;
 use lockstep_raft_store::observer::NoObserver;
 use lockstep_raft_store::replica::ReplicaOptions;
@@ -32,13 +37,23 @@ impl Daemon {
         peers: &[SocketAddr],
         data: &Path,
     ) -> Result<Self, RaftError> {
+        Self::with(ReplicaOptions::default(), cluster, listener, peers, data).await
+    }
+
+    async fn with(
+        options: ReplicaOptions,
+        cluster: &str,
+        listener: TcpListener,
+        peers: &[SocketAddr],
+        data: &Path,
+    ) -> Result<Self, RaftError> {
         let address = listener.local_addr().expect("a bound socket has an address");
         let config = RaftConfig {
             cluster_name: cluster.to_owned(),
             address,
             peers: peers.to_vec(),
             data_dir: data.to_owned(),
-            options: ReplicaOptions::default(),
+            options,
         };
         let node =
             RaftNode::start(config, Arc::new(RealFs), Arc::new(PlainConnector), Arc::new(NoObserver)).await?;
@@ -74,14 +89,18 @@ struct Cluster {
 }
 
 async fn three(names: [&str; 3]) -> Cluster {
+    three_with(names, ReplicaOptions::default()).await
+}
+
+async fn three_with(names: [&str; 3], options: ReplicaOptions) -> Cluster {
     let dir = tempfile::tempdir().expect("a temporary directory");
     let listeners = [listener().await, listener().await, listener().await];
     let addresses: Vec<SocketAddr> = listeners.iter().map(|l| l.local_addr().expect("bound")).collect();
     let mut daemons = Vec::new();
     for (i, listener) in listeners.into_iter().enumerate() {
         let data = dir.path().join(i.to_string());
-        daemons
-            .push(Daemon::start(names[i], listener, &addresses, &data).await.expect("an empty node starts"));
+        let daemon = Daemon::with(options, names[i], listener, &addresses, &data).await;
+        daemons.push(daemon.expect("an empty node starts"));
     }
     Cluster { daemons, dir }
 }
@@ -159,7 +178,7 @@ async fn i1_acknowledged_writes_survive_a_restart_of_all() {
     for (i, address) in addresses.iter().enumerate() {
         let listener = rebind(*address).await;
         let data = dir.path().join(i.to_string());
-        daemons.push(open_again(listener, &addresses, &data).await);
+        daemons.push(open_again(ReplicaOptions::default(), listener, &addresses, &data).await);
     }
     for daemon in &daemons {
         assert_eq!(*daemon.node.read().await.expect("a read after the restart"), *before);
@@ -180,7 +199,12 @@ async fn rebind(address: SocketAddr) -> TcpListener {
 }
 
 /// The lock is given back when the last user of the old node is gone, which shutting down does not wait for.
-async fn open_again(listener: TcpListener, peers: &[SocketAddr], data: &Path) -> Daemon {
+async fn open_again(
+    options: ReplicaOptions,
+    listener: TcpListener,
+    peers: &[SocketAddr],
+    data: &Path,
+) -> Daemon {
     let lock = data.join("lock");
     let free = async {
         loop {
@@ -192,7 +216,52 @@ async fn open_again(listener: TcpListener, peers: &[SocketAddr], data: &Path) ->
         }
     };
     tokio::time::timeout(Duration::from_secs(10), free).await.expect("the old node is gone");
-    Daemon::start("edge", listener, peers, data).await.expect("a node starts from its data")
+    Daemon::with(options, "edge", listener, peers, data).await.expect("a node starts from its data")
+}
+
+/// A service that takes some ten kilobytes in a snapshot.
+fn large(i: u16) -> Command {
+    let endpoints = (1..=1024).map(|port| EndpointSpec {
+        address: (Ipv4Addr::new(10, 0, (i >> 8) as u8, i as u8), port).into(),
+        weight: 1,
+        state: EndpointState::Active,
+    });
+    let spec = ServiceSpec {
+        name: format!("s{i}"),
+        group: "edge".to_owned(),
+        vip: vec![Ipv4Addr::new(192, 0, 2, 10).into()],
+        port: NonZeroU16::new(1000 + i).expect("not zero"),
+        protocol: vec![Protocol::Tcp],
+        algorithm: Algorithm::Maglev,
+        sync: SyncPolicy::Immediate,
+        endpoints: endpoints.collect(),
+    };
+    Command::Change { expected: None, changes: vec![Change::UpsertService(spec)] }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_snapshot_of_many_chunks_reaches_a_node_that_was_away() {
+    let compaction = Compaction { snapshot_every: 20, kept_entries: 2 };
+    let options = ReplicaOptions { compaction, ..ReplicaOptions::default() };
+    let Cluster { mut daemons, dir } = three_with(["edge"; 3], options).await;
+    daemons[0].node.init().await.expect("a cluster");
+    daemons[0].node.write(group("edge")).await.expect("a group");
+    let addresses: Vec<SocketAddr> = daemons.iter().map(|d| d.address).collect();
+    daemons.pop().expect("three nodes").stop().await;
+    for i in 0..80 {
+        let applied = daemons[0].node.write(large(i)).await.expect("two of three are a majority");
+        assert!(matches!(applied, Applied::Changed { .. }), "{applied:?}");
+    }
+    for daemon in &daemons {
+        daemon.until("the log is purged", |m| m.purged > 40).await;
+    }
+    let listener = rebind(addresses[2]).await;
+    let late = open_again(options, listener, &addresses, &dir.path().join("2")).await;
+    assert_eq!(*late.node.read().await.expect("a read"), *daemons[0].node.stale());
+    assert!(late.node.metrics().snapshot > 40, "{:?}", late.node.metrics());
+    let files = std::fs::read_dir(dir.path().join("2/snapshots")).expect("a directory of snapshots");
+    let largest = files.map(|f| f.expect("a name").metadata().expect("a size").len()).max();
+    assert!(largest > Some(SNAPSHOT_CHUNK as u64), "more than one chunk: {largest:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
