@@ -14,6 +14,7 @@ use lockstep_model::intent::{
 use lockstep_model::protocol::Protocol;
 use lockstep_model::state::Applied;
 use lockstep_proto::raft::v1 as pb;
+use lockstep_proto::raft::v1::cluster_client::ClusterClient;
 use lockstep_proto::raft::v1::raft_client::RaftClient;
 use lockstep_raft_store::config::{Compaction, SNAPSHOT_CHUNK};
 use lockstep_raft_store::fs::real::RealFs;
@@ -262,6 +263,47 @@ async fn a_snapshot_of_many_chunks_reaches_a_node_that_was_away() {
     let files = std::fs::read_dir(dir.path().join("2/snapshots")).expect("a directory of snapshots");
     let largest = files.map(|f| f.expect("a name").metadata().expect("a size").len()).max();
     assert!(largest > Some(SNAPSHOT_CHUNK as u64), "more than one chunk: {largest:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn i1_the_leaders_end_costs_an_election_and_no_write() {
+    let Cluster { mut daemons, dir: _dir } = three(["edge"; 3]).await;
+    daemons[0].node.init().await.expect("a cluster");
+    for i in 0..5 {
+        daemons[0].node.write(group(&format!("g{i}"))).await.expect("a write");
+    }
+    let leader = daemons[0].node.leader().expect("a leader");
+    let dead =
+        daemons.iter().position(|d| d.node.identity().map(|i| i.node) == Some(leader)).expect("one of three");
+    daemons.remove(dead).stop().await;
+    // One of them is forwarded, through an election if need be.
+    for (i, daemon) in daemons.iter().enumerate() {
+        daemon.node.write(group(&format!("late{i}"))).await.expect("two of three are a majority");
+    }
+    for daemon in &daemons {
+        assert_eq!(daemon.node.read().await.expect("a read").groups.len(), 7);
+    }
+    let left = daemons.remove(0);
+    left.stop().await;
+    let error = daemons[0].node.read().await.expect_err("one of three is no majority");
+    assert_eq!(error.kind(), "no_leader", "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_init_that_failed_halfway_can_be_repeated() {
+    let cluster = three(["edge"; 3]).await;
+    let [a, b, c] = &cluster.daemons[..] else { panic!("three nodes") };
+    let mut client = ClusterClient::connect(format!("http://{}", b.address)).await.expect("connects");
+    let abandoned = pb::AdoptRequest { cluster_name: "edge".into(), cluster_id: vec![1; 16], node_id: 3 };
+    client.adopt(abandoned.clone()).await.expect("an empty node can be adopted");
+    client.adopt(abandoned.clone()).await.expect("and told the same again");
+    let formed = a.node.init().await.expect("nothing was ever written under the other id");
+    for daemon in [a, b, c] {
+        assert_eq!(daemon.node.joined().await.cluster_id, formed.cluster_id);
+        daemon.node.write(group("edge")).await.expect("every node is part of it");
+    }
+    let status = client.adopt(abandoned).await.expect_err("now it has data");
+    assert!(status.message().contains(&formed.cluster_id.to_string()), "{status}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
