@@ -1,6 +1,6 @@
 //! The kernel's flow events, as they happen.
 
-use std::os::fd::{AsRawFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::sync::Arc;
 
 use aya::maps::{Map, MapData, RingBuf};
@@ -85,5 +85,11 @@ impl FlowEvents {
 impl AsRawFd for FlowEvents {
     fn as_raw_fd(&self) -> RawFd {
         self.ring.as_raw_fd()
+    }
+}
+
+impl AsFd for FlowEvents {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.ring.as_fd()
     }
 }

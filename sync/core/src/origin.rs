@@ -74,6 +74,12 @@ pub struct StreamLag {
     pub stream: StreamId,
     /// Whether it is up.
     pub connected: bool,
+    /// The last position given.
+    pub position: u64,
+    /// The last position acknowledged.
+    pub acknowledged: u64,
+    /// Records refused by the peer.
+    pub nacks: u64,
     /// Flows whose newest version is not acknowledged.
     pub unacknowledged: usize,
     /// How long the oldest of them has waited.

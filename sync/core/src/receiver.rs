@@ -19,7 +19,7 @@ use crate::message::{Connection, Down, Nack, NackReason, StreamId, Up, WalkId};
 use crate::time::Time;
 
 pub use counters::ReceiverCounters;
-pub use status::{GroupSync, SyncState};
+pub use status::{GroupSync, InboundStatus, SyncState};
 
 use groups::{Groups, Standing};
 use inbound::{Inbound, OpenWalk, Work};
@@ -349,6 +349,11 @@ impl Receiver {
             let message = Up::Ack { position, nacks, credit: WINDOW };
             Some(ReceiverOutput::Send { stream, connection, message })
         })
+    }
+
+    /// The groups whose epoch this node knows.
+    pub fn known_groups(&self) -> Vec<GroupId> {
+        self.groups.ids()
     }
 
     /// Whether writes or sweeps are with the shell.

@@ -70,6 +70,8 @@ pub(super) struct Outbound {
     peeked: Option<(Place, Item)>,
     sent: BTreeMap<u64, Item>,
     walks: BTreeMap<GroupId, Walk>,
+    /// Records refused by the peer.
+    nacks: u64,
     /// When an acknowledgement last moved, or had to be waited for.
     progress: Time,
     /// When something was last sent.
@@ -193,6 +195,7 @@ impl Outbound {
     }
 
     fn refused(&mut self, now: Time, nack: Nack, counters: &mut OriginCounters) {
+        self.nacks += 1;
         match nack.reason {
             NackReason::Full => counters.nacks_full += 1,
             NackReason::UnknownGroup => counters.nacks_unknown_group += 1,
@@ -282,6 +285,9 @@ impl Outbound {
         StreamLag {
             stream,
             connected: self.connection.is_some(),
+            position: self.position,
+            acknowledged: self.acknowledged,
+            nacks: self.nacks,
             unacknowledged: self.dirty.len(),
             oldest: oldest.map_or(Duration::ZERO, |since| now.since(since)),
             walks: self.walks.len(),

@@ -101,6 +101,10 @@ impl Groups {
         self.known.get(&group).is_some_and(|known| known.owned.is_none() && epoch == known.highest)
     }
 
+    pub(super) fn ids(&self) -> Vec<GroupId> {
+        self.known.keys().copied().collect()
+    }
+
     pub(super) fn highest(&self, group: GroupId) -> Epoch {
         self.known.get(&group).map_or(Epoch(0), |known| known.highest)
     }

@@ -236,6 +236,14 @@ impl Inbound {
         self.refused.len()
     }
 
+    pub(super) fn positions(&self) -> (u64, u64) {
+        (self.received, self.handled)
+    }
+
+    pub(super) fn open_walks(&self) -> usize {
+        self.walks.len()
+    }
+
     pub(super) fn has_refused(&self, group: GroupId) -> bool {
         self.refused.values().any(|(held, _)| *held == group)
     }

@@ -37,7 +37,43 @@ pub struct GroupSync {
     pub connected: bool,
 }
 
+/// Where a stream from an origin is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct InboundStatus {
+    /// The stream.
+    pub stream: StreamId,
+    /// Whether it is up.
+    pub connected: bool,
+    /// The last position received.
+    pub received: u64,
+    /// The last position that is in the kernel, or was refused.
+    pub handled: u64,
+    /// Flows whose last write was refused.
+    pub refused: usize,
+    /// Walks between their markers.
+    pub walks: usize,
+    /// How long ago the origin was last heard.
+    pub age: Duration,
+}
+
 impl Receiver {
+    /// Where every stream is.
+    pub fn streams(&self, now: Time) -> Vec<InboundStatus> {
+        let status = self.streams.iter().map(|(&stream, inbound)| {
+            let (received, handled) = inbound.positions();
+            InboundStatus {
+                stream,
+                connected: inbound.connection.is_some(),
+                received,
+                handled,
+                refused: inbound.refused_len(),
+                walks: inbound.open_walks(),
+                age: now.since(inbound.alive),
+            }
+        });
+        status.collect()
+    }
+
     /// How much of a group's flows this node holds.
     pub fn group_sync(&self, now: Time, group: GroupId) -> GroupSync {
         if let Some(epoch) = self.groups.owned(group) {

@@ -1,0 +1,180 @@
+//! Flow replication as the rest of the daemon uses it: one [`Sync`] per data-plane node.
+//!
+//! ```text
+//! ring buffer ─┐                            ┌─► streams (main runtime)
+//! streams ─────┼─► driver thread: Origin ───┼─► walker thread: pages of the kernel's table
+//! sweeper ─────┤   and Receiver             └─► writer thread: writes and sweeps of the kernel's table
+//! lease thread ┘
+//! ```
+//!
+//! The driver never blocks on a kernel table or on a stream, so that a new flow leaves within microseconds
+//! of its event whatever else goes on.
+
+mod driver;
+mod kernel;
+mod peers;
+mod status;
+mod sweeper;
+mod table;
+#[cfg(test)]
+mod tests;
+mod walker;
+mod writer;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, mpsc as blocking};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use arc_swap::ArcSwap;
+use lockstep_model::ids::{Epoch, GroupId, NodeId};
+use lockstep_sync_core::{GroupSync, InboundStatus, Origin, Receiver, Session, StreamLag};
+use lockstep_sync_transport::{Connections, Connector, Identity, Subscriptions, TransportCounters};
+use tokio::sync::mpsc;
+
+pub(crate) use kernel::KernelTable;
+pub(crate) use table::{Ager, Events, Table};
+
+use driver::{Command, Driver};
+use peers::Peers;
+use status::Snapshot;
+use writer::Owned;
+
+/// Stream messages that wait for the driver; beyond it the streams wait, which is back-pressure to the peer.
+const STREAM_EVENTS: usize = 1024;
+
+/// A write that is under way when a lease opens is waited for at most this long (it is one batch).
+const ONE_BATCH: Duration = Duration::from_millis(2);
+
+/// The parts that replication is made of.
+pub(crate) struct Parts<T, E, A> {
+    pub(crate) identity: Identity,
+    /// Differs from that of every other start of this node.
+    pub(crate) session: [u8; 16],
+    /// How to reach a peer.
+    pub(crate) connector: Connector,
+    pub(crate) table: T,
+    pub(crate) events: E,
+    pub(crate) ager: A,
+}
+
+/// Handle to flow replication. Cheap to clone; dropping the last one stops it.
+#[derive(Clone)]
+pub(crate) struct Sync {
+    commands: mpsc::UnboundedSender<Command>,
+    owned: Owned,
+    peers: Arc<Peers>,
+    status: Arc<ArcSwap<Snapshot>>,
+    transport: Arc<TransportCounters>,
+    late_takeovers: Arc<AtomicU64>,
+}
+
+impl Sync {
+    /// Starts the threads; must be called within the tokio runtime that is to carry the streams. The service
+    /// is for the cluster listener.
+    pub(crate) fn start<T: Table, E: Events, A: Ager>(parts: Parts<T, E, A>) -> Result<(Self, Subscriptions)> {
+        let Parts { identity, session, connector, table, events, ager } = parts;
+        let (commands, command_queue) = mpsc::unbounded_channel();
+        let (stream_events, stream_queue) = mpsc::channel(STREAM_EVENTS);
+        let (done, done_queue) = mpsc::unbounded_channel();
+        let table = Arc::new(table);
+        let owned = Owned::default();
+        let jobs = writer::start(table.clone(), owned.clone(), done.clone()).context("the writer thread")?;
+        let pages = walker::start(table, done.clone()).context("the walker thread")?;
+        sweeper::start(ager, owned.clone(), done).context("the sweeper thread")?;
+        let status = Arc::new(ArcSwap::from_pointee(Snapshot::default()));
+        let driver = Driver::new(
+            Origin::new(Session(session)),
+            Receiver::new(milliseconds_since_boot()),
+            events,
+            jobs,
+            pages,
+            status.clone(),
+        );
+        driver::start(driver, command_queue, stream_queue, done_queue).context("the replication thread")?;
+
+        let connections = Connections::default();
+        let transport = Arc::new(TransportCounters::default());
+        let service =
+            Subscriptions::new(identity, connections.clone(), stream_events.clone(), transport.clone());
+        let peers = Arc::new(Peers::new(identity, connector, connections, stream_events, transport.clone()));
+        let sync = Self { commands, owned, peers, status, transport, late_takeovers: Arc::default() };
+        Ok((sync, service))
+    }
+
+    /// The other data-plane nodes. Within the runtime of [`Self::start`].
+    pub(crate) fn set_peers(&self, peers: BTreeSet<NodeId>) {
+        self.peers.set(&peers);
+        self.command(Command::Peers(peers));
+    }
+
+    /// Every group of the agreed state with the epoch of its assignment.
+    pub(crate) fn set_groups(&self, groups: BTreeMap<GroupId, Epoch>) {
+        self.command(Command::Groups(groups));
+    }
+
+    /// To be called before the lease of `epoch` opens: stops reading, lets what was read reach the kernel, at
+    /// most until `deadline`; what is left then fills gaps only. Whether everything was written in time.
+    /// Blocks; for the lease's thread.
+    pub(crate) fn before_open(&self, group: GroupId, epoch: Epoch, deadline: Instant) -> bool {
+        let (done, waiting) = blocking::sync_channel(1);
+        self.command(Command::TakeOver { group, epoch, deadline, done });
+        let drained = waiting.recv_timeout(deadline.saturating_duration_since(Instant::now()));
+        let in_time = drained.unwrap_or(false);
+        self.owned.insert(group, epoch);
+        if !in_time {
+            self.late_takeovers.fetch_add(1, Ordering::Relaxed);
+            self.owned.wait_for_batch(ONE_BATCH);
+        }
+        in_time
+    }
+
+    /// To be called when the lease of a group has been closed or has lapsed for good.
+    pub(crate) fn closed(&self, group: GroupId) {
+        self.owned.remove(group);
+        self.command(Command::Closed(group));
+    }
+
+    /// Waits until every connected peer lacks nothing older than a millisecond, at most `timeout`. Whether that
+    /// was reached. Blocks.
+    pub(crate) fn flush(&self, timeout: Duration) -> bool {
+        let (done, waiting) = blocking::sync_channel(1);
+        self.command(Command::Flush { deadline: Instant::now() + timeout, done });
+        // The driver answers by the deadline; a little more for its own turn.
+        waiting.recv_timeout(timeout + Duration::from_millis(100)).unwrap_or(false)
+    }
+
+    /// How much of a group's flows this node holds.
+    pub(crate) fn group_sync(&self, group: GroupId) -> GroupSync {
+        self.status.load().group(group)
+    }
+
+    /// How far every peer is behind this node.
+    pub(crate) fn lag(&self) -> Vec<StreamLag> {
+        self.status.load().lag()
+    }
+
+    /// Where every stream from a peer is.
+    pub(crate) fn inbound(&self) -> Vec<InboundStatus> {
+        self.status.load().inbound()
+    }
+
+    /// Everything counted, also what is at zero.
+    pub(crate) fn counters(&self) -> Vec<(String, u64)> {
+        let late = ("takeovers_before_drained".to_owned(), self.late_takeovers.load(Ordering::Relaxed));
+        let transport = self.transport.named().into_iter().map(|(name, value)| (format!("stream_{name}"), value));
+        self.status.load().counters().into_iter().chain(transport).chain([late]).collect()
+    }
+
+    fn command(&self, command: Command) {
+        // The driver ends only when the last handle is gone, or by a panic, which the daemon does not survive.
+        let _stopping = self.commands.send(command);
+    }
+}
+
+/// Marks of walks must be later than those of earlier starts, which are in the table still; a walk takes longer
+/// than a millisecond.
+fn milliseconds_since_boot() -> u32 {
+    (lockstep_loader::KernelInstant::now().0 / 1_000_000) as u32
+}

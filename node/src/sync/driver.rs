@@ -1,0 +1,436 @@
+//! The thread that owns both sides of the core. It waits for whatever comes first, hands it to the core, and
+//! does what the core says.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::os::fd::OwnedFd;
+use std::sync::{Arc, mpsc as blocking};
+use std::time::{Duration, Instant};
+
+use arc_swap::ArcSwap;
+use lockstep_model::flow::{FlowChange, FlowOp, FlowRecord, WriteOutcome};
+use lockstep_model::ids::{Epoch, GroupId, NodeId};
+use lockstep_sync_core::{
+    Connection, Down, Origin, OriginOutput, PassId, Receiver, ReceiverOutput, StreamId, Time, Up, WorkId,
+};
+use lockstep_sync_transport::{StreamEvent, StreamSender};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+use tokio::sync::mpsc;
+
+use super::status::Snapshot;
+use super::table::Events;
+use super::walker::NextPage;
+use super::writer::Job;
+
+/// Kernel events taken in one turn, so that under a flood of new flows acknowledgements are heard as well.
+const EVENTS_PER_TURN: usize = 2048;
+
+/// Messages of streams and finished work taken in one turn.
+const MESSAGES_PER_TURN: usize = 256;
+
+/// How often lost events are looked for. The kernel wakes nobody for those.
+const TICK: Duration = Duration::from_millis(10);
+
+/// How often the state is published at most …
+const PUBLISH: Duration = Duration::from_millis(20);
+/// … and at least this many times longer than it takes.
+const PUBLISH_SHARE: u32 = 20;
+
+/// What a flush leaves: younger than this.
+const FLUSHED: Duration = Duration::from_millis(1);
+
+/// From the rest of the daemon.
+pub(super) enum Command {
+    Peers(BTreeSet<NodeId>),
+    Groups(BTreeMap<GroupId, Epoch>),
+    /// `done` hears whether everything was written in time.
+    TakeOver {
+        group: GroupId,
+        epoch: Epoch,
+        deadline: Instant,
+        done: blocking::SyncSender<bool>,
+    },
+    Closed(GroupId),
+    Flush {
+        deadline: Instant,
+        done: blocking::SyncSender<bool>,
+    },
+}
+
+/// From the other threads of replication.
+pub(super) enum Done {
+    Written { work: WorkId, ops: Vec<FlowOp>, outcomes: Vec<WriteOutcome> },
+    Swept { work: WorkId, result: anyhow::Result<u64> },
+    Page { pass: PassId, result: anyhow::Result<(Vec<FlowRecord>, bool)> },
+    Removed(Vec<(Epoch, FlowChange)>),
+}
+
+struct TakeOver {
+    group: GroupId,
+    epoch: Epoch,
+    deadline: Instant,
+    done: blocking::SyncSender<bool>,
+}
+
+struct Flush {
+    deadline: Instant,
+    done: blocking::SyncSender<bool>,
+}
+
+pub(super) struct Driver<E> {
+    started: Instant,
+    origin: Origin,
+    receiver: Receiver,
+    events: E,
+    jobs: blocking::Sender<Job>,
+    pages: blocking::Sender<NextPage>,
+    /// The newest life of each stream, in both directions.
+    down: BTreeMap<StreamId, (Connection, StreamSender<Down>)>,
+    up: BTreeMap<StreamId, (Connection, StreamSender<Up>)>,
+    groups: BTreeSet<GroupId>,
+    takeovers: Vec<TakeOver>,
+    flushes: Vec<Flush>,
+    /// The ring buffer held more than one turn takes.
+    more_events: bool,
+    next_tick: Instant,
+    next_publish: Instant,
+    status: Arc<ArcSwap<Snapshot>>,
+}
+
+/// Starts the thread; it ends when the last command sender is dropped.
+pub(super) fn start<E: Events>(
+    mut driver: Driver<E>,
+    mut commands: mpsc::UnboundedReceiver<Command>,
+    mut streams: mpsc::Receiver<StreamEvent>,
+    mut done: mpsc::UnboundedReceiver<Done>,
+) -> std::io::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let descriptor = driver.events.descriptor()?;
+    let ring = {
+        let _reactor = runtime.enter();
+        // SAFETY: the AsyncFd owns the descriptor, and nobody else has its number.
+        unsafe { AsyncFd::register_with_interest(descriptor, Interest::READABLE) }?
+    };
+    let run = move || {
+        runtime.block_on(driver.run(ring, &mut commands, &mut streams, &mut done));
+    };
+    std::thread::Builder::new().name("flow-sync".into()).spawn(run)?;
+    Ok(())
+}
+
+impl<E: Events> Driver<E> {
+    pub(super) fn new(
+        origin: Origin,
+        receiver: Receiver,
+        events: E,
+        jobs: blocking::Sender<Job>,
+        pages: blocking::Sender<NextPage>,
+        status: Arc<ArcSwap<Snapshot>>,
+    ) -> Self {
+        let now = Instant::now();
+        Self {
+            started: now,
+            origin,
+            receiver,
+            events,
+            jobs,
+            pages,
+            down: BTreeMap::new(),
+            up: BTreeMap::new(),
+            groups: BTreeSet::new(),
+            takeovers: Vec::new(),
+            flushes: Vec::new(),
+            // What was reported before this start has been lying there since.
+            more_events: true,
+            next_tick: now,
+            next_publish: now,
+            status,
+        }
+    }
+
+    fn now(&self) -> Time {
+        Time::from_nanos(u64::try_from(self.started.elapsed().as_nanos()).unwrap_or(u64::MAX))
+    }
+
+    async fn run(
+        &mut self,
+        ring: AsyncFd<OwnedFd>,
+        commands: &mut mpsc::UnboundedReceiver<Command>,
+        streams: &mut mpsc::Receiver<StreamEvent>,
+        done: &mut mpsc::UnboundedReceiver<Done>,
+    ) {
+        loop {
+            let wake = tokio::time::Instant::from_std(self.next_wake());
+            let reading = self.takeovers.is_empty();
+            tokio::select! {
+                biased;
+                command = commands.recv() => match command {
+                    Some(command) => {
+                        if matches!(command, Command::TakeOver { .. }) {
+                            // What has arrived counts as read.
+                            while let Ok(event) = streams.try_recv() {
+                                self.stream_event(event);
+                            }
+                        }
+                        self.command(command);
+                    }
+                    None => return,
+                },
+                Some(finished) = done.recv() => self.done(finished),
+                ready = ring.readable() => {
+                    // Cleared before the ring is read: what comes during that raises it again.
+                    ready.expect("the reactor lives as long as this thread").clear_ready();
+                    self.more_events = true;
+                }
+                Some(event) = streams.recv(), if reading => self.stream_event(event),
+                () = tokio::time::sleep_until(wake) => {}
+            }
+            for _ in 0..MESSAGES_PER_TURN {
+                let Ok(finished) = done.try_recv() else { break };
+                self.done(finished);
+            }
+            if self.takeovers.is_empty() {
+                for _ in 0..MESSAGES_PER_TURN {
+                    let Ok(event) = streams.try_recv() else { break };
+                    self.stream_event(event);
+                }
+            }
+            self.turn();
+        }
+    }
+
+    fn next_wake(&self) -> Instant {
+        if self.more_events {
+            return Instant::now();
+        }
+        let core = self.origin.next_deadline().map(|at| self.started + Duration::from_nanos(at.as_nanos()));
+        let takeovers = self.takeovers.iter().map(|takeover| takeover.deadline);
+        let flushes = self.flushes.iter().map(|flush| flush.deadline);
+        let others = core.into_iter().chain(takeovers).chain(flushes);
+        others.chain([self.next_tick]).min().expect("there is always the next tick")
+    }
+
+    /// What is due whatever woke the driver.
+    fn turn(&mut self) {
+        let instant = Instant::now();
+        if instant >= self.next_tick {
+            self.next_tick = instant + TICK;
+            self.look_for_lost();
+            // Should a wake-up ever be missed, it costs one tick.
+            self.more_events = true;
+        }
+        self.read_events(EVENTS_PER_TURN);
+        let now = self.now();
+        if self.origin.next_deadline().is_some_and(|at| at <= now) {
+            self.origin.handle_timeout(now);
+        }
+        self.work();
+        self.finish_takeovers();
+        self.finish_flushes();
+        // A takeover makes work.
+        self.work();
+        if instant >= self.next_publish {
+            self.publish();
+        }
+    }
+
+    fn read_events(&mut self, max: usize) {
+        if !self.more_events {
+            return;
+        }
+        let (now, origin) = (self.now(), &mut self.origin);
+        let count = self.events.drain(max, &mut |change, epoch| origin.handle_change(now, change, epoch));
+        self.more_events = count >= max;
+    }
+
+    fn look_for_lost(&mut self) {
+        match self.events.take_lost() {
+            Ok(shards) => self.origin.handle_lost(self.now(), shards),
+            Err(error) => tracing::error!(%error, "whether the kernel lost flow events cannot be read"),
+        }
+    }
+
+    fn command(&mut self, command: Command) {
+        match command {
+            Command::Peers(peers) => {
+                self.receiver.set_peers(&peers);
+                self.origin.set_peers(peers);
+            }
+            Command::Groups(groups) => {
+                for group in self.groups.iter().filter(|group| !groups.contains_key(group)) {
+                    self.receiver.forget(*group);
+                }
+                groups.iter().for_each(|(group, epoch)| self.receiver.learn_epoch(*group, *epoch));
+                self.groups = groups.into_keys().collect();
+            }
+            Command::TakeOver { group, epoch, deadline, done } => {
+                self.takeovers.push(TakeOver { group, epoch, deadline, done });
+            }
+            Command::Closed(group) => {
+                // What happened under the lease is sent under its epoch.
+                self.more_events = true;
+                self.read_events(usize::MAX);
+                self.origin.disown(self.now(), group);
+                self.receiver.disown(group);
+            }
+            Command::Flush { deadline, done } => {
+                self.more_events = true;
+                self.flushes.push(Flush { deadline, done });
+            }
+        }
+    }
+
+    fn done(&mut self, done: Done) {
+        let now = self.now();
+        match done {
+            Done::Written { work, ops, outcomes } => self.receiver.handle_written(work, ops, &outcomes),
+            Done::Swept { work, result: Ok(removed) } => self.receiver.handle_swept(now, work, removed),
+            Done::Swept { work, result: Err(error) } => {
+                tracing::error!(%error, "flows that a walk did not mention cannot be removed");
+                self.receiver.handle_sweep_failed(work);
+            }
+            Done::Page { pass, result: Ok((records, last)) } => {
+                self.origin.handle_page(now, pass, records, last)
+            }
+            Done::Page { pass, result: Err(error) } => {
+                tracing::error!(%error, "the flow table cannot be read for a walk");
+                self.origin.handle_page_failed(now, pass);
+            }
+            Done::Removed(removed) => {
+                for (epoch, change) in removed {
+                    self.origin.handle_change(now, change, epoch);
+                }
+            }
+        }
+    }
+
+    fn stream_event(&mut self, event: StreamEvent) {
+        let now = self.now();
+        match event {
+            StreamEvent::Subscribed { stream, connection, message, sender } => {
+                self.down.insert(stream, (connection, sender));
+                self.origin.handle_up(now, stream, connection, message);
+            }
+            StreamEvent::Up { stream, connection, message } => {
+                self.origin.handle_up(now, stream, connection, message);
+            }
+            StreamEvent::Unsubscribed { stream, connection } => self.drop_down(stream, connection),
+            StreamEvent::Connected { stream, connection, sender } => {
+                self.up.insert(stream, (connection, sender));
+                self.receiver.connected(stream, connection);
+            }
+            StreamEvent::Down { stream, connection, message } => {
+                self.receiver.handle_down(now, stream, connection, message);
+            }
+            StreamEvent::Disconnected { stream, connection } => self.drop_up(stream, connection),
+        }
+    }
+
+    fn drop_down(&mut self, stream: StreamId, connection: Connection) {
+        if self.down.get(&stream).is_some_and(|(current, _)| *current == connection) {
+            self.down.remove(&stream);
+        }
+        self.origin.disconnected(stream, connection);
+    }
+
+    fn drop_up(&mut self, stream: StreamId, connection: Connection) {
+        if self.up.get(&stream).is_some_and(|(current, _)| *current == connection) {
+            self.up.remove(&stream);
+        }
+        self.receiver.disconnected(stream, connection);
+    }
+
+    /// Does what the core says, until it has nothing more to say.
+    fn work(&mut self) {
+        loop {
+            if let Some(output) = self.receiver.poll_output() {
+                self.receiver_output(output);
+            } else if let Some(output) = self.origin.poll_output(self.now()) {
+                self.origin_output(output);
+            } else {
+                return;
+            }
+        }
+    }
+
+    fn receiver_output(&mut self, output: ReceiverOutput) {
+        match output {
+            ReceiverOutput::Write { work, ops } => self.job(Job::Write { work, ops }),
+            ReceiverOutput::Sweep { work, group, shard, mark, epoch } => {
+                self.job(Job::Sweep { work, group, shard, mark, epoch });
+            }
+            ReceiverOutput::Send { stream, connection, message } => {
+                if let Some((current, sender)) = self.up.get(&stream)
+                    && *current == connection
+                {
+                    sender.send(message);
+                }
+            }
+            ReceiverOutput::Close { stream, connection, reason } => {
+                tracing::warn!(peer = %stream.peer, shard = stream.shard, reason, "replication stream closed");
+                self.drop_up(stream, connection);
+            }
+            ReceiverOutput::Inherited { change } => self.origin.handle_inherited(self.now(), change),
+            ReceiverOutput::Rewalk { shards } => self.origin.handle_lost(self.now(), shards),
+        }
+    }
+
+    fn origin_output(&mut self, output: OriginOutput) {
+        match output {
+            OriginOutput::Send { stream, connection, message } => {
+                if let Some((current, sender)) = self.down.get(&stream)
+                    && *current == connection
+                {
+                    sender.send(message);
+                }
+            }
+            OriginOutput::Close { stream, connection, reason } => {
+                tracing::warn!(peer = %stream.peer, shard = stream.shard, ?reason, "subscriber closed");
+                self.drop_down(stream, connection);
+            }
+            OriginOutput::ReadPage { pass, restart } => {
+                self.pages.send(NextPage { pass, restart }).expect("the walker ends after this thread");
+            }
+        }
+    }
+
+    fn job(&self, job: Job) {
+        self.jobs.send(job).expect("the writer ends after this thread");
+    }
+
+    fn finish_takeovers(&mut self) {
+        let (now, instant, drained) = (self.now(), Instant::now(), self.receiver.is_idle());
+        for takeover in self.takeovers.extract_if(.., |takeover| drained || instant >= takeover.deadline) {
+            self.receiver.own(now, takeover.group, takeover.epoch);
+            self.origin.own(now, takeover.group, takeover.epoch);
+            // It may have stopped waiting.
+            let _late = takeover.done.try_send(drained);
+        }
+    }
+
+    fn finish_flushes(&mut self) {
+        if self.flushes.is_empty() {
+            return;
+        }
+        let (now, instant) = (self.now(), Instant::now());
+        let flushed = !self.more_events
+            && (self.origin.is_flushed()
+                || self.origin.lag(now).iter().all(|lag| !lag.connected || lag.oldest < FLUSHED));
+        self.flushes.retain(|flush| {
+            if !flushed && instant < flush.deadline {
+                return true;
+            }
+            let _late = flush.done.try_send(flushed);
+            false
+        });
+    }
+
+    fn publish(&mut self) {
+        let begun = Instant::now();
+        let (lost, malformed) = self.events.totals();
+        let counted = [("events_lost", lost), ("events_malformed", malformed)];
+        let snapshot = Snapshot::take(self.now(), &self.origin, &self.receiver, &counted);
+        self.status.store(Arc::new(snapshot));
+        self.next_publish = begun + PUBLISH.max(begun.elapsed() * PUBLISH_SHARE);
+    }
+}

@@ -1,0 +1,59 @@
+//! The kernel's table, events and sweeper, as replication uses them.
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+
+use lockstep_loader::{FlowEvents, FlowTable, KernelInstant, Sweeper, WalkCursor};
+use lockstep_model::flow::{FlowChange, FlowOp, FlowRecord, WriteOutcome};
+use lockstep_model::ids::{Epoch, GroupId};
+
+use super::table::{Ager, Events, Table};
+
+/// The kernel's flow table.
+pub(crate) struct KernelTable(pub(crate) FlowTable);
+
+impl Table for KernelTable {
+    type Cursor = WalkCursor;
+
+    fn write(&self, ops: &[FlowOp]) -> Vec<WriteOutcome> {
+        self.0.write(ops)
+    }
+
+    fn page(
+        &self,
+        cursor: Option<WalkCursor>,
+        max: usize,
+    ) -> anyhow::Result<(Vec<FlowRecord>, Option<WalkCursor>)> {
+        let page = self.0.walk(cursor, max)?;
+        let replicated = page.flows.into_iter().filter(|flow| flow.replicated);
+        Ok((replicated.map(|flow| flow.record).collect(), page.next))
+    }
+
+    fn sweep(&self, group: GroupId, shard: u8, mark: u32, epoch: Epoch) -> anyhow::Result<u64> {
+        Ok(self.0.sweep_unmarked(group, shard, mark, epoch)?)
+    }
+}
+
+impl Events for FlowEvents {
+    fn descriptor(&self) -> io::Result<OwnedFd> {
+        self.as_fd().try_clone_to_owned()
+    }
+
+    fn drain(&mut self, max: usize, each: &mut dyn FnMut(FlowChange, Epoch)) -> usize {
+        FlowEvents::drain(self, max, each)
+    }
+
+    fn take_lost(&mut self) -> anyhow::Result<u32> {
+        Ok(FlowEvents::take_lost(self)?.into())
+    }
+
+    fn totals(&self) -> (u64, u64) {
+        (self.lost_total(), self.malformed_total())
+    }
+}
+
+impl Ager for Sweeper {
+    fn step(&mut self, budget: usize) -> anyhow::Result<Vec<FlowChange>> {
+        Ok(Sweeper::step(self, KernelInstant::now(), budget)?.removed)
+    }
+}

@@ -1,0 +1,47 @@
+//! What replication needs of the kernel; the tests have a table of their own.
+
+use std::io;
+use std::os::fd::OwnedFd;
+
+use lockstep_model::flow::{FlowChange, FlowOp, FlowRecord, WriteOutcome};
+use lockstep_model::ids::{Epoch, GroupId};
+
+/// The flow table.
+pub(crate) trait Table: Send + Sync + 'static {
+    /// Where a walk stands.
+    type Cursor: Copy + Send;
+
+    /// One outcome for each op.
+    fn write(&self, ops: &[FlowOp]) -> Vec<WriteOutcome>;
+
+    /// Replicated flows from `cursor` on, about `max` entries, and where to go on.
+    fn page(
+        &self,
+        cursor: Option<Self::Cursor>,
+        max: usize,
+    ) -> anyhow::Result<(Vec<FlowRecord>, Option<Self::Cursor>)>;
+
+    /// Removes what a walk under `epoch` did not mark; how many.
+    fn sweep(&self, group: GroupId, shard: u8, mark: u32, epoch: Epoch) -> anyhow::Result<u64>;
+}
+
+/// Changes as the kernel reports them.
+pub(crate) trait Events: Send + 'static {
+    /// A descriptor of the caller's own that becomes readable when there are some.
+    fn descriptor(&self) -> io::Result<OwnedFd>;
+
+    /// Hands over at most `max`; how many there were.
+    fn drain(&mut self, max: usize, each: &mut dyn FnMut(FlowChange, Epoch)) -> usize;
+
+    /// Shards that lost some since this was last asked, bit by shard.
+    fn take_lost(&mut self) -> anyhow::Result<u32>;
+
+    /// Lost, and unreadable, since the maps were made.
+    fn totals(&self) -> (u64, u64);
+}
+
+/// Ends flows that were idle for too long.
+pub(crate) trait Ager: Send + 'static {
+    /// Looks at about `budget` entries; the flows that ended.
+    fn step(&mut self, budget: usize) -> anyhow::Result<Vec<FlowChange>>;
+}

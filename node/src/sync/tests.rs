@@ -1,0 +1,78 @@
+//! Two nodes with tables in memory, over real streams on loopback.
+
+mod node;
+
+use std::time::Duration;
+
+use lockstep_model::ids::Epoch;
+use lockstep_sync_core::SyncState;
+
+use node::{GROUP, Pair, until};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn i5_flows_of_the_owner_appear_on_the_standby_and_go_with_it() {
+    let pair = Pair::start().await;
+    pair.a.own(Epoch(10));
+    until("caught up", || pair.b.sync.group_sync(GROUP).state == SyncState::CaughtUp).await;
+
+    (0..500).for_each(|number| pair.a.table.packet(number, Epoch(10)));
+    until("all flows", || pair.b.table.content() == pair.a.table.content()).await;
+    (0..100).for_each(|number| pair.a.table.expire(number));
+    until("no ended flows", || pair.b.table.content() == pair.a.table.content()).await;
+    assert_eq!(pair.b.table.content().len(), 400);
+    assert!(pair.a.sync.flush(Duration::from_secs(5)));
+    assert_eq!(pair.counter("origin_lost"), 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn i5_what_the_kernel_could_not_report_is_walked() {
+    let pair = Pair::start().await;
+    pair.a.own(Epoch(10));
+    until("caught up", || pair.b.sync.group_sync(GROUP).state == SyncState::CaughtUp).await;
+    (0..5000).for_each(|number| pair.a.table.packet_unreported(number, Epoch(10)));
+    until("all flows", || pair.b.table.content() == pair.a.table.content()).await;
+    assert!(pair.counter("origin_lost") > 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn i5_a_standby_that_joins_late_gets_everything() {
+    let pair = Pair::apart().await;
+    pair.a.own(Epoch(10));
+    (0..20_000).for_each(|number| pair.a.table.packet(number, Epoch(10)));
+    pair.join();
+    until("all flows", || pair.b.table.content() == pair.a.table.content()).await;
+    until("caught up", || pair.b.sync.group_sync(GROUP).state == SyncState::CaughtUp).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn i5_a_takeover_finds_what_had_arrived_and_replicates_it_back() {
+    let pair = Pair::start().await;
+    pair.a.own(Epoch(10));
+    until("caught up", || pair.b.sync.group_sync(GROUP).state == SyncState::CaughtUp).await;
+    (0..300).for_each(|number| pair.a.table.packet(number, Epoch(10)));
+    assert!(pair.a.sync.flush(Duration::from_secs(5)));
+    pair.a.close();
+
+    pair.b.own(Epoch(11));
+    assert_eq!(pair.b.table.content(), pair.a.table.content());
+    (0..300).for_each(|number| pair.b.table.packet(number, Epoch(11)));
+    (1000..1100).for_each(|number| pair.b.table.packet(number, Epoch(11)));
+    until("the former owner to hold the same", || pair.b.table.content() == pair.a.table.content()).await;
+    until("the former owner to be caught up", || pair.a.sync.group_sync(GROUP).state == SyncState::CaughtUp)
+        .await;
+    assert_eq!(pair.b.sync.group_sync(GROUP).state, SyncState::Owner);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_full_table_is_refused_counted_and_mended() {
+    let pair = Pair::start().await;
+    pair.a.own(Epoch(10));
+    until("caught up", || pair.b.sync.group_sync(GROUP).state == SyncState::CaughtUp).await;
+    pair.b.table.limit(100);
+    (0..200).for_each(|number| pair.a.table.packet(number, Epoch(10)));
+    until("refusals", || pair.counter("origin_nacks_full") > 0).await;
+    until("not caught up", || pair.b.sync.group_sync(GROUP).state == SyncState::Syncing).await;
+    pair.b.table.limit(usize::MAX);
+    until("all flows", || pair.b.table.content() == pair.a.table.content()).await;
+    until("caught up again", || pair.b.sync.group_sync(GROUP).state == SyncState::CaughtUp).await;
+}

@@ -1,0 +1,308 @@
+//! A node with a table in memory.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::io::{self, Read, Write};
+use std::net::{Ipv4Addr, SocketAddr};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use lockstep_model::flow::{
+    FlowChange, FlowKey, FlowOp, FlowRecord, FlowStamp, FlowState, FlowVersion, WriteOutcome,
+};
+use lockstep_model::ids::{EndpointId, Epoch, GroupId, NodeId, ServiceId};
+use lockstep_model::protocol::Protocol;
+use lockstep_sync_transport::{Connector, Identity, Subscriptions};
+use tokio::net::TcpListener;
+use tokio_stream::wrappers::TcpListenerStream;
+use tonic::transport::{Endpoint, Server};
+
+use crate::sync::{Ager, Events, Parts, Sync, Table};
+
+pub(super) const GROUP: GroupId = GroupId(7);
+const A: NodeId = NodeId(1);
+const B: NodeId = NodeId(2);
+
+struct Entry {
+    record: FlowRecord,
+    stamp: FlowStamp,
+    mark: u32,
+}
+
+struct Inner {
+    entries: BTreeMap<FlowKey, Entry>,
+    ring: VecDeque<(FlowChange, Epoch)>,
+    lost: u32,
+    expired: Vec<FlowChange>,
+    clock: u64,
+    limit: usize,
+    wake: UnixStream,
+}
+
+/// Table, ring buffer and sweeper.
+#[derive(Clone)]
+pub(super) struct Memory(Arc<Mutex<Inner>>);
+
+struct Ring {
+    memory: Memory,
+    woken: UnixStream,
+}
+
+fn key(number: u64) -> FlowKey {
+    let client = Ipv4Addr::from(0xc633_6400 + (number >> 12) as u32);
+    FlowKey {
+        client: SocketAddr::new(client.into(), 1024 + (number & 0xfff) as u16),
+        service: "192.0.2.10:443".parse().unwrap(),
+        protocol: Protocol::Tcp,
+    }
+}
+
+impl Memory {
+    fn new() -> (Self, Ring) {
+        let (wake, woken) = UnixStream::pair().unwrap();
+        wake.set_nonblocking(true).unwrap();
+        woken.set_nonblocking(true).unwrap();
+        let inner = Inner {
+            entries: BTreeMap::new(),
+            ring: VecDeque::new(),
+            lost: 0,
+            expired: Vec::new(),
+            clock: 0,
+            limit: usize::MAX,
+            wake,
+        };
+        let memory = Self(Arc::new(Mutex::new(inner)));
+        (memory.clone(), Ring { memory, woken })
+    }
+
+    fn change(&self, number: u64, epoch: Epoch) -> FlowChange {
+        let mut inner = self.0.lock().unwrap();
+        inner.clock += 1;
+        let (key, clock) = (key(number), inner.clock);
+        let held = inner.entries.get(&key).map(|entry| (entry.stamp.version, entry.mark));
+        let (version, mark) = match held {
+            Some((version, mark)) => (FlowVersion { n: version.n + 1, ..version }, mark),
+            None => (FlowVersion { birth: clock, n: 0 }, 0),
+        };
+        let record = FlowRecord {
+            key,
+            group: GROUP,
+            service: ServiceId(9),
+            endpoint: EndpointId(number % 3),
+            endpoint_address: "10.0.0.11:8443".parse().unwrap(),
+            version,
+            state: FlowState::Established,
+            state_bits: 1,
+            remaining: Duration::from_secs(60),
+        };
+        let stamp = FlowStamp { epoch, version };
+        inner.entries.insert(key, Entry { record: record.clone(), stamp, mark });
+        FlowChange::Upsert(record)
+    }
+
+    /// A packet that makes the flow or changes its state.
+    pub(super) fn packet(&self, number: u64, epoch: Epoch) {
+        let change = self.change(number, epoch);
+        let mut inner = self.0.lock().unwrap();
+        inner.ring.push_back((change, epoch));
+        // A full pipe has a wake-up in it.
+        let _full = inner.wake.write(&[0]);
+    }
+
+    /// The same, but the ring buffer had no room.
+    pub(super) fn packet_unreported(&self, number: u64, epoch: Epoch) {
+        let change = self.change(number, epoch);
+        self.0.lock().unwrap().lost |= 1 << change.key().shard();
+    }
+
+    pub(super) fn expire(&self, number: u64) {
+        let mut inner = self.0.lock().unwrap();
+        let entry = inner.entries.remove(&key(number)).unwrap();
+        inner.expired.push(FlowChange::Remove {
+            key: key(number),
+            group: GROUP,
+            version: entry.stamp.version,
+        });
+    }
+
+    pub(super) fn limit(&self, entries: usize) {
+        self.0.lock().unwrap().limit = entries;
+    }
+
+    pub(super) fn content(&self) -> BTreeMap<FlowKey, (EndpointId, FlowVersion)> {
+        let inner = self.0.lock().unwrap();
+        inner.entries.iter().map(|(key, e)| (*key, (e.record.endpoint, e.record.version))).collect()
+    }
+}
+
+impl Table for Memory {
+    type Cursor = FlowKey;
+
+    fn write(&self, ops: &[FlowOp]) -> Vec<WriteOutcome> {
+        let mut inner = self.0.lock().unwrap();
+        let inner = &mut *inner;
+        let write = |op: &FlowOp| {
+            let key = *op.change.key();
+            let held = inner.entries.get_mut(&key);
+            if !op.supersedes(held.as_ref().map(|held| held.stamp)) {
+                if let Some(held) = held {
+                    held.mark = op.mark;
+                }
+                return WriteOutcome::Stale;
+            }
+            match &op.change {
+                FlowChange::Upsert(_) if held.is_none() && inner.entries.len() >= inner.limit => {
+                    WriteOutcome::Full
+                }
+                FlowChange::Upsert(record) => {
+                    let entry = Entry { record: record.clone(), stamp: op.stamp(), mark: op.mark };
+                    inner.entries.insert(key, entry);
+                    WriteOutcome::Applied
+                }
+                FlowChange::Remove { .. } => {
+                    inner.entries.remove(&key);
+                    WriteOutcome::Applied
+                }
+            }
+        };
+        ops.iter().map(write).collect()
+    }
+
+    fn page(
+        &self,
+        cursor: Option<FlowKey>,
+        max: usize,
+    ) -> anyhow::Result<(Vec<FlowRecord>, Option<FlowKey>)> {
+        let inner = self.0.lock().unwrap();
+        let rest = inner.entries.iter().filter(|(key, _)| cursor.is_none_or(|cursor| **key > cursor));
+        let page: Vec<_> = rest.take(max).map(|(_, entry)| entry.record.clone()).collect();
+        let next = (page.len() == max).then(|| page[max - 1].key);
+        Ok((page, next))
+    }
+
+    fn sweep(&self, group: GroupId, shard: u8, mark: u32, epoch: Epoch) -> anyhow::Result<u64> {
+        assert_eq!(group, GROUP);
+        let mut inner = self.0.lock().unwrap();
+        let before = inner.entries.len();
+        inner.entries.retain(|key, e| key.shard() != shard || e.mark == mark || e.stamp.epoch > epoch);
+        Ok((before - inner.entries.len()) as u64)
+    }
+}
+
+impl Events for Ring {
+    fn descriptor(&self) -> io::Result<OwnedFd> {
+        self.woken.try_clone().map(OwnedFd::from)
+    }
+
+    fn drain(&mut self, max: usize, each: &mut dyn FnMut(FlowChange, Epoch)) -> usize {
+        let mut bytes = [0; 4096];
+        while matches!(self.woken.read(&mut bytes), Ok(count) if count > 0) {}
+        let mut inner = self.memory.0.lock().unwrap();
+        let count = inner.ring.len().min(max);
+        inner.ring.drain(..count).for_each(|(change, epoch)| each(change, epoch));
+        count
+    }
+
+    fn take_lost(&mut self) -> anyhow::Result<u32> {
+        Ok(std::mem::take(&mut self.memory.0.lock().unwrap().lost))
+    }
+
+    fn totals(&self) -> (u64, u64) {
+        (0, 0)
+    }
+}
+
+impl Ager for Memory {
+    fn step(&mut self, _budget: usize) -> anyhow::Result<Vec<FlowChange>> {
+        Ok(std::mem::take(&mut self.0.lock().unwrap().expired))
+    }
+}
+
+/// One node.
+pub(super) struct Node {
+    pub(super) table: Memory,
+    pub(super) sync: Sync,
+}
+
+impl Node {
+    fn start(id: NodeId, peer_address: SocketAddr) -> (Self, Subscriptions) {
+        let (table, ring) = Memory::new();
+        let connector: Connector = Arc::new(move |_| {
+            Endpoint::from_shared(format!("http://{peer_address}"))
+                .map(|endpoint| endpoint.tcp_nodelay(true))
+                .map_err(|error| error.to_string())
+        });
+        let parts = Parts {
+            identity: Identity { cluster: [1; 16], node: id },
+            session: [id.get() as u8; 16],
+            connector,
+            table: table.clone(),
+            events: ring,
+            ager: table.clone(),
+        };
+        let (sync, service) = Sync::start(parts).unwrap();
+        (Self { table, sync }, service)
+    }
+
+    /// Takes the group over, as the lease thread does.
+    pub(super) fn own(&self, epoch: Epoch) {
+        let deadline = Instant::now() + Duration::from_secs(5);
+        assert!(self.sync.before_open(GROUP, epoch, deadline));
+    }
+
+    pub(super) fn close(&self) {
+        self.sync.closed(GROUP);
+    }
+}
+
+/// Two nodes.
+pub(super) struct Pair {
+    pub(super) a: Node,
+    pub(super) b: Node,
+}
+
+impl Pair {
+    pub(super) async fn start() -> Self {
+        let pair = Self::apart().await;
+        pair.join();
+        pair
+    }
+
+    /// They do not know each other yet.
+    pub(super) async fn apart() -> Self {
+        let listeners = [listener().await, listener().await];
+        let [address_a, address_b] = listeners.each_ref().map(|listener| listener.local_addr().unwrap());
+        let (a, service_a) = Node::start(A, address_b);
+        let (b, service_b) = Node::start(B, address_a);
+        for (listener, service) in listeners.into_iter().zip([service_a, service_b]) {
+            let server = Server::builder().tcp_nodelay(true).add_service(service.into_server());
+            tokio::spawn(server.serve_with_incoming(TcpListenerStream::new(listener)));
+        }
+        Self { a, b }
+    }
+
+    pub(super) fn join(&self) {
+        self.a.sync.set_peers(BTreeSet::from([B]));
+        self.b.sync.set_peers(BTreeSet::from([A]));
+    }
+
+    /// A counter of the first node.
+    pub(super) fn counter(&self, name: &str) -> u64 {
+        let counters = self.a.sync.counters();
+        counters.iter().find(|(known, _)| known == name).unwrap_or_else(|| panic!("no counter {name}")).1
+    }
+}
+
+async fn listener() -> TcpListener {
+    TcpListener::bind("127.0.0.1:0").await.unwrap()
+}
+
+/// Waits until `condition` holds.
+pub(super) async fn until(what: &str, condition: impl Fn() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while !condition() {
+        assert!(Instant::now() < deadline, "waited 20 s for: {what}");
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+}
