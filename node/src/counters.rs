@@ -21,6 +21,7 @@ pub(crate) fn help(family: &str) -> &'static str {
         "sync" => "Flow replication",
         "ownership" => "Decisions of this node while it led",
         "reconcile" => "Passes that compare the kernel with the agreed state",
+        "raft_refused" => "Requests of peers that were refused",
         "announce" => "Gratuitous ARP",
         "events" => "Flow events from the kernel",
         _ => "",
@@ -38,10 +39,14 @@ pub(crate) fn read(parts: &Parts) -> Vec<Counter> {
         add("reconcile", vec![("failures".to_owned(), dataplane.programmed().failures)]);
         add("announce", dataplane.announce_counters());
     }
-    if let Some(sync) = &parts.sync {
+    if let Some(sync) = parts.sync() {
         add("sync", sync.counters());
     }
-    add("lease", parts.lease.counters());
-    add("ownership", parts.lease.leader_counters());
+    if let Some(lease) = parts.lease() {
+        add("lease", lease.counters());
+        add("ownership", lease.leader_counters());
+    }
+    let refused = parts.raft.refusals().into_iter();
+    add("raft_refused", refused.map(|(reason, count)| (reason.to_owned(), count)).collect());
     all
 }

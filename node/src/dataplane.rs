@@ -50,6 +50,26 @@ pub(crate) fn purge(config: &Config) -> Result<()> {
     lockstep_loader::remove(&dataplane.pin_dir).context("the dataplane cannot be removed")
 }
 
+/// See [`Handle::news`].
+pub(crate) struct News {
+    programmed: watch::Receiver<Programmed>,
+    down: watch::Receiver<Down>,
+}
+
+impl News {
+    /// Something changed since the last call. Cancel-safe.
+    pub(crate) async fn changed(&mut self) {
+        let ended = tokio::select! {
+            changed = self.programmed.changed() => changed.is_err(),
+            changed = self.down.changed() => changed.is_err(),
+        };
+        if ended {
+            // One of the watchers has ended and says nothing any more.
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
 impl Handle {
     pub(crate) fn new(
         config: config::Dataplane,
@@ -79,6 +99,11 @@ impl Handle {
     /// Interfaces without carrier.
     pub(crate) fn down(&self) -> Down {
         self.down.borrow().clone()
+    }
+
+    /// Wakes when carrier or programmed intent change.
+    pub(crate) fn news(&self) -> News {
+        News { programmed: self.programmed.clone(), down: self.down.clone() }
     }
 
     /// Packets by reason. Empty, and logged, when the kernel cannot be read.

@@ -3,7 +3,7 @@
 use lockstep_model::ids::GroupId;
 use lockstep_model::state::State;
 use lockstep_ownership::status::{Candidacy, Flows, LocalStatus, Unfit};
-use lockstep_sync_core::receiver::{GroupSync, SyncState};
+use lockstep_sync_core::{GroupSync, SyncState};
 
 use crate::links::Down;
 use crate::reconcile::Programmed;

@@ -13,6 +13,7 @@ use lockstep_model::ids::{GroupId, LogIndex, NodeId, Revision};
 use lockstep_model::image::{AddressImage, desired};
 use lockstep_model::limits::MAX_LEASE;
 use lockstep_model::state::State;
+use lockstep_raft_store::state_machine::Published;
 use tokio::sync::watch;
 
 /// How often the kernel is compared even if nothing changed: repairs what another program deleted.
@@ -53,31 +54,25 @@ impl Moves {
 
 /// Runs until the state's sender is gone.
 pub(crate) async fn run(
-    node: watch::Receiver<Option<NodeId>>,
-    mut state: watch::Receiver<Arc<State>>,
+    node: NodeId,
+    mut states: watch::Receiver<Published>,
     dataplane: Arc<Mutex<Dataplane>>,
     publish: watch::Sender<Programmed>,
 ) {
     let moves = Arc::new(Mutex::new(Moves::default()));
     loop {
-        if let Some(id) = *node.borrow() {
-            let now = state.borrow_and_update().clone();
-            let (dataplane, moves) = (dataplane.clone(), moves.clone());
-            let before = publish.borrow().clone();
-            let pass = tokio::task::spawn_blocking(move || pass(id, &now, &dataplane, &moves, before));
-            match pass.await {
-                Ok(programmed) => {
-                    publish.send_if_modified(|old| {
-                        let changed = *old != programmed;
-                        *old = programmed;
-                        changed
-                    });
-                }
-                Err(error) => panic!("the reconciler panicked: {error}"),
-            }
-        }
+        let state = states.borrow_and_update().state.clone();
+        let (dataplane, moves) = (dataplane.clone(), moves.clone());
+        let before = publish.borrow().clone();
+        let pass = tokio::task::spawn_blocking(move || pass(node, &state, &dataplane, &moves, before));
+        let programmed = pass.await.expect("a pass does not panic");
+        publish.send_if_modified(|old| {
+            let changed = *old != programmed;
+            *old = programmed;
+            changed
+        });
         tokio::select! {
-            changed = state.changed() => if changed.is_err() { return },
+            changed = states.changed() => if changed.is_err() { return },
             () = tokio::time::sleep(PERIOD) => {}
         }
     }

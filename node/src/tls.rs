@@ -58,23 +58,20 @@ impl Tls {
     }
 
     /// How to reach `peer`. The peer's certificate must carry its IP address.
-    pub(crate) fn endpoint(&self, peer: SocketAddr) -> Result<Endpoint> {
+    pub(crate) fn endpoint(&self, peer: SocketAddr) -> Result<Endpoint, tonic::transport::Error> {
         let scheme = if self.covers(peer) { "https" } else { "http" };
-        let endpoint = Endpoint::from_shared(format!("{scheme}://{peer}"))
-            .with_context(|| format!("{peer} is no address to connect to"))?
+        let endpoint = Endpoint::from_shared(format!("{scheme}://{peer}"))?
             .connect_timeout(CONNECT_TIMEOUT)
             .http2_keep_alive_interval(KEEPALIVE_INTERVAL)
             .keep_alive_timeout(KEEPALIVE_TIMEOUT)
             .keep_alive_while_idle(true)
             .tcp_nodelay(true);
         match &self.material {
-            Some(material) if self.covers(peer) => endpoint
-                .tls_config(
-                    ClientTlsConfig::new()
-                        .ca_certificate(material.ca.clone())
-                        .identity(material.identity.clone()),
-                )
-                .context("[tls]: ca, cert or key is not usable"),
+            Some(material) if self.covers(peer) => endpoint.tls_config(
+                ClientTlsConfig::new()
+                    .ca_certificate(material.ca.clone())
+                    .identity(material.identity.clone()),
+            ),
             _ => Ok(endpoint),
         }
     }
@@ -104,4 +101,10 @@ pub(crate) fn read_secret(path: &Path) -> Result<[u8; 32]> {
     bytes.try_into().map_err(|_| {
         anyhow::anyhow!("cluster.secret_file: {shown} has {length} bytes; allowed: exactly 32 random bytes")
     })
+}
+
+impl lockstep_raft_store::Connector for Tls {
+    fn endpoint(&self, address: SocketAddr) -> Result<Endpoint, tonic::transport::Error> {
+        Tls::endpoint(self, address)
+    }
 }

@@ -166,7 +166,9 @@ impl pb::admin_server::Admin for Admin {
         let state = self.state(true).await?;
         let found = state.nodes.iter().find(|(_, spec)| spec.name == name);
         let to = *found.ok_or_else(|| refuse::absent("node", &name))?.0;
-        self.parts.lease.operator_moved_leader();
+        if let Some(lease) = self.parts.lease() {
+            lease.operator_moved_leader();
+        }
         self.parts.raft.transfer_leader(to).await.map_err(|e| refuse::raft(&e))?;
         Ok(Response::new(pb::TransferLeaderResponse { leader_id: to.get() }))
     }

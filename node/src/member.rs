@@ -1,0 +1,215 @@
+//! What a node does as a member of a cluster: holds and gives leases, replicates flows, and keeps the parts
+//! told of each other's news.
+
+mod events;
+mod sink;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use lockstep_model::ids::{Epoch, LogIndex, NodeId};
+use lockstep_model::intent::{NodeRole, NodeSpec};
+use lockstep_model::state::State;
+use lockstep_raft_store::Role;
+use lockstep_sync_transport::Identity as SyncIdentity;
+use tokio::sync::{mpsc, watch};
+
+use crate::late_sync::LateSync;
+use crate::parts::{Member, Parts};
+use crate::relay::Relay;
+use crate::tls::Tls;
+use crate::{fitness, lease, reconcile, sync};
+
+/// How often the node's own status is looked at, for what nothing announces (replication, programs detached by
+/// others). What is announced is told at once.
+const STATUS_PERIOD: Duration = Duration::from_millis(50);
+/// How long a node that stops waits for others to take its groups over.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long it then waits for the voters to acknowledge that it has given everything back.
+const SURRENDER_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// What membership starts from.
+pub(crate) struct Start {
+    pub(crate) parts: Arc<Parts>,
+    pub(crate) tls: Tls,
+    pub(crate) secret: [u8; 32],
+    pub(crate) late_sync: LateSync,
+    pub(crate) log: Arc<Relay>,
+    pub(crate) programmed: watch::Sender<reconcile::Programmed>,
+}
+
+impl Start {
+    /// Waits for the cluster to be formed, then serves in it. Returns only with a reason to end the process.
+    pub(crate) async fn run(self) -> Result<()> {
+        let Self { parts, tls, secret, late_sync, log, programmed } = self;
+        if parts.raft.identity().is_none() {
+            tracing::info!("no cluster yet: waiting for `lockstep cluster init`");
+        }
+        let identity = parts.raft.joined().await;
+        let node = identity.node;
+        tracing::info!(cluster = %identity.cluster_id, node_id = %node, "member of a cluster");
+
+        let sync = match &parts.dataplane {
+            None => None,
+            Some(dataplane) => {
+                let loader = dataplane.loader.lock().expect("no holder panics");
+                let (sync, service) = sync::Sync::start(sync::Parts {
+                    identity: SyncIdentity { cluster: identity.cluster_id.0, node },
+                    session: rand::random(),
+                    connector: connector(&parts, &tls),
+                    table: sync::KernelTable(loader.flows()),
+                    events: loader.events().context("flow events cannot be read")?,
+                    ager: loader.sweeper(),
+                })?;
+                late_sync.set(service);
+                Some(sync)
+            }
+        };
+
+        let (events, event_queue) = mpsc::channel(lease::EVENT_QUEUE);
+        let settings =
+            lease::Settings { cluster: identity.cluster_id.0, node, listen: parts.config.lease.listen, secret };
+        let lease = lease::spawn(&settings, sink::sink(&parts, sync.clone()), events)
+            .context("the lease thread cannot be started")?;
+        log.attach(lease.clone());
+        let member = Member { lease, sync };
+        assert!(parts.member.set(member).is_ok(), "a node becomes a member once");
+
+        tokio::spawn(register(parts.clone()));
+        tokio::spawn(follow_state(parts.clone(), node));
+        tokio::spawn(follow_leadership(parts.clone()));
+        if let Some(dataplane) = &parts.dataplane {
+            let states = parts.raft.watch();
+            tokio::spawn(reconcile::run(node, states, dataplane.loader.clone(), programmed));
+        }
+        tokio::spawn(report_status(parts.clone()));
+        events::run(parts, event_queue).await;
+        anyhow::bail!("the lease thread ended")
+    }
+}
+
+/// How replication reaches a peer: where the agreed state says it listens.
+fn connector(parts: &Arc<Parts>, tls: &Tls) -> lockstep_sync_transport::Connector {
+    let (parts, tls) = (parts.clone(), tls.clone());
+    Arc::new(move |peer: NodeId| {
+        let state = parts.raft.stale();
+        let spec = state.nodes.get(&peer).ok_or_else(|| format!("node {peer} is not registered"))?;
+        tls.endpoint(spec.cluster_address).map_err(|e| e.to_string())
+    })
+}
+
+async fn register(parts: Arc<Parts>) {
+    let config = &parts.config;
+    let spec = NodeSpec {
+        name: config.node.name.clone(),
+        role: config.node.role,
+        cluster_address: config.cluster.listen,
+        lease_address: config.lease.listen,
+    };
+    if let Err(refusal) = parts.raft.register(spec).await {
+        tracing::error!(%refusal, "the cluster refuses this node's registration: it takes no part; check its configuration");
+    }
+}
+
+/// Tells lease thread and replication of every applied state.
+async fn follow_state(parts: Arc<Parts>, me: NodeId) {
+    let mut states = parts.raft.watch();
+    loop {
+        let published = states.borrow_and_update().clone();
+        if let Some(member) = parts.member.get() {
+            let state = &published.state;
+            member.lease.applied(published.applied.unwrap_or(LogIndex(0)), state);
+            if let Some(sync) = &member.sync {
+                sync.set_groups(epochs(state));
+                sync.set_peers(peers(state, me));
+            }
+        }
+        if states.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+fn epochs(state: &State) -> BTreeMap<lockstep_model::ids::GroupId, Epoch> {
+    state.groups.iter().map(|(id, group)| (*id, group.assignment.map_or(Epoch(0), |a| a.epoch))).collect()
+}
+
+fn peers(state: &State, me: NodeId) -> BTreeSet<NodeId> {
+    let carries = |spec: &NodeSpec| spec.role == NodeRole::Dataplane;
+    state.nodes.iter().filter(|(id, spec)| **id != me && carries(spec)).map(|(id, _)| *id).collect()
+}
+
+async fn follow_leadership(parts: Arc<Parts>) {
+    let mut metrics = parts.raft.watch_metrics();
+    loop {
+        let leads = metrics.borrow_and_update().role == Role::Leader;
+        if let Some(lease) = parts.lease() {
+            lease.leadership(leads);
+        }
+        if metrics.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Tells the lease thread, and through it the leader, how this node could serve.
+async fn report_status(parts: Arc<Parts>) {
+    let mut news = parts.dataplane.as_ref().map(|dataplane| dataplane.news());
+    loop {
+        tell_status(&parts);
+        match &mut news {
+            Some(news) => tokio::select! {
+                () = news.changed() => {}
+                () = tokio::time::sleep(STATUS_PERIOD) => {}
+            },
+            None => tokio::time::sleep(STATUS_PERIOD).await,
+        }
+    }
+}
+
+fn tell_status(parts: &Parts) {
+    let Some(member) = parts.member.get() else { return };
+    let status = match (&parts.dataplane, &member.sync) {
+        (Some(dataplane), Some(sync)) => {
+            let state = parts.raft.stale();
+            let (programmed, down) = (dataplane.programmed(), dataplane.down());
+            let draining = parts.is_draining();
+            let inputs = fitness::Inputs { state: &state, programmed: &programmed, down: &down, draining };
+            fitness::status(&inputs, |group| sync.group_sync(group))
+        }
+        _ => lockstep_ownership::status::LocalStatus { draining: parts.is_draining(), ..Default::default() },
+    };
+    member.lease.status(status);
+}
+
+/// Gives every group to another node, as far as there is one, and the rest back to the voters. A sole voter
+/// keeps its lease: its kernel goes on serving without the daemon (I12).
+pub(crate) async fn drain(parts: &Arc<Parts>) {
+    let Some(member) = parts.member.get() else { return };
+    if parts.raft.metrics().voters.len() <= 1 {
+        tracing::info!("the only voter stops: its kernel goes on forwarding");
+        return;
+    }
+    parts.drain();
+    tell_status(parts);
+    if !idle(&member.lease, DRAIN_TIMEOUT).await {
+        tracing::warn!("no other node took the groups over in time: giving them back to the voters");
+        member.lease.surrender();
+        if !idle(&member.lease, SURRENDER_TIMEOUT).await {
+            tracing::warn!("not every voter acknowledged: what is left of the leases runs out by itself");
+        }
+    }
+}
+
+/// Whether the lease thread came to hold nothing, within `timeout`.
+async fn idle(lease: &lease::Handle, timeout: Duration) -> bool {
+    const LOOK: Duration = Duration::from_millis(2);
+    let idle = async {
+        while !lease.snapshot().idle {
+            tokio::time::sleep(LOOK).await;
+        }
+    };
+    tokio::time::timeout(timeout, idle).await.is_ok()
+}

@@ -1,0 +1,86 @@
+//! What the lease thread wants the rest of the daemon to do.
+
+use std::sync::Arc;
+
+use lockstep_model::command::Command;
+use lockstep_model::ids::NodeId;
+use lockstep_model::state::Applied;
+use lockstep_ownership::message::Tenure;
+use tokio::sync::mpsc;
+
+use crate::lease::{self, Event};
+use crate::parts::Parts;
+
+/// Serves events until the lease thread ends.
+pub(super) async fn run(parts: Arc<Parts>, mut events: mpsc::Receiver<Event>) {
+    while let Some(event) = events.recv().await {
+        handle(&parts, event);
+    }
+}
+
+fn handle(parts: &Arc<Parts>, event: Event) {
+    match event {
+        Event::Opened(tenure) => {
+            tracing::info!(group = parts.group_name(tenure.group), epoch = %tenure.epoch, "this node owns the group");
+            tokio::spawn(announce_again(parts.clone(), tenure));
+        }
+        Event::Lapsed(tenure) => {
+            tracing::warn!(group = parts.group_name(tenure.group), epoch = %tenure.epoch, "the lease was not renewed in time: the kernel has stopped forwarding");
+        }
+        Event::Closed(tenure) => {
+            tracing::info!(group = parts.group_name(tenure.group), epoch = %tenure.epoch, "this node owns the group no more");
+            if let Some(sync) = parts.sync() {
+                sync.closed(tenure.group);
+            }
+        }
+        Event::Flush { tenure, deadline } => {
+            let parts = parts.clone();
+            tokio::task::spawn_blocking(move || {
+                let Some(member) = parts.member.get() else { return };
+                let in_time = member.sync.as_ref().is_none_or(|sync| sync.flush(lease::time_left(deadline)));
+                if !in_time {
+                    tracing::warn!(group = parts.group_name(tenure.group), "not every flow reached the standby before the hand-over");
+                }
+                member.lease.flushed(tenure);
+            });
+        }
+        Event::IntentStale(stale) => {
+            if stale {
+                tracing::warn!("this node has fallen behind the cluster's log for too long: it reports itself unfit");
+            } else {
+                tracing::info!("this node has caught up with the cluster's log");
+            }
+        }
+        Event::Assign { group, replaces, node, cause } => {
+            tokio::spawn(assign(parts.clone(), Command::Assign { group, replaces, node }, cause.name()));
+        }
+        Event::TransferLeader(to) => {
+            tokio::spawn(transfer(parts.clone(), to));
+        }
+        Event::Idle => tracing::debug!("nothing is owned"),
+    }
+}
+
+async fn announce_again(parts: Arc<Parts>, tenure: Tenure) {
+    if let (Some(dataplane), Some(lease)) = (&parts.dataplane, parts.lease()) {
+        dataplane.announce_again(tenure.group, || lease.held().contains(&tenure)).await;
+    }
+}
+
+async fn assign(parts: Arc<Parts>, command: Command, cause: &'static str) {
+    let Command::Assign { group, node, .. } = command else { return };
+    let group = parts.group_name(group);
+    match parts.raft.write(command).await {
+        Ok(Applied::Changed { .. }) => tracing::info!(group, %node, cause, "group assigned"),
+        Ok(Applied::Unchanged { .. }) => tracing::info!(group, %node, cause, "an assignment came too late"),
+        Ok(Applied::Refused(refusal)) => tracing::error!(group, %node, cause, %refusal, "an assignment was refused"),
+        Err(error) => tracing::warn!(group, %node, cause, %error, "an assignment was not committed (yet)"),
+    }
+}
+
+async fn transfer(parts: Arc<Parts>, to: NodeId) {
+    match parts.raft.transfer_leader(to).await {
+        Ok(()) => tracing::info!(%to, "leadership is handed over, away from an owner"),
+        Err(error) => tracing::warn!(%to, %error, "leadership was not handed over"),
+    }
+}

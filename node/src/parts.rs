@@ -1,0 +1,81 @@
+//! The parts of a running node that the APIs look at.
+
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+use lockstep_model::ids::GroupId;
+use lockstep_raft_store::RaftNode;
+
+use crate::config::Config;
+use crate::{dataplane, lease, sync};
+
+/// A running node.
+pub(crate) struct Parts {
+    pub(crate) config: Config,
+    pub(crate) raft: RaftNode,
+    /// Absent on a witness.
+    pub(crate) dataplane: Option<dataplane::Handle>,
+    /// What exists only once the node belongs to a cluster.
+    pub(crate) member: OnceLock<Member>,
+    pub(crate) started: Instant,
+    draining: AtomicBool,
+}
+
+/// What a node has as a member of a cluster.
+pub(crate) struct Member {
+    pub(crate) lease: lease::Handle,
+    /// Absent on a witness.
+    pub(crate) sync: Option<sync::Sync>,
+}
+
+impl Parts {
+    pub(crate) fn new(config: Config, raft: RaftNode, dataplane: Option<dataplane::Handle>) -> Self {
+        let draining = AtomicBool::new(false);
+        Self { config, raft, dataplane, member: OnceLock::new(), started: Instant::now(), draining }
+    }
+
+    /// The lease thread, once there is one.
+    pub(crate) fn lease(&self) -> Option<&lease::Handle> {
+        self.member.get().map(|member| &member.lease)
+    }
+
+    /// The replication driver, once there is one.
+    pub(crate) fn sync(&self) -> Option<&sync::Sync> {
+        self.member.get().and_then(|member| member.sync.as_ref())
+    }
+
+    /// Whether the node is giving its groups away.
+    pub(crate) fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Relaxed)
+    }
+
+    /// From now on it is.
+    pub(crate) fn drain(&self) {
+        self.draining.store(true, Ordering::Relaxed);
+    }
+
+    /// Why this node does not do its job, if so.
+    pub(crate) fn not_ready(&self) -> Option<String> {
+        let raft = self.raft.metrics();
+        if let Some(reason) = raft.stopped {
+            return Some(format!("raft has stopped: {reason}"));
+        }
+        if self.member.get().is_none() {
+            return Some("this node belongs to no cluster yet: run `lockstep cluster init` on one node".to_owned());
+        }
+        if raft.leader.is_none() {
+            return Some("no leader is known".to_owned());
+        }
+        if let Some(error) = self.dataplane.as_ref().and_then(|dataplane| dataplane.programmed().error) {
+            return Some(format!("the kernel does not hold the agreed state: {error}"));
+        }
+        self.is_draining().then(|| "draining".to_owned())
+    }
+
+    /// A group's name, for people.
+    pub(crate) fn group_name(&self, group: GroupId) -> String {
+        let state = self.raft.stale();
+        state.groups.get(&group).map_or_else(|| format!("group {group}"), |g| g.spec.name.clone())
+    }
+}

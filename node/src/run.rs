@@ -1,0 +1,150 @@
+//! A node's life: open, listen, join, serve, drain, end.
+//!
+//! ```text
+//! open data dir and dataplane ─► listen ─► (cluster init) ─► member: lease thread, replication ─► SIGTERM: drain ─► end
+//! ```
+//!
+//! Whatever fails before "listen" ends the process with the reason; afterwards it is reported and retried.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use lockstep_proto::sync::v1::sync_server::SyncServer;
+use lockstep_raft_store::fs::real::RealFs;
+use lockstep_raft_store::{RaftConfig, RaftNode};
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+use tokio_stream::wrappers::TcpListenerStream;
+
+use crate::config::Config;
+use crate::late_sync::LateSync;
+use crate::member;
+use crate::parts::Parts;
+use crate::tls::{self, Tls};
+use crate::{api, dataplane, links, metrics, reconcile, relay};
+
+/// Threads of the main runtime: APIs, replication streams, reconciler. Leases and Raft have their own.
+const WORKERS: usize = 2;
+/// Replication messages of a subscriber; see `lockstep-sync-transport`.
+const MAX_SYNC_MESSAGE: usize = 256 * 1024;
+
+/// Runs the node until it is told to stop.
+pub(crate) fn run(config: Config) -> Result<()> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(WORKERS)
+        .thread_name("node")
+        .enable_all()
+        .build()
+        .context("the async runtime cannot be started")?;
+    let outcome = runtime.block_on(node(config));
+    // Threads that wait for the kernel or a peer do not hold the process back.
+    runtime.shutdown_timeout(Duration::from_millis(200));
+    outcome
+}
+
+async fn node(config: Config) -> Result<()> {
+    let tls = Tls::load(&config.tls)?;
+    let secret = tls::read_secret(&config.cluster.secret_file)?;
+    let mut stop = Stop::listen()?;
+
+    if let Some(parent) = config.node.data_dir.parent() {
+        std::fs::create_dir_all(parent)
+            .with_context(|| format!("node.data_dir: {} cannot be made", parent.display()))?;
+    }
+    let log = Arc::new(relay::Relay::default());
+    let raft_config = RaftConfig {
+        cluster_name: config.cluster.name.clone(),
+        address: config.cluster.listen,
+        peers: config.cluster.peers.clone(),
+        data_dir: config.node.data_dir.clone(),
+        options: lockstep_raft_store::replica::ReplicaOptions::default(),
+    };
+    let raft = RaftNode::start(raft_config, Arc::new(RealFs), Arc::new(tls.clone()), log.clone())
+        .await
+        .with_context(|| format!("node.data_dir: {}", config.node.data_dir.display()))?;
+
+    let (programmed, programmed_watch) = watch::channel(reconcile::Programmed::default());
+    let dataplane = match &config.dataplane {
+        None => None,
+        Some(wanted) => {
+            let loader = dataplane::open(wanted)?;
+            tracing::info!(adopted = loader.adopted(), "dataplane attached");
+            let names = wanted.interfaces.iter().map(|interface| interface.name.clone()).collect();
+            let down = links::watch(names).await?;
+            Some(dataplane::Handle::new(wanted.clone(), loader, programmed_watch, down)?)
+        }
+    };
+    let parts = Arc::new(Parts::new(config, raft, dataplane));
+
+    let late_sync = LateSync::default();
+    serve_cluster(&parts, &tls, late_sync.clone()).await?;
+    metrics::serve(parts.config.metrics.listen, parts.clone()).await?;
+    let (stop_api, api_stopped) = watch::channel(false);
+    let api = api::serve(parts.config.api.listen, &tls, parts.clone(), stopped(api_stopped)).await?;
+    tracing::info!(node = parts.config.node.name, api = %parts.config.api.listen, "listening");
+
+    let member = member::Start { parts: parts.clone(), tls, secret, late_sync, log, programmed };
+    tokio::select! {
+        outcome = member.run() => outcome?,
+        reason = stop.wait() => {
+            tracing::info!(reason, "stopping");
+            member::drain(&parts).await;
+        }
+    }
+    stop_api.send_replace(true);
+    parts.raft.shutdown().await;
+    // Connections that do not end by themselves are not waited for.
+    drop(tokio::time::timeout(Duration::from_millis(200), api).await);
+    tracing::info!("stopped");
+    Ok(())
+}
+
+async fn stopped(mut stop: watch::Receiver<bool>) {
+    // An error means that the sender is gone: stop as well.
+    drop(stop.wait_for(|stop| *stop).await);
+}
+
+/// What nodes say to each other, on Raft's own runtime.
+async fn serve_cluster(parts: &Parts, tls: &Tls, sync: LateSync) -> Result<()> {
+    let listen = parts.config.cluster.listen;
+    let listener =
+        TcpListener::bind(listen).await.with_context(|| format!("cluster.listen: {listen} cannot be bound"))?;
+    let listener = listener.into_std().context("cluster.listen")?;
+    let router = tls
+        .server(listen)?
+        .add_service(parts.raft.raft_server())
+        .add_service(parts.raft.cluster_server())
+        .add_service(SyncServer::new(sync).max_decoding_message_size(MAX_SYNC_MESSAGE));
+    parts.raft.runtime().spawn(async move {
+        let served = match TcpListener::from_std(listener) {
+            Ok(listener) => router.serve_with_incoming(TcpListenerStream::new(listener)).await.map_err(|e| e.to_string()),
+            Err(error) => Err(error.to_string()),
+        };
+        if let Err(error) = served {
+            tracing::error!(error, "the cluster listener ended: peers cannot reach this node");
+        }
+    });
+    Ok(())
+}
+
+/// The signals that end the daemon.
+struct Stop {
+    terminate: tokio::signal::unix::Signal,
+    interrupt: tokio::signal::unix::Signal,
+}
+
+impl Stop {
+    fn listen() -> Result<Self> {
+        let listen = |kind| signal(kind).context("signals cannot be handled");
+        Ok(Self { terminate: listen(SignalKind::terminate())?, interrupt: listen(SignalKind::interrupt())? })
+    }
+
+    async fn wait(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => "SIGINT",
+        }
+    }
+}
