@@ -1,11 +1,9 @@
 //! openraft's own suite for stores, on the real file system and on the simulated one.
 
-mod common;
-
 use std::path::Path;
 use std::sync::Arc;
 
-use common::Store;
+use crate::common::Store;
 use lockstep_raft_store::commit::CommitMode;
 use lockstep_raft_store::fs::real::RealFs;
 use lockstep_raft_store::fs::sim::SimFs;

@@ -1,11 +1,9 @@
 //! What a start finds on a disk: torn tails are cut, damage is named, a full disk loses nothing.
 
-mod common;
-
 use std::path::Path;
 use std::sync::Arc;
 
-use common::{Store, append, entry, id};
+use crate::common::{Store, append, entry, id};
 use lockstep_model::ids::NodeId;
 use lockstep_raft_store::commit::CommitMode;
 use lockstep_raft_store::error::StoreError;

@@ -1,4 +1,4 @@
-//! Three replicas on a virtual clock, an in-memory network that carries the real messages, and disks that forget.
+//! Three replicas, the network between them, and what can be done to them.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::SocketAddr;
@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use lockstep_model::command::{Change, Command};
-use lockstep_model::ids::{Epoch, GroupId, LogIndex, NodeId};
+use lockstep_model::ids::{GroupId, LogIndex, NodeId};
 use lockstep_model::intent::{GroupSpec, NodeRole, NodeSpec};
 use lockstep_model::state::{Applied, State};
 use lockstep_proto::raft::v1 as pb;
@@ -35,7 +35,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// Virtual time between two looks at a condition.
 const POLL: Duration = Duration::from_millis(5);
 
-fn address(id: u64) -> SocketAddr {
+pub(crate) fn address(id: u64) -> SocketAddr {
     ([10, 9, 0, id as u8], 7400).into()
 }
 
@@ -119,10 +119,10 @@ impl Transport for MemoryTransport {
 
 /// Keeps what the lease voter would know.
 #[derive(Default)]
-struct Recorder(Mutex<Vec<(u64, Observed)>>);
+pub(crate) struct Recorder(Mutex<Vec<(u64, Observed)>>);
 
 impl Recorder {
-    fn epochs(&self) -> Vec<u64> {
+    pub(crate) fn epochs(&self) -> Vec<u64> {
         let seen = self.0.lock().expect("no panic holds it");
         let epoch = |observed: &Observed| match observed {
             Observed::Assignment { epoch, .. } => Some(epoch.get()),
@@ -131,7 +131,7 @@ impl Recorder {
         seen.iter().filter_map(|(_, observed)| epoch(observed)).collect()
     }
 
-    fn membership(&self) -> Option<Observed> {
+    pub(crate) fn membership(&self) -> Option<Observed> {
         let seen = self.0.lock().expect("no panic holds it");
         seen.iter().rev().map(|(_, o)| o).find(|o| matches!(o, Observed::Membership { .. })).cloned()
     }
@@ -150,23 +150,23 @@ impl LogObserver for Recorder {
     }
 }
 
-struct Node {
-    fs: SimFs,
-    replica: Arc<Replica<SimRuntime>>,
-    published: watch::Receiver<Published>,
-    observer: Arc<Recorder>,
+pub(crate) struct Node {
+    pub(crate) fs: SimFs,
+    pub(crate) replica: Arc<Replica<SimRuntime>>,
+    pub(crate) published: watch::Receiver<Published>,
+    pub(crate) observer: Arc<Recorder>,
     /// Holds the lock, as the daemon does.
     _dir: DataDir,
 }
 
-struct World {
+pub(crate) struct World {
     mesh: Arc<Mutex<Mesh>>,
-    nodes: BTreeMap<u64, Node>,
+    pub(crate) nodes: BTreeMap<u64, Node>,
     compaction: Compaction,
 }
 
 impl World {
-    async fn new(compaction: Compaction) -> World {
+    pub(crate) async fn new(compaction: Compaction) -> World {
         let mut world = World { mesh: Arc::default(), nodes: BTreeMap::new(), compaction };
         for id in 1..=3 {
             world.start(id, SimFs::new()).await;
@@ -177,7 +177,7 @@ impl World {
         world
     }
 
-    async fn start(&mut self, id: u64, fs: SimFs) {
+    pub(crate) async fn start(&mut self, id: u64, fs: SimFs) {
         let identity =
             Identity { cluster_name: "edge".into(), cluster_id: ClusterId([9; 16]), node: NodeId(id) };
         let dir = DataDir::open(Arc::new(fs.clone()), Path::new("data")).expect("a data directory");
@@ -193,7 +193,7 @@ impl World {
     }
 
     /// The machine loses power. The disk stays.
-    async fn power_cut(&mut self, id: u64, seed: u64) -> SimFs {
+    pub(crate) async fn power_cut(&mut self, id: u64, seed: u64) -> SimFs {
         let node = self.nodes.remove(&id).expect("a running node");
         self.mesh.lock().expect("free").listening.remove(&address(id));
         node.fs.crash(seed);
@@ -201,16 +201,16 @@ impl World {
         node.fs
     }
 
-    fn cut(&self, id: u64) {
+    pub(crate) fn cut(&self, id: u64) {
         self.mesh.lock().expect("free").cut.insert(address(id));
     }
 
-    fn heal(&self) {
+    pub(crate) fn heal(&self) {
         self.mesh.lock().expect("free").cut.clear();
     }
 
     /// The one node that leads in the highest term, once a majority agrees on it.
-    async fn leader(&self) -> u64 {
+    pub(crate) async fn leader(&self) -> u64 {
         let mut leader = 0;
         self.until("a leader that a majority knows", |world| {
             let cut = world.mesh.lock().expect("free").cut.clone();
@@ -225,7 +225,7 @@ impl World {
         leader
     }
 
-    async fn until(&self, what: &str, mut condition: impl FnMut(&World) -> bool) {
+    pub(crate) async fn until(&self, what: &str, mut condition: impl FnMut(&World) -> bool) {
         let mut waited = Duration::ZERO;
         while !condition(self) {
             assert!(waited < PATIENCE, "{what}: not within {PATIENCE:?}; {:?}", self.metrics());
@@ -234,7 +234,7 @@ impl World {
         }
     }
 
-    async fn write(&self, command: Command) -> LogIndex {
+    pub(crate) async fn write(&self, command: Command) -> LogIndex {
         loop {
             let leader = self.leader().await;
             match self.nodes[&leader].replica.write(command.clone()).await {
@@ -248,7 +248,7 @@ impl World {
     }
 
     /// Makes a group; its id.
-    async fn write_group(&self, i: u64) -> GroupId {
+    pub(crate) async fn write_group(&self, i: u64) -> GroupId {
         self.write(group(i)).await;
         let leader = self.leader().await;
         let state = self.nodes[&leader].published.borrow().state.clone();
@@ -256,7 +256,7 @@ impl World {
         *made.expect("the leader has applied what it acknowledged").0
     }
 
-    async fn same_everywhere(&self) -> Arc<State> {
+    pub(crate) async fn same_everywhere(&self) -> Arc<State> {
         let leader = self.leader().await;
         let index = self.nodes[&leader].replica.read_index().await.expect("a leader with a majority");
         self.until("all nodes apply all", |world| {
@@ -269,12 +269,12 @@ impl World {
         states[0].clone()
     }
 
-    fn metrics(&self) -> Vec<Metrics> {
+    pub(crate) fn metrics(&self) -> Vec<Metrics> {
         self.nodes.values().map(|n| n.replica.metrics()).collect()
     }
 }
 
-fn group(i: u64) -> Command {
+pub(crate) fn group(i: u64) -> Command {
     let spec = GroupSpec {
         name: format!("g{i}"),
         addresses: Vec::new(),
@@ -286,201 +286,20 @@ fn group(i: u64) -> Command {
     Command::Change { expected: None, changes: vec![Change::UpsertGroup(spec)] }
 }
 
-fn register(id: u64) -> Command {
+pub(crate) fn register(id: u64) -> Command {
     let (cluster_address, lease_address) = (address(id), address(id));
     let spec = NodeSpec { name: format!("n{id}"), role: NodeRole::Dataplane, cluster_address, lease_address };
     Command::RegisterNode { id: NodeId(id), spec }
 }
 
-fn names(state: &State) -> Vec<String> {
+pub(crate) fn names(state: &State) -> Vec<String> {
     state.groups.values().map(|g| g.spec.name.clone()).collect()
 }
 
-fn expected(groups: std::ops::Range<u64>) -> Vec<String> {
+pub(crate) fn expected(groups: std::ops::Range<u64>) -> Vec<String> {
     groups.map(|i| format!("g{i}")).collect()
 }
 
-fn simulate<T>(seed: u64, work: impl Future<Output = T>) -> T {
+pub(crate) fn simulate<T>(seed: u64, work: impl Future<Output = T>) -> T {
     SimRuntime::with_seed(seed).block_on(work)
-}
-
-#[test]
-fn i1_writes_survive_the_loss_of_the_leader() {
-    for seed in 0..8 {
-        simulate(seed, async {
-            let world = World::new(Compaction::default()).await;
-            for i in 0..10 {
-                world.write(group(i)).await;
-            }
-            let old = world.leader().await;
-            world.cut(old);
-            for i in 10..20 {
-                world.write(group(i)).await;
-            }
-            assert_ne!(world.leader().await, old, "a node that is cut off does not lead");
-            world.heal();
-            assert_eq!(names(&*world.same_everywhere().await), expected(0..20), "seed {seed}");
-        });
-    }
-}
-
-#[test]
-fn i1_writes_survive_a_power_cut_of_all() {
-    for seed in 0..8 {
-        simulate(seed, async {
-            let mut world = World::new(Compaction { snapshot_every: 8, kept_entries: 2 }).await;
-            for round in 0..3 {
-                for i in round * 10..(round + 1) * 10 {
-                    world.write(group(i)).await;
-                }
-                let mut disks = BTreeMap::new();
-                for id in 1..=3 {
-                    disks.insert(id, world.power_cut(id, seed * 100 + round * 10 + id).await);
-                }
-                for (id, fs) in disks {
-                    world.start(id, fs).await;
-                }
-                let state = world.same_everywhere().await;
-                assert_eq!(names(&state), expected(0..(round + 1) * 10), "seed {seed}, round {round}");
-            }
-        });
-    }
-}
-
-#[test]
-fn a_node_that_was_away_too_long_gets_a_snapshot() {
-    simulate(3, async {
-        let world = World::new(Compaction { snapshot_every: 20, kept_entries: 5 }).await;
-        let away = world.leader().await % 3 + 1;
-        world.write(register(1)).await;
-        let g0 = world.write_group(0).await;
-        world.cut(away);
-        let assign = Command::Assign { group: g0, replaces: Epoch(0), node: NodeId(1) };
-        let assigned = world.write(assign).await.get();
-        for i in 1..60 {
-            world.write(group(i)).await;
-        }
-        let leader = world.leader().await;
-        world.until("the log is purged", |w| w.nodes[&leader].replica.metrics().purged > 20).await;
-        assert!(world.nodes[&away].replica.metrics().last_log < 20, "it has missed what was purged");
-        world.heal();
-        assert_eq!(names(&*world.same_everywhere().await), expected(0..60));
-        let node = &world.nodes[&away];
-        assert!(node.replica.metrics().snapshot > 20, "{:?}", node.replica.metrics());
-        assert!(node.observer.epochs().contains(&assigned), "the assignment in the snapshot was observed");
-    });
-}
-
-#[test]
-fn i1_a_node_whose_disk_is_full_stops_and_the_others_go_on() {
-    simulate(4, async {
-        let mut world = World::new(Compaction::default()).await;
-        world.write(group(0)).await;
-        let full = world.leader().await;
-        world.nodes[&full].fs.set_free(Some(10));
-        let refused = world.nodes[&full].replica.write(group(1)).await;
-        assert!(refused.is_err(), "not acknowledged: {refused:?}");
-        world.until("it says why it stopped", |w| w.nodes[&full].replica.metrics().stopped.is_some()).await;
-        let fs = world.power_cut(full, 1).await;
-        world.write(group(2)).await;
-        fs.set_free(None);
-        world.start(full, fs).await;
-        let groups = names(&*world.same_everywhere().await);
-        // Nobody was told that g1 failed for good: with or without it the answer was true.
-        assert!(groups == ["g0", "g2"] || groups == ["g0", "g1", "g2"], "{groups:?}");
-    });
-}
-
-#[test]
-fn i2_no_node_answers_a_linearizable_read_with_less_than_was_acknowledged() {
-    for seed in 0..8 {
-        simulate(seed, async {
-            let world = World::new(Compaction::default()).await;
-            let index = world.write(group(0)).await;
-            let old = world.leader().await;
-            let read = world.nodes[&old].replica.read_index().await.expect("a leader with a majority");
-            assert!(read >= index);
-            world.cut(old);
-            let index = world.write(group(1)).await;
-            // It may still believe that it leads. It must not say so.
-            let answer =
-                SimRuntime::timeout(Duration::from_secs(2), world.nodes[&old].replica.read_index()).await;
-            let refused =
-                matches!(answer, Err(_) | Ok(Err(LocalError::NoQuorum(_) | LocalError::NotLeader { .. })));
-            assert!(refused, "seed {seed}: a leader that was deposed answered {answer:?}");
-            let leader = world.leader().await;
-            assert!(world.nodes[&leader].replica.read_index().await.expect("the new leader") >= index);
-            for id in 1..=3 {
-                if id != leader && id != old {
-                    let answer = world.nodes[&id].replica.read_index().await;
-                    assert_eq!(answer, Err(LocalError::NotLeader { leader: Some(NodeId(leader)) }));
-                }
-            }
-        });
-    }
-}
-
-#[test]
-fn what_is_only_appended_is_observed_and_what_is_truncated_is_taken_back() {
-    simulate(5, async {
-        let world = World::new(Compaction::default()).await;
-        world.write(register(1)).await;
-        let g0 = world.write_group(0).await;
-        let old = world.leader().await;
-        world.cut(old);
-        let assign = Command::Assign { group: g0, replaces: Epoch(0), node: NodeId(1) };
-        let lost = world.nodes[&old].replica.write(assign.clone());
-        let lost = SimRuntime::timeout(Duration::from_millis(500), lost).await;
-        assert!(!matches!(lost, Ok(Ok(_))), "no majority, no acknowledgement");
-        let epochs = world.nodes[&old].observer.epochs();
-        assert_eq!(epochs.len(), 1, "observed although it is not committed");
-        for i in 1..4 {
-            world.write(group(i)).await;
-        }
-        let kept = world.write(assign).await.get();
-        world.heal();
-        world.same_everywhere().await;
-        for node in world.nodes.values() {
-            assert_eq!(node.observer.epochs(), [kept]);
-        }
-        let Some(Observed::Membership { voters, .. }) = world.nodes[&1].observer.membership() else {
-            panic!("a membership was observed")
-        };
-        assert_eq!(voters, [(1..=3).map(NodeId).collect()]);
-    });
-}
-
-#[test]
-fn leadership_moves_on_request() {
-    simulate(6, async {
-        let world = World::new(Compaction::default()).await;
-        let leader = world.leader().await;
-        let to = leader % 3 + 1;
-        world.nodes[&leader].replica.move_leader(NodeId(to)).await.expect("the leader takes the request");
-        world
-            .until("leadership has moved", |w| w.metrics().iter().all(|m| m.leader == Some(NodeId(to))))
-            .await;
-        let other = to % 3 + 1;
-        let refused = world.nodes[&other].replica.move_leader(NodeId(other)).await;
-        assert_eq!(refused, Err(LocalError::NotLeader { leader: Some(NodeId(to)) }));
-    });
-}
-
-#[test]
-fn two_runs_of_a_seed_are_the_same() {
-    let run = |seed| {
-        simulate(seed, async {
-            let mut world = World::new(Compaction { snapshot_every: 8, kept_entries: 2 }).await;
-            for i in 0..12 {
-                world.write(group(i)).await;
-            }
-            let leader = world.leader().await;
-            let fs = world.power_cut(leader, seed).await;
-            world.write(group(12)).await;
-            world.start(leader, fs).await;
-            world.same_everywhere().await;
-            format!("{:?}", world.metrics())
-        })
-    };
-    assert_eq!(run(1), run(1));
 }

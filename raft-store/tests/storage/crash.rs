@@ -2,13 +2,11 @@
 //! any sync), and after each of them everything that was acknowledged is there. And each sync is needed: with
 //! any one of them left out, some seed finds the loss.
 
-mod common;
-
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 
-use common::{Store, append, entry, id};
+use crate::common::{Store, append, entry, id};
 use lockstep_model::ids::NodeId;
 use lockstep_raft_store::commit::CommitMode;
 use lockstep_raft_store::fs::SyncPoint;

@@ -1,6 +1,4 @@
 //! What the tests of the store share.
-#![allow(dead_code, unreachable_pub, reason = "each test binary uses another part of this")]
-
 use std::path::Path;
 use std::sync::Arc;
 
@@ -20,18 +18,23 @@ use openraft::type_config::TypeConfigExt;
 use tokio::sync::watch;
 
 /// An open data directory with log and state machine.
-pub struct Store<RT> {
-    pub dir: DataDir,
-    pub log: LogStore<RT>,
-    pub machine: StateMachine<RT>,
+pub(crate) struct Store<RT> {
+    pub(crate) dir: DataDir,
+    pub(crate) log: LogStore<RT>,
+    pub(crate) machine: StateMachine<RT>,
 }
 
 impl<RT: AsyncRuntime> Store<RT> {
-    pub fn open(fs: SharedFs, root: &Path, segment_bytes: u64, mode: CommitMode) -> Result<Self, StoreError> {
+    pub(crate) fn open(
+        fs: SharedFs,
+        root: &Path,
+        segment_bytes: u64,
+        mode: CommitMode,
+    ) -> Result<Self, StoreError> {
         Self::observed(fs, root, segment_bytes, mode, Arc::new(NoObserver))
     }
 
-    pub fn observed(
+    pub(crate) fn observed(
         fs: SharedFs,
         root: &Path,
         segment_bytes: u64,
@@ -51,18 +54,21 @@ impl<RT: AsyncRuntime> Store<RT> {
     }
 }
 
-pub fn id(term: u64, index: u64) -> LogId {
+pub(crate) fn id(term: u64, index: u64) -> LogId {
     LogId { leader_id: LeaderId { term, node_id: 1 }, index }
 }
 
 /// An entry whose content tells its term and index.
-pub fn entry(term: u64, index: u64) -> Entry {
+pub(crate) fn entry(term: u64, index: u64) -> Entry {
     let command = Command::Assign { group: GroupId(index), replaces: Epoch(term), node: NodeId(1) };
     Entry { log_id: id(term, index), payload: Payload::Normal(Proposal::from(command)) }
 }
 
 /// Appends and waits until the store says that the entries are durable.
-pub async fn append<RT: AsyncRuntime>(log: &mut LogStore<RT>, entries: Vec<Entry>) -> std::io::Result<()> {
+pub(crate) async fn append<RT: AsyncRuntime>(
+    log: &mut LogStore<RT>,
+    entries: Vec<Entry>,
+) -> std::io::Result<()> {
     let (sender, flushed) = Types::<RT>::oneshot();
     log.append(entries, IOFlushed::signal(sender)).await?;
     flushed.await.map_err(|_| std::io::Error::other("the store dropped its acknowledgement"))?

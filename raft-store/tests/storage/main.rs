@@ -1,0 +1,6 @@
+//! The store alone: openraft's suite, crashes, damage.
+
+mod common;
+mod crash;
+mod damage;
+mod suite;
