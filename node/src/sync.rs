@@ -119,8 +119,9 @@ impl Sync {
     /// Blocks; for the lease's thread.
     pub(crate) fn before_open(&self, group: GroupId, epoch: Epoch, deadline: Instant) -> bool {
         let (done, waiting) = blocking::sync_channel(1);
-        self.command(Command::TakeOver { group, epoch, deadline, done });
-        let drained = waiting.recv_timeout(deadline.saturating_duration_since(Instant::now()));
+        let drain_until = deadline.checked_sub(ONE_BATCH).unwrap_or(deadline);
+        self.command(Command::TakeOver { group, epoch, deadline: drain_until, done });
+        let drained = waiting.recv_timeout(drain_until.saturating_duration_since(Instant::now()));
         let in_time = drained.unwrap_or(false);
         self.owned.insert(group, epoch);
         if !in_time {
@@ -130,10 +131,12 @@ impl Sync {
         in_time
     }
 
-    /// To be called when the lease of a group has been closed or has lapsed for good.
-    pub(crate) fn closed(&self, group: GroupId) {
-        self.owned.remove(group);
-        self.command(Command::Closed(group));
+    /// To be called when the lease of `epoch` has been closed or has lapsed for good. A later epoch's is not
+    /// touched.
+    pub(crate) fn closed(&self, group: GroupId, epoch: Epoch) {
+        if self.owned.remove(group, epoch) {
+            self.command(Command::Closed(group));
+        }
     }
 
     /// Waits until every connected peer lacks nothing older than a millisecond, at most `timeout`. Whether that

@@ -51,7 +51,7 @@ async fn i5_a_takeover_finds_what_had_arrived_and_replicates_it_back() {
     until("caught up", || pair.b.sync.group_sync(GROUP).state == SyncState::CaughtUp).await;
     (0..300).for_each(|number| pair.a.table.packet(number, Epoch(10)));
     assert!(pair.a.sync.flush(Duration::from_secs(5)));
-    pair.a.close();
+    pair.a.close(Epoch(10));
 
     pair.b.own(Epoch(11));
     assert_eq!(pair.b.table.content(), pair.a.table.content());

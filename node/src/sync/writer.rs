@@ -32,8 +32,11 @@ impl Owned {
         self.lock().insert(group, epoch);
     }
 
-    pub(super) fn remove(&self, group: GroupId) {
-        self.lock().remove(&group);
+    /// Whether the group was owned in this epoch, or an earlier one.
+    pub(super) fn remove(&self, group: GroupId, epoch: Epoch) -> bool {
+        let mut groups = self.lock();
+        let ended = groups.get(&group).is_some_and(|owned| *owned <= epoch);
+        ended && groups.remove(&group).is_some()
     }
 
     pub(super) fn snapshot(&self) -> BTreeMap<GroupId, Epoch> {

@@ -251,8 +251,8 @@ impl Node {
         assert!(self.sync.before_open(GROUP, epoch, deadline));
     }
 
-    pub(super) fn close(&self) {
-        self.sync.closed(GROUP);
+    pub(super) fn close(&self, epoch: Epoch) {
+        self.sync.closed(GROUP, epoch);
     }
 }
 
