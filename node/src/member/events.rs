@@ -30,7 +30,7 @@ fn handle(parts: &Arc<Parts>, event: Event) {
         Event::Closed(tenure) => {
             tracing::info!(group = parts.group_name(tenure.group), epoch = %tenure.epoch, "this node owns the group no more");
             if let Some(sync) = parts.sync() {
-                sync.closed(tenure.group);
+                sync.closed(tenure.group, tenure.epoch);
             }
         }
         Event::Flush { tenure, deadline } => {
