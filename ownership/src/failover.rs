@@ -1,6 +1,6 @@
 //! The phases of a takeover, as the node that takes over sees them.
 
-use lockstep_model::ids::Epoch;
+use lockstep_model::ids::{Epoch, NodeId};
 
 use crate::message::Tenure;
 use crate::time::Instant;
@@ -13,6 +13,8 @@ pub struct FailoverRecord {
     pub tenure: Tenure,
     /// The epoch before; 0 for a group's first owner.
     pub replaces: Epoch,
+    /// Who had it before.
+    pub owner_before: Option<NodeId>,
     /// The last valid request of the former owner that this node's voter heard.
     pub last_renewal: Option<Instant>,
     /// When this node's voter began to suspect it.

@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use lockstep_model::ids::{Epoch, GroupId, NodeId};
+use lockstep_model::state::Assignment;
 
 use crate::failover::FailoverRecord;
 use crate::identity::Identity;
@@ -82,7 +83,8 @@ pub struct Participant {
     /// When this node's voter ceased to hear the group's owner.
     suspected: BTreeMap<GroupId, (Epoch, Instant)>,
     failovers: BTreeMap<Tenure, FailoverRecord>,
-    seen: BTreeMap<GroupId, Epoch>,
+    /// Assignments applied so far.
+    seen: BTreeMap<GroupId, Assignment>,
     outputs: VecDeque<Output>,
 }
 
@@ -338,8 +340,8 @@ impl Participant {
         self.seen.retain(|group, _| view.groups.contains_key(group));
         self.suspected.retain(|group, _| view.groups.contains_key(group));
         for (group, assignment) in view.groups.iter().filter_map(|(g, v)| v.assignment.map(|a| (*g, a))) {
-            let replaces = self.seen.insert(group, assignment.epoch);
-            if replaces == Some(assignment.epoch) {
+            let before = self.seen.insert(group, assignment);
+            if before == Some(assignment) {
                 continue;
             }
             self.failovers.retain(|t, _| t.group != group);
@@ -347,7 +349,7 @@ impl Participant {
                 continue;
             }
             let tenure = Tenure { group, epoch: assignment.epoch };
-            let replaces = replaces.unwrap_or_default();
+            let replaces = before.map_or(Epoch(0), |b| b.epoch);
             let last = self
                 .voter
                 .last_heard(group)
@@ -357,6 +359,7 @@ impl Participant {
             let record = FailoverRecord {
                 tenure,
                 replaces,
+                owner_before: before.map(|b| b.node),
                 last_renewal: last.map(|(_, _, at)| at),
                 suspected,
                 committed: now,

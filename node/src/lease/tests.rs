@@ -1,0 +1,254 @@
+//! Three lease threads in one process, over loopback, with kernels of paper and a Raft of one line.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::UdpSocket;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use lockstep_model::command::Command;
+use lockstep_model::ids::{Epoch, GroupId, LogIndex, NodeId, Revision};
+use lockstep_model::intent::{GroupSpec, NodeRole, NodeSpec};
+use lockstep_model::state::{self, Group, State};
+use lockstep_ownership::leader::Cause;
+use lockstep_ownership::log::LogEvent;
+use lockstep_ownership::membership::{LogId, Membership};
+use lockstep_ownership::message::Tenure;
+use lockstep_ownership::status::{Candidacy, Flows, LocalStatus};
+use nix::time::{ClockId, clock_gettime};
+use tokio::sync::mpsc;
+
+use super::{Event, Handle, KernelUntil, LeaseSink, NotInKernel, Settings, thread};
+
+const GROUP: GroupId = GroupId(2);
+/// Far longer than anything takes; a test that reaches it has failed.
+const DEADLINE: Duration = Duration::from_secs(20);
+
+fn monotonic() -> u64 {
+    Duration::from(clock_gettime(ClockId::CLOCK_MONOTONIC).unwrap()).as_nanos() as u64
+}
+
+/// Every write into one node's kernel: when, and until when the group is served after it.
+#[derive(Default)]
+struct PaperKernel {
+    writes: Mutex<Vec<(u64, Epoch, u64)>>,
+}
+
+impl LeaseSink for PaperKernel {
+    fn before_open(&self, _: &[Tenure], _: Duration) {}
+
+    fn set(&self, tenure: Tenure, until: KernelUntil) -> Result<(), NotInKernel> {
+        let KernelUntil::At(until) = until else { panic!("three voters, and no bound") };
+        self.writes.lock().unwrap().push((monotonic(), tenure.epoch, until));
+        Ok(())
+    }
+
+    fn close(&self, tenure: Tenure) -> Result<(), NotInKernel> {
+        self.writes.lock().unwrap().push((monotonic(), tenure.epoch, 0));
+        Ok(())
+    }
+
+    fn announce(&self, _: Tenure) -> bool {
+        true
+    }
+
+    fn wait_grace_period(&self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+struct Node {
+    handle: Handle,
+    events: mpsc::Receiver<Event>,
+    kernel: Arc<PaperKernel>,
+}
+
+struct Cluster {
+    nodes: BTreeMap<NodeId, Node>,
+    state: State,
+    index: u64,
+}
+
+impl Cluster {
+    fn new() -> Self {
+        let sockets: BTreeMap<NodeId, UdpSocket> =
+            (1..=3).map(|id| (NodeId(id), UdpSocket::bind("127.0.0.1:0").unwrap())).collect();
+        let mut state = State::default();
+        for (id, socket) in &sockets {
+            socket.set_nonblocking(true).unwrap();
+            let address = socket.local_addr().unwrap();
+            let role = if id.get() == 3 { NodeRole::Witness } else { NodeRole::Dataplane };
+            let name = format!("n{id}");
+            state.nodes.insert(*id, NodeSpec { name, role, cluster_address: address, lease_address: address });
+        }
+        let spec = GroupSpec {
+            name: "edge".to_owned(),
+            addresses: vec!["10.0.0.1".parse().unwrap()],
+            interfaces: Vec::new(),
+            nodes: vec!["n1".to_owned(), "n2".to_owned()],
+            standbys: 1,
+            failback: false,
+        };
+        state.groups.insert(GROUP, Group { spec, assignment: None, revision: Revision(2) });
+        let nodes = sockets.into_iter().map(|(id, socket)| {
+            let kernel = Arc::new(PaperKernel::default());
+            let (send, events) = mpsc::channel(super::EVENT_QUEUE);
+            let listen = socket.local_addr().unwrap();
+            let settings = Settings { cluster: [9; 16], node: id, listen, secret: [4; 32] };
+            let handle = thread::start(&settings, socket, kernel.clone(), send).unwrap();
+            let id_of_membership = LogId { term: 1, leader: NodeId(3), index: LogIndex(1) };
+            let configs = vec![(1..=3).map(NodeId).collect()];
+            handle.log(LogEvent::Membership(Membership { id: id_of_membership, configs }));
+            handle.applied(LogIndex(2), &state);
+            (id, Node { handle, events, kernel })
+        });
+        Cluster { nodes: nodes.collect(), state, index: 2 }
+    }
+
+    fn fit(&self, id: u64, draining: bool) {
+        let candidacies = vec![Candidacy { group: GROUP, fitness: Ok(()), flows: Flows::CaughtUp }];
+        self.node(id).handle.status(LocalStatus { draining, candidacies });
+    }
+
+    fn node(&self, id: u64) -> &Node {
+        &self.nodes[&NodeId(id)]
+    }
+
+    fn assign(&mut self, replaces: Epoch, node: NodeId) {
+        self.index += 1;
+        let index = LogIndex(self.index);
+        state::apply(&mut self.state, index, &Command::Assign { group: GROUP, replaces, node });
+        for node_of in self.nodes.values() {
+            node_of.handle.log(LogEvent::Assign { index, group: GROUP, replaces, node });
+            node_of.handle.applied(index, &self.state);
+        }
+    }
+
+    /// Carries out what the threads ask for until `wanted` comes from node `id`.
+    async fn until(&mut self, id: u64, wanted: impl Fn(&Event) -> bool) -> Event {
+        let found = tokio::time::timeout(DEADLINE, async {
+            loop {
+                for from in [1, 2, 3] {
+                    let node = self.nodes.get_mut(&NodeId(from)).unwrap();
+                    let event = tokio::time::timeout(Duration::from_millis(2), node.events.recv()).await;
+                    let Ok(Some(event)) = event else { continue };
+                    if from == id && wanted(&event) {
+                        return event;
+                    }
+                    match event {
+                        Event::Flush { tenure, .. } => self.node(from).handle.flushed(tenure),
+                        Event::Assign { replaces, node, .. } => self.assign(replaces, node),
+                        _ => {}
+                    }
+                }
+            }
+        });
+        match found.await {
+            Ok(event) => event,
+            Err(_) => panic!("node {id} said nothing of the kind: {:#?}", self.node(id).handle.snapshot()),
+        }
+    }
+
+    /// I3, over all kernels: who is served by whom, when, does not overlap.
+    fn assert_single_owner(&self) {
+        let mut spans: Vec<(u64, u64, u64)> = Vec::new();
+        for (id, node) in &self.nodes {
+            let writes = node.kernel.writes.lock().unwrap();
+            for (i, (at, _, until)) in writes.iter().enumerate() {
+                let replaced = writes.get(i + 1).map_or(u64::MAX, |(next, _, _)| *next);
+                if *until > *at {
+                    spans.push((*at, (*until).min(replaced), id.get()));
+                }
+            }
+        }
+        spans.sort_unstable();
+        assert!(!spans.is_empty(), "nobody served");
+        for pair in spans.windows(2) {
+            assert!(pair[0].2 == pair[1].2 || pair[0].1 <= pair[1].0, "overlap: {pair:?}");
+        }
+    }
+
+    /// Waits for a counter, which is shown a little later than it counts.
+    async fn until_counter(&self, id: u64, name: &str, value: u64) {
+        let shown = || {
+            let snapshot = self.node(id).handle.snapshot();
+            snapshot.counters.iter().chain(&snapshot.leader_counters).find(|(n, _)| n == name).map(|(_, v)| *v)
+        };
+        let counted = tokio::time::timeout(DEADLINE, async {
+            while shown() != Some(value) {
+                tokio::task::yield_now().await;
+            }
+        });
+        assert!(counted.await.is_ok(), "{name} is {:?} instead of {value}", shown());
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        self.nodes.values().for_each(|n| n.handle.stop());
+    }
+}
+
+fn opened(event: &Event) -> bool {
+    matches!(event, Event::Opened(_))
+}
+
+#[tokio::test]
+async fn i3_single_owner_of_a_group_that_is_handed_over() {
+    let mut cluster = Cluster::new();
+    cluster.assign(Epoch(0), NodeId(1));
+    let Event::Opened(first) = cluster.until(1, opened).await else { unreachable!() };
+    assert_eq!(first.epoch, Epoch(3));
+
+    cluster.assign(first.epoch, NodeId(2));
+    let Event::Opened(second) = cluster.until(2, opened).await else { unreachable!() };
+    cluster.until(1, |e| *e == Event::Idle).await;
+    assert_eq!(second.epoch, Epoch(4));
+    cluster.assert_single_owner();
+    let record = cluster.node(2).handle.failovers()[0];
+    assert_eq!((record.tenure, record.replaces, record.owner_before), (second, first.epoch, Some(NodeId(1))));
+    assert!(record.promised.is_some() && record.map_written.is_some() && record.announced.is_some());
+    assert_eq!(record.suspected, None, "it was never silent");
+}
+
+#[tokio::test]
+async fn i3_single_owner_when_an_owner_falls_silent() {
+    let mut cluster = Cluster::new();
+    cluster.fit(1, false);
+    cluster.fit(2, false);
+    cluster.node(3).handle.leadership(true);
+    cluster.until(1, opened).await;
+
+    cluster.node(1).handle.stop();
+    let assigned = cluster.until(3, |e| matches!(e, Event::Assign { .. })).await;
+    let Event::Assign { replaces, node, cause, .. } = assigned else { unreachable!() };
+    assert_eq!((node, cause), (NodeId(2), Cause::NotHeard));
+    cluster.assign(replaces, node);
+    cluster.until(2, opened).await;
+    cluster.assert_single_owner();
+    let record = cluster.node(2).handle.failovers()[0];
+    let (renewed, suspected) = (record.last_renewal.unwrap(), record.suspected.unwrap());
+    assert!(renewed < suspected && suspected < record.committed && Some(record.committed) < record.promised);
+    cluster.until_counter(3, "assignments_not_heard", 1).await;
+    cluster.until_counter(3, "takeover_without_flows", 0).await;
+}
+
+#[tokio::test]
+async fn a_draining_owner_hands_over_and_a_stranger_is_not_heard() {
+    let mut cluster = Cluster::new();
+    cluster.fit(1, false);
+    cluster.fit(2, false);
+    cluster.node(3).handle.leadership(true);
+    cluster.until(1, opened).await;
+
+    // Not made with the secret, not even a datagram of ours.
+    let stranger = UdpSocket::bind("127.0.0.1:0").unwrap();
+    stranger.send_to(&[0xff; 100], cluster.state.nodes[&NodeId(1)].lease_address).unwrap();
+
+    cluster.fit(1, true);
+    cluster.until(2, opened).await;
+    cluster.until(1, |e| *e == Event::Idle).await;
+    cluster.assert_single_owner();
+    cluster.until_counter(1, "dropped_malformed", 1).await;
+    cluster.until_counter(3, "assignments_owner_draining", 1).await;
+}
