@@ -119,11 +119,13 @@ impl LogView {
     /// The assignment of a group that the log ends with.
     ///
     /// Assignments that lost their race (`replaces` is not current) are passed over, as `apply` will pass
-    /// over them: their index would be a floor that nobody can ever reach.
+    /// over them: their index would be a floor that nobody can ever reach. One that replaces nothing counts
+    /// until it is applied or void: what comes from a snapshot does not say what it replaced.
     pub fn newest_assignment(&self, group: GroupId) -> Option<Assignment> {
         let mut current = self.view.assignment(group);
         for (index, assign) in self.assigns.iter().filter(|(_, a)| a.group == group) {
-            if current.is_none_or(|c| c.epoch == assign.replaces) {
+            let follows = |c: Assignment| c.epoch == assign.replaces || assign.replaces == Epoch(0);
+            if current.is_none_or(follows) {
                 current = Some(Assignment { epoch: Epoch(index.get()), node: assign.node });
             }
         }
@@ -181,6 +183,15 @@ mod tests {
         assert_eq!(log.floor(G), Epoch(8));
         log.handle_event(Instant::default(), assign(11, 8, 3));
         assert_eq!(log.floor(G), Epoch(11));
+    }
+
+    #[test]
+    fn an_assignment_from_a_snapshot_counts_before_the_snapshot_is_applied() {
+        let mut log = LogView::default();
+        log.handle_view(view(5, 5, 1));
+        log.handle_event(Instant::default(), assign(40, 0, 2));
+        log.handle_event(Instant::default(), assign(60, 40, 3));
+        assert_eq!(log.newest_assignment(G), Some(Assignment { epoch: Epoch(60), node: NodeId(3) }));
     }
 
     #[test]

@@ -359,8 +359,12 @@ impl LeaseThread {
     }
 
     fn closed(&mut self, now: Instant, tenure: Tenure) {
+        // What an earlier run left of somebody else's group is closed as well, but was never this run's.
+        let own = self.participant.owner().claims().any(|(claimed, ..)| claimed == tenure);
         self.participant.handle_closed(now, tenure);
-        self.tell(Event::Closed(tenure));
+        if own {
+            self.tell(Event::Closed(tenure));
+        }
     }
 
     fn tell(&mut self, event: Event) {

@@ -20,9 +20,10 @@ use crate::rng::Rng;
 use crate::world::{MS, World};
 
 const SCHEDULES: u64 = 100_000;
+const MEMBERSHIPS: u64 = 5_000;
 const HEALED: u64 = 2_000;
 /// Faults and changes in one schedule.
-const STEPS: u64 = 14;
+const STEPS: u64 = 10;
 
 fn any_lease(rng: &mut Rng) -> Duration {
     Duration::from_millis(*rng.pick(&[150, 450, 450, 1000, 1000]))
@@ -149,6 +150,53 @@ fn i3_single_owner_in_random_schedules() {
     let opened = for_seeds(SCHEDULES, explore).unwrap_or_else(|failure| panic!("{failure}"));
     // A run that opens no lease proves nothing.
     assert!(opened > SCHEDULES, "only {opened} leases were opened in {SCHEDULES} schedules");
+}
+
+/// The cluster moves from one set of voters to another that has few in common with it, while the owner, or
+/// whoever Raft does not reach, goes on with the memberships it knows.
+fn explore_memberships(seed: u64) -> Result<u64, String> {
+    let mut rng = Rng(seed ^ 0xcafe);
+    let lease = any_lease(&mut rng);
+    let mut world = World::new(seed, 3, 2, 1, lease);
+    world.loss_percent = *rng.pick(&[0, 5]);
+    let voters: Vec<NodeId> = (1..=3).map(NodeId).collect();
+    let group = world.groups()[0];
+    world.run(1000 * MS);
+    let owner = *rng.pick(&voters);
+    world.propose(*rng.pick(&voters), Item::Assign { group, replaces: Epoch(0), node: owner }, 100);
+    let next = world.now + MS * (1000 + rng.below(200));
+    world.run(next);
+
+    if rng.percent(80) {
+        world.lag(owner, world.now + 4000 * MS);
+    }
+    let next: BTreeSet<NodeId> = (1..=5).map(NodeId).filter(|n| n.get() > 3 || rng.percent(40)).collect();
+    let ids = world.ids();
+    for _ in 0..rng.below(6) + 2 {
+        let current = world.members();
+        let item =
+            if current.len() > 1 { vec![next.clone()] } else { vec![current[0].clone(), next.clone()] };
+        let leader = *rng.pick(&ids);
+        world.change_members(leader, Item::Members(item));
+        let pause = world.now + rng.below(40 * MS);
+        world.run(pause);
+    }
+    for _ in 0..6 {
+        let replaces = world.agreed().assignment(group).map_or(Epoch(0), |a| a.epoch);
+        let (leader, node) = (*rng.pick(&ids), *rng.pick(&ids));
+        world.propose(leader, Item::Assign { group, replaces, node }, 90);
+        let pause = world.now + rng.below(500 * MS);
+        world.run(pause);
+    }
+    let end = world.now + 1000 * MS;
+    world.run(end);
+    world.violation.map_or(Ok(world.leases_opened), |violation| Err(format!("seed {seed}: {violation}")))
+}
+
+#[test]
+fn i3_single_owner_across_memberships() {
+    let opened = for_seeds(MEMBERSHIPS, explore_memberships).unwrap_or_else(|failure| panic!("{failure}"));
+    assert!(opened > MEMBERSHIPS, "only {opened} leases were opened in {MEMBERSHIPS} schedules");
 }
 
 #[test]

@@ -52,11 +52,13 @@ pub(crate) struct World {
     pub(crate) rng: Rng,
     pub(crate) now: u64,
     nodes: BTreeMap<NodeId, Node>,
-    queue: BinaryHeap<Reverse<(u64, u64)>>,
-    events: BTreeMap<u64, Event>,
-    next_event: u64,
+    queue: BinaryHeap<Reverse<(u64, usize)>>,
+    /// By the number in `queue`.
+    events: Vec<Option<Event>>,
     /// Directed links that are cut, and until when.
     cut: BTreeMap<(NodeId, NodeId), u64>,
+    /// Nodes that Raft does not reach, and until when; lease datagrams do.
+    lagging: BTreeMap<NodeId, u64>,
     term: u64,
     committed: Log,
     agreed: View,
@@ -66,7 +68,7 @@ pub(crate) struct World {
     pub(crate) loss_percent: u64,
     pub(crate) delays: u64,
     pub(crate) leases_opened: u64,
-    /// True time of the last write of a lease, by group: who, and until when.
+    /// What I3 forbids, once it has happened.
     pub(crate) violation: Option<String>,
 }
 
@@ -85,9 +87,9 @@ impl World {
             now: 0,
             nodes: BTreeMap::new(),
             queue: BinaryHeap::new(),
-            events: BTreeMap::new(),
-            next_event: 0,
+            events: Vec::new(),
             cut: BTreeMap::new(),
+            lagging: BTreeMap::new(),
             term: 1,
             committed: log.clone(),
             agreed: View::default(),
@@ -143,9 +145,8 @@ impl World {
     }
 
     fn at(&mut self, time: u64, event: Event) {
-        self.next_event += 1;
-        self.events.insert(self.next_event, event);
-        self.queue.push(Reverse((time, self.next_event)));
+        self.queue.push(Reverse((time, self.events.len())));
+        self.events.push(Some(event));
     }
 
     // --- faults -----------------------------------------------------------------------------------------
@@ -206,6 +207,10 @@ impl World {
         self.cut.insert((from, to), until);
     }
 
+    pub(crate) fn lag(&mut self, node: NodeId, until: u64) {
+        self.lagging.insert(node, until);
+    }
+
     pub(crate) fn surrender(&mut self, id: NodeId) {
         self.with_daemon(id, |daemon, now| daemon.surrender(now));
     }
@@ -213,6 +218,7 @@ impl World {
     /// Everything works from now on, and the leaders govern.
     pub(crate) fn heal(&mut self) {
         self.cut.clear();
+        self.lagging.clear();
         self.loss_percent = 0;
         self.delays = 300_000;
         self.governed = true;
@@ -235,7 +241,8 @@ impl World {
         }
         let mut reached = BTreeSet::from([leader]);
         for id in ids {
-            if id != leader && up(&self.nodes[&id]) && (self.governed || self.rng.percent(80)) {
+            let lags = self.lagging.get(&id).is_some_and(|until| *until > now);
+            if id != leader && !lags && up(&self.nodes[&id]) && (self.governed || self.rng.percent(80)) {
                 reached.insert(id);
             }
         }
@@ -356,7 +363,7 @@ impl World {
             }
             self.queue.pop();
             self.now = self.now.max(time);
-            if let Some(event) = self.events.remove(&key) {
+            if let Some(event) = self.events[key].take() {
                 self.handle(time, event);
             }
         }
