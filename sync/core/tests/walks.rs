@@ -1,0 +1,241 @@
+//! I5 at the places where a walk, live changes and refusals meet; each is one schedule.
+
+#[path = "replication/table.rs"]
+#[expect(dead_code, reason = "shared with the replication test, which uses all of it")]
+mod table;
+
+use lockstep_model::flow::{FlowChange, FlowRecord, WriteOutcome};
+use lockstep_model::ids::{Epoch, NodeId};
+use lockstep_sync_core::{
+    Connection, Down, Origin, OriginOutput, PassId, Receiver, ReceiverOutput, Session, StreamId, Time, Up,
+};
+
+use table::{GROUP, Table, key};
+
+const EPOCH: Epoch = Epoch(5);
+const NOW: Time = Time::from_nanos(0);
+const CONNECTION: Connection = Connection(1);
+const SESSION: Session = Session([1; 16]);
+
+fn stream() -> StreamId {
+    StreamId { peer: NodeId(2), shard: key(0).shard() }
+}
+
+fn record(table: &mut Table, number: u64) -> FlowRecord {
+    match table.packet(key(number), EPOCH, 1, 0) {
+        FlowChange::Upsert(record) => record,
+        FlowChange::Remove { .. } => unreachable!("a packet ends no flow"),
+    }
+}
+
+/// Everything the origin says and asks for now.
+fn outputs(origin: &mut Origin) -> (Vec<Down>, Option<PassId>) {
+    let (mut messages, mut page) = (Vec::new(), None);
+    while let Some(output) = origin.poll_output(NOW) {
+        match output {
+            OriginOutput::Send { message, .. } => messages.push(message),
+            OriginOutput::ReadPage { pass, .. } => page = Some(pass),
+            OriginOutput::Close { reason, .. } => panic!("closed: {reason:?}"),
+        }
+    }
+    (messages, page)
+}
+
+fn acknowledge(origin: &mut Origin, credit: u64) {
+    let position = origin.lag(NOW).iter().find(|lag| lag.stream == stream()).unwrap().position;
+    origin.handle_up(NOW, stream(), CONNECTION, Up::Ack { position, nacks: Vec::new(), credit });
+}
+
+/// An owner whose subscriber has said Hello, in the middle of its first walk: the page is not read yet.
+fn walking() -> (Origin, PassId) {
+    let mut origin = Origin::new(SESSION);
+    origin.set_peers([NodeId(2)]);
+    origin.own(NOW, GROUP, EPOCH);
+    origin.handle_up(NOW, stream(), CONNECTION, Up::Hello { session: None, position: 0, credit: 100 });
+    let (messages, page) = outputs(&mut origin);
+    assert!(
+        matches!(messages[..], [Down::Welcome { resumed: false, .. }, Down::WalkBegin { .. }]),
+        "{messages:?}"
+    );
+    (origin, page.expect("a page is asked for"))
+}
+
+/// The same, when the walk has ended and nothing is left to say.
+fn walked() -> Origin {
+    let (mut origin, pass) = walking();
+    origin.handle_page(NOW, pass, Vec::new(), true);
+    outputs(&mut origin);
+    acknowledge(&mut origin, 100);
+    assert!(origin.is_flushed());
+    origin
+}
+
+fn mentions(message: &Down, record: &FlowRecord) -> bool {
+    matches!(message, Down::Batch { changes, .. } if changes.contains(&FlowChange::Upsert(record.clone())))
+}
+
+#[test]
+fn i5_a_page_read_before_a_flow_ended_does_not_bring_it_back() {
+    let (mut origin, pass) = walking();
+    let mut table = Table::default();
+    let flow = record(&mut table, 0);
+    let page = vec![flow.clone()];
+    let ended = table.expire(flow.key).unwrap();
+    origin.handle_change(NOW, ended.clone(), EPOCH);
+    let (messages, _) = outputs(&mut origin);
+    assert!(matches!(&messages[..], [Down::Batch { changes, .. }] if *changes == [ended]), "{messages:?}");
+    acknowledge(&mut origin, 100);
+
+    origin.handle_page(NOW, pass, page, true);
+    let (messages, _) = outputs(&mut origin);
+    assert!(matches!(messages[..], [Down::WalkEnd { .. }]), "{messages:?}");
+}
+
+#[test]
+fn i5_what_waits_when_a_walk_begins_is_mentioned_in_it() {
+    let mut origin = walked();
+    acknowledge(&mut origin, 0);
+    let flow = record(&mut Table::default(), 0);
+    origin.handle_change(NOW, FlowChange::Upsert(flow.clone()), EPOCH);
+    origin.handle_lost(NOW, 1 << stream().shard);
+    let (messages, pass) = outputs(&mut origin);
+    assert_eq!(messages, vec![], "there is no credit");
+    origin.handle_page(NOW, pass.expect("a page is asked for"), vec![flow.clone()], true);
+
+    acknowledge(&mut origin, 100);
+    let (messages, _) = outputs(&mut origin);
+    let begin = messages.iter().position(|m| matches!(m, Down::WalkBegin { .. })).expect("the walk begins");
+    let end = messages.iter().position(|m| matches!(m, Down::WalkEnd { .. })).expect("the walk ends");
+    assert!(messages[begin..end].iter().any(|message| mentions(message, &flow)), "{messages:?}");
+}
+
+#[test]
+fn i5_a_live_change_made_after_a_walk_began_is_sent_after_its_begin_marker() {
+    let mut origin = walked();
+    acknowledge(&mut origin, 0);
+    origin.handle_lost(NOW, 1 << stream().shard);
+    let (_, pass) = outputs(&mut origin);
+    let flow = record(&mut Table::default(), 0);
+    origin.handle_change(NOW, FlowChange::Upsert(flow.clone()), EPOCH);
+    // The pass was past its bucket already.
+    origin.handle_page(NOW, pass.expect("a page is asked for"), Vec::new(), true);
+    acknowledge(&mut origin, 100);
+    let (messages, _) = outputs(&mut origin);
+    let begin = messages.iter().position(|m| matches!(m, Down::WalkBegin { .. })).expect("the walk begins");
+    assert!(messages[begin..].iter().any(|message| mentions(message, &flow)), "{messages:?}");
+}
+
+#[test]
+fn i5_a_newer_version_keeps_its_place_in_the_walk() {
+    let (mut origin, pass) = walking();
+    acknowledge(&mut origin, 0);
+    let mut table = Table::default();
+    let old = record(&mut table, 0);
+    origin.handle_page(NOW, pass, vec![old], true);
+    let new = record(&mut table, 0);
+    origin.handle_change(NOW, FlowChange::Upsert(new.clone()), EPOCH);
+    acknowledge(&mut origin, 100);
+    let (messages, _) = outputs(&mut origin);
+    assert!(mentions(&messages[0], &new) && matches!(messages[1], Down::WalkEnd { .. }), "{messages:?}");
+}
+
+#[test]
+fn i5_a_loss_during_a_pass_is_walked_by_the_next_one() {
+    let (mut origin, first) = walking();
+    origin.handle_lost(NOW, 1 << stream().shard);
+    assert_eq!(outputs(&mut origin), (vec![], None));
+    origin.handle_page(NOW, first, Vec::new(), true);
+    let (messages, page) = outputs(&mut origin);
+    assert!(matches!(messages[..], [Down::WalkEnd { .. }]) && page.is_none(), "{messages:?}");
+    acknowledge(&mut origin, 100);
+    let (messages, page) = outputs(&mut origin);
+    assert!(matches!(messages[..], [Down::WalkBegin { .. }]), "{messages:?}");
+    assert!(page.is_some_and(|second| second > first));
+}
+
+#[test]
+fn i5_a_stream_cut_in_a_walk_walks_again_when_it_resumes() {
+    let (mut origin, pass) = walking();
+    acknowledge(&mut origin, 100);
+    origin.disconnected(stream(), CONNECTION);
+    origin.handle_page(NOW, pass, Vec::new(), true);
+    let hello = Up::Hello { session: Some(SESSION), position: 1, credit: 100 };
+    origin.handle_up(NOW, stream(), Connection(2), hello);
+    let (messages, page) = outputs(&mut origin);
+    assert!(
+        matches!(messages[..], [Down::Welcome { resumed: true, .. }, Down::WalkBegin { .. }]),
+        "{messages:?}"
+    );
+    assert!(page.is_some());
+}
+
+#[test]
+fn i5_a_position_below_what_was_acknowledged_is_walked() {
+    let mut origin = walked();
+    origin.disconnected(stream(), CONNECTION);
+    let hello = Up::Hello { session: Some(SESSION), position: 1, credit: 100 };
+    origin.handle_up(NOW, stream(), Connection(2), hello);
+    let (messages, page) = outputs(&mut origin);
+    assert!(
+        matches!(messages[..], [Down::Welcome { resumed: false, .. }, Down::WalkBegin { .. }]),
+        "{messages:?}"
+    );
+    assert!(page.is_some());
+}
+
+/// A standby that has received one record, and the ops of its write.
+fn received() -> (Receiver, lockstep_sync_core::WorkId, Vec<lockstep_model::flow::FlowOp>) {
+    let mut receiver = Receiver::new(0);
+    receiver.connected(stream(), CONNECTION);
+    let welcome = Down::Welcome { session: SESSION, resumed: false, position: 0 };
+    receiver.handle_down(NOW, stream(), CONNECTION, welcome);
+    while receiver.poll_output().is_some() {}
+    let changes = vec![FlowChange::Upsert(record(&mut Table::default(), 0))];
+    let batch = Down::Batch { group: GROUP, epoch: EPOCH, position: 1, changes };
+    receiver.handle_down(NOW, stream(), CONNECTION, batch);
+    let output = receiver.poll_output();
+    let Some(ReceiverOutput::Write { work, ops }) = output else { panic!("no write: {output:?}") };
+    assert_eq!(receiver.poll_output(), None, "nothing is acknowledged before it is written");
+    (receiver, work, ops)
+}
+
+fn hello_after_reconnect(receiver: &mut Receiver) -> Up {
+    receiver.disconnected(stream(), CONNECTION);
+    receiver.connected(stream(), Connection(2));
+    match receiver.poll_output() {
+        Some(ReceiverOutput::Send { message, .. }) => message,
+        other => panic!("no Hello: {other:?}"),
+    }
+}
+
+#[test]
+fn i5_a_standby_resumes_behind_what_its_kernel_holds() {
+    let (mut receiver, work, ops) = received();
+    receiver.handle_written(work, ops, &[WriteOutcome::Applied]);
+    let ack = receiver.poll_output();
+    assert!(
+        matches!(ack, Some(ReceiverOutput::Send { message: Up::Ack { position: 1, .. }, .. })),
+        "{ack:?}"
+    );
+    let hello = hello_after_reconnect(&mut receiver);
+    assert!(matches!(hello, Up::Hello { session: Some(SESSION), position: 1, .. }), "{hello:?}");
+}
+
+#[test]
+fn i5_a_standby_does_not_resume_behind_a_write_that_is_not_done() {
+    let (mut receiver, ..) = received();
+    let hello = hello_after_reconnect(&mut receiver);
+    assert!(matches!(hello, Up::Hello { session: Some(SESSION), position: 0, .. }), "{hello:?}");
+}
+
+#[test]
+fn i5_a_refusal_that_may_have_been_lost_is_walked() {
+    let (mut receiver, work, ops) = received();
+    receiver.handle_written(work, ops, &[WriteOutcome::Full]);
+    let ack = receiver.poll_output();
+    let refused =
+        matches!(&ack, Some(ReceiverOutput::Send { message: Up::Ack { nacks, .. }, .. }) if nacks.len() == 1);
+    assert!(refused, "{ack:?}");
+    let hello = hello_after_reconnect(&mut receiver);
+    assert!(matches!(hello, Up::Hello { session: None, .. }), "{hello:?}");
+}
