@@ -77,6 +77,7 @@ impl Cluster {
             self.wait_answering(node)?;
         }
         self.lockstep(Node::A, &["cluster", "init"])?;
+        self.wait_registered()?;
         self.apply(Node::A, manifest)?;
         self.apply(Node::A, &manifest::cluster(profile))?;
         self.wait_ready()?;
@@ -105,7 +106,8 @@ impl Cluster {
             .env("LOCKSTEP_CLUSTER__SECRET_FILE", self.keys.secret())
             .env("LOCKSTEP_TLS__CA", self.keys.ca())
             .env("LOCKSTEP_TLS__CERT", self.keys.certificate(node))
-            .env("LOCKSTEP_TLS__KEY", self.keys.key(node));
+            .env("LOCKSTEP_TLS__KEY", self.keys.key(node))
+            .env("NO_COLOR", "1");
         if node != Node::W {
             command.env("LOCKSTEP_DATAPLANE__PIN_DIR", self.pin_dir(node));
         }
@@ -153,6 +155,15 @@ impl Cluster {
                 bail!("lockstepd of node {} {}", node.name(), process.describe_end());
             }
             Ok(api::cluster_status(self.topology.node(node)).ok().map(|_| ()))
+        })
+    }
+
+    /// Waits until every node has said its name and role to the cluster.
+    fn wait_registered(&self) -> anyhow::Result<()> {
+        wait::until("every node to be registered", START_LIMIT, || {
+            let members = api::cluster_status(self.topology.node(Node::A))?.members;
+            let known = |node: &Node| members.iter().any(|member| member.name == node.name());
+            Ok(Node::ALL.iter().all(known).then_some(()))
         })
     }
 

@@ -46,11 +46,11 @@ pub struct Report {
     pub gap_ms_no_fault: Percentiles,
     /// The longest silence of TCP flows that write at 100 Hz.
     pub tcp_stall_ms: Percentiles,
-    /// Flows opened up to the fault.
+    /// Flows opened up to the fault, and after it while the former owner still forwarded.
     pub young_flows: YoungFlows,
     /// Flows that lived at the dead owner and were not with the survivor; null without a change of owner.
     pub unsynced_at_fault: Option<usize>,
-    /// Connections opened from the fault on.
+    /// Connections opened after that.
     pub new_connections: NewConnections,
     /// Owner before the fault.
     pub owner_before: String,
@@ -82,18 +82,18 @@ pub struct Report {
     pub timeline: Vec<TimelineEntry>,
 }
 
-/// Flows opened up to the fault.
+/// Flows opened until the former owner forwarded its last packet.
 #[derive(Debug, Clone, Copy, Default, Serialize)]
 pub struct YoungFlows {
-    /// Connected before the fault.
+    /// How many.
     pub opened: usize,
     /// Not answering after it.
     pub lost: usize,
-    /// Age at the fault of the oldest of them.
+    /// Age at the fault of the oldest of them; 0 if it was opened later.
     pub oldest_lost_ms: f64,
 }
 
-/// Connections opened from the fault on.
+/// Connections opened after the former owner forwarded its last packet.
 #[derive(Debug, Clone, Copy, Default, Serialize)]
 pub struct NewConnections {
     /// How many were tried.

@@ -13,7 +13,7 @@ use crate::report::{NewConnections, Report, TimelineEntry, YoungFlows};
 use crate::stats::{Percentiles, longest_gap};
 use crate::topology::Node;
 use crate::traffic::load::Outcome;
-use crate::traffic::tcp_client::{Flow, Kind, corrupted};
+use crate::traffic::tcp_client::{Kind, corrupted};
 
 /// Everything observed in one trial.
 pub(super) struct Evidence<'a> {
@@ -87,29 +87,32 @@ impl Evidence<'_> {
         report
     }
 
-    /// Connected before the fault, that is with an entry at the owner.
-    fn was_open(&self, flow: &Flow) -> bool {
-        flow.connected_at.is_some_and(|at| at < self.at)
+    /// When the former owner forwarded its last packet. It forwards on for a moment after most faults, and what is
+    /// opened by then is opened through it: connections until then are young, later ones are new.
+    fn changed_at(&self) -> Nanos {
+        let changed = self.after.owner_name != self.owner.name();
+        let last = self.translated(self.owner).rfind(|t| changed && **t <= self.until);
+        last.map_or(self.at, |last| self.at.max(*last))
     }
 
     fn young(&self) -> YoungFlows {
-        let young = || self.outcome.tcp.iter().filter(|f| f.kind == Kind::Young && self.was_open(f));
+        let changed_at = self.changed_at();
+        let young =
+            || self.outcome.tcp.iter().filter(move |f| f.kind != Kind::Held && f.opened_at <= changed_at);
         let lost = || young().filter(|flow| !flow.intact());
         YoungFlows {
             opened: young().count(),
             lost: lost().count(),
-            oldest_lost_ms: lost().map(|flow| to_ms(self.at - flow.opened_at)).fold(0.0, f64::max),
+            oldest_lost_ms: lost()
+                .map(|flow| to_ms(self.at.saturating_sub(flow.opened_at)))
+                .fold(0.0, f64::max),
         }
     }
 
-    /// Those opened from the fault on, and those whose handshake the fault interrupted.
     fn new_connections(&self) -> NewConnections {
-        let is_new = |flow: &&Flow| match flow.kind {
-            Kind::New => true,
-            Kind::Young => !self.was_open(flow),
-            Kind::Held => false,
-        };
-        let new = || self.outcome.tcp.iter().filter(is_new);
+        let changed_at = self.changed_at();
+        let new =
+            || self.outcome.tcp.iter().filter(move |f| f.kind != Kind::Held && f.opened_at > changed_at);
         NewConnections { attempted: new().count(), failed: new().filter(|flow| !flow.intact()).count() }
     }
 
