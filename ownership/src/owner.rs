@@ -18,6 +18,8 @@
 mod claim;
 mod release;
 mod staleness;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;

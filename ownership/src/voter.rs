@@ -16,6 +16,8 @@
 //! epoch promised, validly asked for, or in the log, committed or not, nothing is promised or extended.
 
 mod ballot;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeMap, VecDeque};
 
