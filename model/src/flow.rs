@@ -160,6 +160,18 @@ impl FlowOp {
         FlowStamp { epoch: self.epoch, version: self.change.version() }
     }
 
+    /// Births are read from the clock of whoever made the flow, and machines did not start together. Taken into
+    /// a table whose own clock says `now`, none is later than that: a flow that this node makes after a takeover
+    /// is then newer than whatever it inherited under the same key. Between records that are cut to `now`, the
+    /// order in which they came decides, which is the order in which their owner made them.
+    pub fn limit_birth(&mut self, now: u64) {
+        let version = match &mut self.change {
+            FlowChange::Upsert(record) => &mut record.version,
+            FlowChange::Remove { version, .. } => version,
+        };
+        version.birth = version.birth.min(now);
+    }
+
     /// I6: whether this op changes a table that holds `held` for the key. Every table decides by this, the
     /// kernel's as well as a test's. A removal names the last version, so it wins over that version itself.
     pub fn supersedes(&self, held: Option<FlowStamp>) -> bool {

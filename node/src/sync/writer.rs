@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError, mpsc as blocking};
 use std::time::{Duration, Instant};
 
+use lockstep_loader::KernelInstant;
 use lockstep_model::flow::FlowOp;
 use lockstep_model::ids::{Epoch, GroupId};
 use lockstep_sync_core::{WorkId, yield_to_owner};
@@ -84,6 +85,8 @@ fn one<T: Table>(table: &T, owned: &Owned, job: Job) -> Done {
             let _batch = owned.batch.lock().unwrap_or_else(PoisonError::into_inner);
             let groups = owned.snapshot();
             yield_to_owner(&mut ops, |group| groups.get(&group).copied());
+            let now = KernelInstant::now().0;
+            ops.iter_mut().for_each(|op| op.limit_birth(now));
             let outcomes = table.write(&ops);
             Done::Written { work, ops, outcomes }
         }

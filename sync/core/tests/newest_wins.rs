@@ -54,6 +54,32 @@ fn i6_any_order_with_repeats_ends_at_the_newest() {
     }
 }
 
+#[test]
+fn i6_a_flow_made_after_a_takeover_is_newer_than_an_inherited_one() {
+    // The former owner's machine had been up for longer.
+    let (former, now) = (1_000_000, 5_000);
+    let mut table = Table::default();
+    let mut inherited = upsert(1, 4, former, 7);
+    inherited.limit_birth(now);
+    table.write(&inherited);
+    let mut ended = FlowOp {
+        change: FlowChange::Remove {
+            key: key(1),
+            group: GROUP,
+            version: FlowVersion { birth: former, n: 8 },
+        },
+        ..inherited.clone()
+    };
+    ended.limit_birth(now + 1);
+
+    // What the new owner says of the same key, before the end of the old flow was known here.
+    let (kept, made) = (upsert(1, 5, now, 7), upsert(1, 5, now + 10, 0));
+    table.write(&kept);
+    table.write(&made);
+    table.write(&ended);
+    assert_eq!(table.entries[&key(1)].stamp, made.stamp());
+}
+
 fn stream() -> StreamId {
     StreamId { peer: NodeId(2), shard: key(1).shard() }
 }
