@@ -48,13 +48,14 @@ impl Session {
         let seen = self.capture.finish()?;
         let wrong = self.endpoints.counts.corrupted.load(Ordering::Relaxed);
         let result = demand_unharmed(&outcome, &seen, wrong);
-        let mut from = self.from;
+        let (mut from, mut judged) = (self.from, 0);
         for to in self.changes.into_iter().chain([until]) {
             let verdict = judge::judge(&seen, from, to);
-            anyhow::ensure!(verdict.judged > 0, "no packet was judged");
+            judged += verdict.judged;
             anyhow::ensure!(verdict.overlap == 0, "two owners overlapped by {} ns", verdict.overlap);
             from = to;
         }
+        anyhow::ensure!(judged > 0, "no packet was judged");
         drop(outcome);
         self.endpoints.stop()?;
         result
