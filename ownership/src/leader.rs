@@ -11,6 +11,8 @@
 
 mod hold_down;
 mod standing;
+#[cfg(test)]
+mod tests;
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, VecDeque};

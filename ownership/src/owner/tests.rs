@@ -66,7 +66,14 @@ impl Bench {
         }
     }
 
-    fn answer(&mut self, ms: u64, voter: u64, nonce: u64, epoch: u64, outcome: Result<(), Refused>) -> Vec<Output> {
+    fn answer(
+        &mut self,
+        ms: u64,
+        voter: u64,
+        nonce: u64,
+        epoch: u64,
+        outcome: Result<(), Refused>,
+    ) -> Vec<Output> {
         let answers = vec![Answer { tenure: tenure(epoch), outcome }];
         let reply = Reply { to: me(), nonce, applied: LogIndex(1), answers };
         self.owner.handle_reply(at(ms), NodeId(voter), &reply, &self.log);

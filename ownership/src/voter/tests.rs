@@ -50,7 +50,13 @@ impl Bench {
         Self { voter: Voter::new(at(0)), log: log() }
     }
 
-    fn ask(&mut self, ms: u64, from: Identity, nonce: u64, epoch: u64) -> Vec<(u64, Result<(), RefusalReason>)> {
+    fn ask(
+        &mut self,
+        ms: u64,
+        from: Identity,
+        nonce: u64,
+        epoch: u64,
+    ) -> Vec<(u64, Result<(), RefusalReason>)> {
         self.voter.handle_request(at(ms), from, &ask(nonce, epoch), &self.log);
         self.answers()
     }
