@@ -4,10 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 use std::process::Command;
+use std::time::Duration;
 
 use anyhow::Context;
 
 use crate::bpf::{self, Kind};
+use crate::wait;
 
 /// Names by kind of thing.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -17,6 +19,9 @@ pub struct Snapshot {
 
 /// Folders whose entries a run could add to.
 const FOLDERS: [&str; 4] = ["/tmp", "/run", "/run/netns", "/dev/shm"];
+/// How long nothing may change before it counts as rest.
+const REST: Duration = Duration::from_secs(2);
+const SETTLE_LIMIT: Duration = Duration::from_secs(30);
 const PINS: &str = "/sys/fs/bpf";
 const SYSCTLS: [&str; 2] = ["/proc/sys/net", "/proc/sys/kernel"];
 /// What differs by itself from one look to the next.
@@ -54,6 +59,19 @@ impl Snapshot {
         files.remove(ONCE);
         kinds.insert("files", files);
         Ok(Snapshot { kinds })
+    }
+
+    /// Looks until nothing changes any more: what ended shortly before may still be freed, after a grace period.
+    pub fn take_settled() -> anyhow::Result<Self> {
+        let mut last = Self::take()?;
+        wait::until("the machine to come to rest", SETTLE_LIMIT, || {
+            wait::pass(REST)?;
+            let now = Self::take()?;
+            let settled = last.differences(&now).is_empty();
+            last = now;
+            Ok(settled.then_some(()))
+        })?;
+        Ok(last)
     }
 
     /// What `later` has that this has not, and the other way round.

@@ -19,7 +19,7 @@ const RUN: Duration = Duration::from_secs(60);
 const UNDER_WAY: &str = "weights changed";
 
 pub(super) fn run() -> anyhow::Result<()> {
-    let before = Snapshot::take()?;
+    let before = Snapshot::take_settled()?;
 
     let status = demo(&[])?.finish()?;
     anyhow::ensure!(status.success(), "the demo ended with {status}");
