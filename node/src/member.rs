@@ -201,6 +201,7 @@ pub(crate) async fn drain(parts: &Arc<Parts>) {
             tracing::warn!("not every voter acknowledged: what is left of the leases runs out by itself");
         }
     }
+    member.lease.stop();
 }
 
 /// Whether the lease thread came to hold nothing, within `timeout`.

@@ -198,10 +198,10 @@ impl Participant {
         }
     }
 
-    /// The first announcement after a takeover is sent.
-    pub fn handle_announced(&mut self, now: Instant, tenure: Tenure) {
+    /// The first announcement after a takeover is sent, or nothing could be: the takeover is complete.
+    pub fn handle_announced(&mut self, now: Instant, tenure: Tenure, sent: bool) {
         if let Some(mut record) = self.failovers.remove(&tenure) {
-            record.announced = Some(now);
+            record.announced = sent.then_some(now);
             self.outputs.push_back(Output::Failover(record));
         }
     }

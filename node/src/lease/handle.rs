@@ -28,11 +28,8 @@ pub(super) enum Input {
     Leadership(bool),
     Status(LocalStatus),
     Flushed(Tenure),
-    Announced(Tenure),
     OperatorTransfer,
     Surrender,
-    PrepareGrowth,
-    GrowthDone,
     /// From the helper threads.
     Prepared(Vec<Tenure>),
     GraceOver(Tenure),
@@ -83,11 +80,6 @@ impl Handle {
         self.tell(Input::Flushed(tenure));
     }
 
-    /// An announcement was sent for the first time, if the sink's first attempt could not.
-    pub(crate) fn announced(&self, tenure: Tenure) {
-        self.tell(Input::Announced(tenure));
-    }
-
     /// An operator has placed the leadership.
     pub(crate) fn operator_moved_leader(&self) {
         self.tell(Input::OperatorTransfer);
@@ -96,16 +88,6 @@ impl Handle {
     /// Gives every lease back although nobody has taken over. Done when the snapshot says `idle`.
     pub(crate) fn surrender(&self) {
         self.tell(Input::Surrender);
-    }
-
-    /// A membership with other nodes is about to be proposed: no unbounded lease from now on.
-    pub(crate) fn prepare_growth(&self) {
-        self.tell(Input::PrepareGrowth);
-    }
-
-    /// That proposal was carried out, or failed.
-    pub(crate) fn growth_done(&self) {
-        self.tell(Input::GrowthDone);
     }
 
     /// Ends the thread. Leases in the kernel run out by themselves.

@@ -183,11 +183,8 @@ impl LeaseThread {
                 Input::Leadership(leads) => self.participant.handle_leadership(now, leads),
                 Input::Status(status) => self.participant.handle_status(now, status),
                 Input::Flushed(tenure) => self.participant.handle_flushed(now, tenure),
-                Input::Announced(tenure) => self.participant.handle_announced(now, tenure),
                 Input::OperatorTransfer => self.participant.handle_operator_transfer(now),
                 Input::Surrender => self.participant.surrender(now),
-                Input::PrepareGrowth => self.participant.prepare_growth(now),
-                Input::GrowthDone => self.participant.growth_done(),
                 Input::Prepared(tenures) => tenures.into_iter().for_each(|t| self.open(t)),
                 Input::GraceOver(tenure) => self.closed(now, tenure),
                 Input::GraceFailed(tenure) => {
@@ -318,10 +315,8 @@ impl LeaseThread {
         self.participant.handle_map_written(clock::now(), tenure);
         let announced = self.sink.announce(tenure);
         self.tell(Event::Opened(tenure));
-        if announced {
-            self.participant.handle_announced(clock::now(), tenure);
-            self.carry_out();
-        }
+        self.participant.handle_announced(clock::now(), tenure, announced);
+        self.carry_out();
     }
 
     /// Whether the kernel has it now.
