@@ -385,7 +385,7 @@ impl<E: Events> Driver<E> {
                 }
             }
             OriginOutput::Close { stream, connection, reason } => {
-                tracing::warn!(peer = %stream.peer, shard = stream.shard, ?reason, "subscriber closed");
+                tracing::info!(peer = %stream.peer, shard = stream.shard, ?reason, "subscriber closed");
                 self.drop_down(stream, connection);
             }
             OriginOutput::ReadPage { pass, restart } => {

@@ -49,6 +49,14 @@ struct Dirty {
     refusals: u32,
 }
 
+/// What an acknowledgement settled.
+#[derive(Debug, Default)]
+struct Settled {
+    records: u64,
+    /// Walks that ended.
+    walks: u64,
+}
+
 /// Newest wins; a removal names the last version and wins over it.
 fn rank(change: &FlowChange) -> (FlowVersion, bool) {
     (change.version(), matches!(change, FlowChange::Remove { .. }))
@@ -187,9 +195,9 @@ impl Outbound {
         self.credit = credit;
         if position > self.acknowledged {
             self.progress = now;
-            let before = self.sent.len();
-            counters.walks += self.settle(position);
-            counters.records_acknowledged += (before - self.sent.len()) as u64;
+            let settled = self.settle(position);
+            counters.walks += settled.walks;
+            counters.records_acknowledged += settled.records;
         }
         Ok(())
     }
@@ -217,24 +225,24 @@ impl Outbound {
         dirty.place = self.queues.push_retry(now + wait, key);
     }
 
-    /// Forgets what was sent up to `position`. Returns how many walks that ended.
-    fn settle(&mut self, position: u64) -> u64 {
+    /// Forgets what was sent up to `position`.
+    fn settle(&mut self, position: u64) -> Settled {
         self.acknowledged = position.max(self.acknowledged);
         let rest = self.sent.split_off(&(position + 1));
-        let settled = std::mem::replace(&mut self.sent, rest);
-        let mut ended = 0;
-        for (at, item) in settled {
+        let mut settled = Settled::default();
+        for (at, item) in std::mem::replace(&mut self.sent, rest) {
             match item {
                 Item::Record(key) => {
+                    settled.records += 1;
                     if self.dirty.get(&key).is_some_and(|dirty| dirty.place == Place::Sent(at)) {
                         self.dirty.remove(&key);
                     }
                 }
                 Item::Begin(..) => {}
-                Item::End(group, walk) => ended += u64::from(self.walk_acknowledged(group, walk)),
+                Item::End(group, walk) => settled.walks += u64::from(self.walk_acknowledged(group, walk)),
             }
         }
-        ended
+        settled
     }
 
     /// Queues refused records whose time has come.
