@@ -2,10 +2,17 @@
 //!
 //! ```text
 //! live ──idle too long, lease held here──► dead (version n+1, Remove is told) ──a second later──► freed
+//!   └──claimed by a SYN that could not make its own flow──► dead (version n+1) ──► freed (Remove is told)
 //! ```
+//!
+//! A flow may also have been marked by somebody else: by a packet that wanted its place and then found no
+//! endpoint or no room, or by a daemon that ended before it told. Nobody else tells of it, so freeing does.
 //!
 //! A standby ages nothing: its origin tells it. After a takeover age counts from the takeover at the earliest.
 
+use std::collections::HashMap;
+
+use lockstep_abi::age::AgeEntry;
 use lockstep_abi::flow::{FlowKey4, FlowValue4, NO_SYNC, ORIGINAL, PATH_DEAD};
 use lockstep_abi::{age, map as names, state, timeout};
 use lockstep_model::flow::FlowChange;
@@ -26,6 +33,33 @@ pub struct Sweeper {
     page: Page<FlowKey4, FlowValue4>,
     cursor: Option<HashCursor>,
     live: u64,
+    /// Passes completed.
+    passes: u64,
+    /// Ends that this sweeper saw when it marked, as long as their entries wait to be freed.
+    marked: HashMap<FlowKey4, Marked>,
+}
+
+/// A flow's end that has been dealt with, by the removal's version.
+struct Marked {
+    birth_ns: u64,
+    n: u32,
+    /// The pass that last met the entry. Who finds it gone is not told, so it is forgotten after a whole pass.
+    pass: u64,
+}
+
+/// An entry that is handed to the kernel half.
+struct Candidate {
+    key: FlowKey4,
+    address_index: u32,
+    /// Its end is the standbys' business, and this node's to tell.
+    told: bool,
+}
+
+impl Candidate {
+    fn new(value: &FlowValue4, held: bool) -> Self {
+        let told = held && value.flags & NO_SYNC == 0;
+        Self { key: value.key, address_index: value.address_index, told }
+    }
 }
 
 /// What a step did.
@@ -45,7 +79,7 @@ pub struct Swept {
 
 impl Sweeper {
     pub(crate) fn new(flows: FlowTable) -> Self {
-        Self { flows, page: Page::new(), cursor: None, live: 0 }
+        Self { flows, page: Page::new(), cursor: None, live: 0, passes: 0, marked: HashMap::new() }
     }
 
     /// Looks at about `budget` entries, from where the last step ended.
@@ -66,25 +100,30 @@ impl Sweeper {
                     replies.push((*key, value.twin));
                 }
             } else if value.path & PATH_DEAD != 0 {
+                if let Some(marked) = self.marked.get_mut(key) {
+                    marked.pass = self.passes;
+                }
                 if now.0.saturating_sub(value.last_seen_ns) >= timeout::DEAD_NS {
-                    dead.push(*key);
+                    dead.push(Candidate::new(value, self.held_since(value, now)?.is_some()));
                 }
             } else {
                 self.live += 1;
                 let since = self.held_since(value, now)?;
                 let limit = timeout::idle_ns(key.protocol, state::bits(value.state));
                 if since.is_some_and(|since| now.0.saturating_sub(value.last_seen_ns.max(since)) > limit) {
-                    idle.push((*key, value.address_index, value.flags));
+                    idle.push(Candidate::new(value, true));
                 }
             }
         }
+        self.end(&idle, &mut swept)?;
+        self.free(&dead, &mut swept)?;
+        self.free_orphans(&replies, &mut swept)?;
         if self.cursor.is_none() {
             swept.live = Some(std::mem::take(&mut self.live));
+            let pass = self.passes;
+            self.marked.retain(|_, marked| marked.pass + 1 >= pass);
+            self.passes += 1;
         }
-        self.end(&idle, &mut swept)?;
-        let outcomes = self.flows.age(&dead, age::FORCE)?;
-        swept.freed += outcomes.iter().filter(|entry| entry.outcome == age::FREED).count() as u64;
-        self.free_orphans(&replies, &mut swept)?;
         Ok(swept)
     }
 
@@ -98,21 +137,43 @@ impl Sweeper {
         Ok(lease.is_held(now.0).then_some(lease.since_ns))
     }
 
-    fn end(&self, idle: &[(FlowKey4, u32, u32)], swept: &mut Swept) -> Result<(), DataplaneError> {
-        let keys: Vec<FlowKey4> = idle.iter().map(|(key, ..)| *key).collect();
-        for (entry, (key, address_index, flags)) in self.flows.age(&keys, 0)?.iter().zip(idle) {
+    fn end(&mut self, idle: &[Candidate], swept: &mut Swept) -> Result<(), DataplaneError> {
+        let keys: Vec<FlowKey4> = idle.iter().map(|flow| flow.key).collect();
+        for (entry, flow) in self.flows.age(&keys, 0)?.iter().zip(idle) {
             if entry.outcome != age::MARKED {
                 continue;
             }
             swept.ended += 1;
-            if flags & NO_SYNC != 0 {
+            let marked = Marked { birth_ns: entry.birth_ns, n: entry.n, pass: self.passes };
+            self.marked.insert(flow.key, marked);
+            self.tell(flow, entry, swept)?;
+        }
+        Ok(())
+    }
+
+    fn free(&mut self, dead: &[Candidate], swept: &mut Swept) -> Result<(), DataplaneError> {
+        let keys: Vec<FlowKey4> = dead.iter().map(|flow| flow.key).collect();
+        for (entry, flow) in self.flows.age(&keys, age::FORCE)?.iter().zip(dead) {
+            if entry.outcome != age::FREED {
                 continue;
             }
-            let group = self.flows.maps().group_of(*address_index)?;
-            if let (Some(group), Some(key)) = (group, record::model_key(key)) {
-                let version = record::version(entry.birth_ns, entry.n);
-                swept.removed.push(FlowChange::Remove { key, group: GroupId(group), version });
+            swept.freed += 1;
+            let marked = self.marked.remove(&flow.key);
+            if marked.is_none_or(|marked| (marked.birth_ns, marked.n) != (entry.birth_ns, entry.n)) {
+                self.tell(flow, entry, swept)?;
             }
+        }
+        Ok(())
+    }
+
+    fn tell(&self, flow: &Candidate, entry: &AgeEntry, swept: &mut Swept) -> Result<(), DataplaneError> {
+        if !flow.told {
+            return Ok(());
+        }
+        let group = self.flows.maps().group_of(flow.address_index)?;
+        if let (Some(group), Some(key)) = (group, record::model_key(&flow.key)) {
+            let version = record::version(entry.birth_ns, entry.n);
+            swept.removed.push(FlowChange::Remove { key, group: GroupId(group), version });
         }
         Ok(())
     }
@@ -127,8 +188,9 @@ impl Sweeper {
         for (key, original) in replies {
             let twin = flows.get(original).map_err(DataplaneError::map(names::FLOWS))?;
             if twin.is_none_or(|twin| twin.twin != *key) {
-                flows.remove(key).map_err(DataplaneError::map(names::FLOWS))?;
-                swept.freed += 1;
+                // It may have gone with its original, in this very step.
+                let was_there = flows.remove(key).map_err(DataplaneError::map(names::FLOWS))?;
+                swept.freed += u64::from(was_there);
             }
         }
         Ok(())

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use lockstep_abi::flow::{FlowKey4, FlowValue4, ORIGINAL, PATH_DEAD};
 use lockstep_abi::lease::LeaseValue;
 use lockstep_abi::map as names;
 use lockstep_abi::{state, timeout};
@@ -67,6 +68,58 @@ fn an_idle_flow_ends_in_two_steps() {
     assert!(KernelInstant::now().since(started) >= Duration::from_nanos(timeout::DEAD_NS) / 2);
     assert_eq!((freed.freed, freed.removed.len()), (1, 0));
     assert_eq!(pass(&mut sweeper).examined, 2);
+}
+
+/// Leaves the only flow as a SYN does that has claimed it for a flow of its own and then could not make that.
+fn claim(bed: &Bed) {
+    let mut flows = bed.hash::<FlowKey4, FlowValue4>(names::FLOWS);
+    let entries: Vec<(FlowKey4, FlowValue4)> = flows.iter().map(Result::unwrap).collect();
+    for (key, mut value) in entries {
+        value.path = PATH_DEAD;
+        if value.kind == ORIGINAL {
+            value.state = state::word(state::bits(value.state) | state::DEAD, state::n(value.state) + 1);
+            value.last_seen_ns = KernelInstant::now().0 - timeout::DEAD_NS;
+        }
+        flows.insert(key, value, 0).unwrap();
+    }
+}
+
+#[test]
+fn i5_a_flow_that_a_packet_ended_is_told_when_it_is_freed() {
+    let bed = Bed::new(1024);
+    let dataplane = bed.serving();
+    let flow = record(1, version(7, 2));
+    dataplane.flows().write(&[upsert(flow.clone(), 40)]);
+    own(&bed, &dataplane, Duration::from_secs(60));
+    claim(&bed);
+
+    let swept = pass(&mut dataplane.sweeper());
+    let told = FlowChange::Remove { key: flow.key, group: GROUP, version: version(7, 3) };
+    assert_eq!((swept.ended, swept.freed, swept.removed), (0, 1, vec![told]));
+}
+
+#[test]
+fn i5_an_end_is_told_though_the_daemon_that_saw_it_has_ended() {
+    let bed = Bed::new(1024);
+    let dataplane = bed.serving();
+    dataplane.flows().write(&[upsert(idle(1), 40)]);
+    own(&bed, &dataplane, Duration::from_secs(60));
+    let unheard = pass(&mut dataplane.sweeper());
+    assert_eq!(unheard.ended, 1);
+
+    let mut next = dataplane.sweeper();
+    let freed = eventually("freed flow", || Some(pass(&mut next)).filter(|swept| swept.freed > 0));
+    assert_eq!(freed.removed, unheard.removed);
+}
+
+#[test]
+fn a_standby_frees_and_tells_nothing() {
+    let bed = Bed::new(1024);
+    let dataplane = bed.serving();
+    dataplane.flows().write(&[upsert(idle(1), 40)]);
+    claim(&bed);
+    let swept = pass(&mut dataplane.sweeper());
+    assert_eq!((swept.freed, swept.removed.len()), (1, 0));
 }
 
 #[test]
