@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use lockstep_cluster_tests::{demo, interrupt, runner};
+use lockstep_cluster_tests::{demo, interrupt, process, runner};
 
 /// Clusters of the real programs in network namespaces.
 #[derive(Debug, Parser)]
@@ -36,13 +36,13 @@ enum Command {
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let result = interrupt::install().and_then(|()| match &arguments.command {
-        Command::Demo(options) => demo::run(options),
+        Command::Demo(options) => process::take_priority().and_then(|()| demo::run(options)),
         Command::Test { name } => runner::test(name),
         Command::List { long } => {
             runner::list(*long);
             Ok(ExitCode::SUCCESS)
         }
-        Command::Scenario { name } => runner::scenario(name),
+        Command::Scenario { name } => process::take_priority().and_then(|()| runner::scenario(name)),
     });
     match result {
         Ok(code) => code,
