@@ -38,9 +38,10 @@ pub(crate) fn encode(message: &Message) -> pb::body::Message {
             answers: m.answers.iter().map(answer).collect(),
         }),
         Message::Release(m) => pb::body::Message::Release(pb::Release { tenures: tenures(&m.tenures) }),
-        Message::ReleaseAck(m) => {
-            pb::body::Message::ReleaseAck(pb::ReleaseAck { to: Some(run(m.to)), tenures: tenures(&m.tenures) })
-        }
+        Message::ReleaseAck(m) => pb::body::Message::ReleaseAck(pb::ReleaseAck {
+            to: Some(run(m.to)),
+            tenures: tenures(&m.tenures),
+        }),
         Message::Report(m) => pb::body::Message::Report(report(m)),
     }
 }
@@ -113,7 +114,9 @@ fn answer(answer: &Answer) -> pb::Answer {
 fn from_answer(answer: pb::Answer) -> Result<Answer, Malformed> {
     let reason = match answer.refused() {
         // An unknown reason must not pass for a promise.
-        pb::RefusalReason::Unspecified if answer.refused != 0 => return Err(Malformed("answer.refused: unknown")),
+        pb::RefusalReason::Unspecified if answer.refused != 0 => {
+            return Err(Malformed("answer.refused: unknown"));
+        }
         pb::RefusalReason::Unspecified => None,
         pb::RefusalReason::BelowFloor => Some(RefusalReason::BelowFloor),
         pb::RefusalReason::Released => Some(RefusalReason::Released),
@@ -139,7 +142,8 @@ fn refusal(reason: RefusalReason) -> pb::RefusalReason {
 }
 
 fn report(m: &Report) -> pb::Report {
-    let heard = |h: &Heard| pb::Heard { tenure: Some(tenure(h.tenure)), hears: h.hears, age_ns: nanos(h.age) };
+    let heard =
+        |h: &Heard| pb::Heard { tenure: Some(tenure(h.tenure)), hears: h.hears, age_ns: nanos(h.age) };
     pb::Report {
         applied_index: m.applied.get(),
         draining: m.draining,
@@ -215,7 +219,8 @@ mod tests {
         let mut answers = vec![Answer { tenure: T, outcome: Ok(()) }];
         answers.extend(RefusalReason::ALL.map(refused));
         let flows = [Flows::CaughtUp, Flows::Behind(Duration::from_millis(5)), Flows::Never];
-        let mut candidacies = flows.map(|flows| Candidacy { group: GroupId(4), fitness: Ok(()), flows }).to_vec();
+        let mut candidacies =
+            flows.map(|flows| Candidacy { group: GroupId(4), fitness: Ok(()), flows }).to_vec();
         let unfit = |u| Candidacy { group: GroupId(4), fitness: Err(u), flows: Flows::CaughtUp };
         candidacies.extend(Unfit::ALL.map(unfit));
         vec![

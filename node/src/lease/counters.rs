@@ -6,6 +6,8 @@ use lockstep_ownership::leader::Cause;
 use lockstep_ownership::message::RefusalReason;
 use lockstep_ownership::participant::Participant;
 
+use super::clock;
+use super::realtime::Granted;
 use super::seal::Dropped;
 
 /// What the thread itself counts.
@@ -33,6 +35,8 @@ pub(crate) struct Counters {
     pub(crate) late_wakeups: u64,
     /// The latest of them, µs.
     pub(crate) latest_wakeup_us: u64,
+    /// What the thread was granted; shown as 0 or 1.
+    pub(crate) granted: Granted,
 }
 
 impl Counters {
@@ -53,6 +57,10 @@ impl Counters {
             ("events_lost", self.events_lost),
             ("late_wakeups", self.late_wakeups),
             ("latest_wakeup_us", self.latest_wakeup_us),
+            ("realtime_priority", u64::from(self.granted.priority)),
+            ("memory_locked", u64::from(self.granted.memory)),
+            ("intent_stale", u64::from(participant.owner().intent_is_stale())),
+            ("promises_in_force", participant.voter().promises(clock::now()).count() as u64),
             ("voter_granted", voter.granted),
             ("voter_queued", voter.queued),
             ("voter_granted_from_queue", voter.granted_from_queue),

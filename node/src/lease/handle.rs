@@ -24,7 +24,10 @@ use super::snapshot::Snapshot;
 #[derive(Debug)]
 pub(super) enum Input {
     Log(LogEvent),
-    Applied { view: View, addresses: BTreeMap<NodeId, SocketAddr> },
+    Applied {
+        view: View,
+        addresses: BTreeMap<NodeId, SocketAddr>,
+    },
     Leadership(bool),
     Status(LocalStatus),
     Flushed(Tenure),

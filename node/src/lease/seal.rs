@@ -107,7 +107,11 @@ impl Seal {
     /// The message in a datagram, and the run that provably sent it.
     pub(crate) fn open(&mut self, datagram: &[u8]) -> Result<(Identity, Message), Dropped> {
         let envelope = pb::Envelope::decode(datagram).map_err(|_| Dropped::Malformed)?;
-        self.mac.clone().chain_update(&envelope.body).verify_slice(&envelope.mac).map_err(|_| Dropped::BadMac)?;
+        self.mac
+            .clone()
+            .chain_update(&envelope.body)
+            .verify_slice(&envelope.mac)
+            .map_err(|_| Dropped::BadMac)?;
         let body = pb::Body::decode(envelope.body.as_slice()).map_err(|_| Dropped::Malformed)?;
         let header = body.header.ok_or(Dropped::Malformed)?;
         if header.cluster_id != self.cluster {

@@ -7,13 +7,12 @@ use lockstep_model::ids::{GroupId, NodeId};
 use lockstep_ownership::failover::FailoverRecord;
 use lockstep_ownership::leader::{Ineligible, Standing};
 use lockstep_ownership::message::Tenure;
-use lockstep_ownership::owner::{Phase, Until};
+use lockstep_ownership::owner::Until;
 use lockstep_ownership::participant::Participant;
 use lockstep_ownership::status::Flows;
 use lockstep_ownership::time::Instant;
 
 use super::counters::{self, Counters};
-use super::realtime::Granted;
 
 /// Takeovers remembered.
 pub(super) const MAX_FAILOVERS: usize = 64;
@@ -24,24 +23,16 @@ pub(crate) type StandingOf = (NodeId, Result<(Standing, Flows), Ineligible>);
 /// The thread at one moment.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Snapshot {
-    /// When it was taken.
-    pub(crate) at: Instant,
     /// Leases that are in the kernel and have not ended.
     pub(crate) held: Vec<Tenure>,
     /// This node's tenures.
     pub(crate) claims: Vec<ClaimStatus>,
-    /// As a voter: who holds this node's promise, and until when.
-    pub(crate) promised: BTreeMap<GroupId, (NodeId, Instant)>,
     /// How each node stands for each group, from the reports that this node gets.
     pub(crate) standings: BTreeMap<GroupId, Vec<StandingOf>>,
     /// The newest takeovers by this node, oldest first.
     pub(crate) failovers: Arc<VecDeque<FailoverRecord>>,
-    /// The intent lags behind the cluster for too long.
-    pub(crate) intent_stale: bool,
     /// Nothing is claimed and nothing is left to give back.
     pub(crate) idle: bool,
-    /// What the thread was granted.
-    pub(crate) granted: Granted,
     /// Counters of datagrams and leases.
     pub(crate) counters: Vec<(String, u64)>,
     /// Counters of decisions.
@@ -52,7 +43,6 @@ pub(crate) struct Snapshot {
 #[derive(Debug, Clone)]
 pub(crate) struct ClaimStatus {
     pub(crate) tenure: Tenure,
-    pub(crate) phase: Phase,
     pub(crate) until: Option<Until>,
     /// By voter, when its promise ends.
     pub(crate) promises: BTreeMap<NodeId, Instant>,
@@ -64,31 +54,22 @@ impl Snapshot {
         participant: &Participant,
         held: Vec<Tenure>,
         failovers: Arc<VecDeque<FailoverRecord>>,
-        granted: Granted,
         counters: &Counters,
     ) -> Self {
         let (owner, log) = (participant.owner(), participant.log());
-        let claim = |(tenure, phase, until)| ClaimStatus {
-            tenure,
-            phase,
-            until,
-            promises: owner.promises(tenure).collect(),
-        };
+        let claim =
+            |(tenure, _, until)| ClaimStatus { tenure, until, promises: owner.promises(tenure).collect() };
         let standings = log.view().groups.iter().map(|(group, view)| {
             let nodes = log.view().nodes.keys();
             let standing = |n: &NodeId| (*n, participant.leader().standing(now, *n, *group, view, log));
             (*group, nodes.map(standing).collect())
         });
         Snapshot {
-            at: now,
             held,
             claims: owner.claims().map(claim).collect(),
-            promised: participant.voter().promises(now).map(|(g, p)| (g, (p.holder.node, p.until))).collect(),
             standings: standings.collect(),
             failovers,
-            intent_stale: owner.intent_is_stale(),
             idle: owner.is_idle(),
-            granted,
             counters: counters.all(participant),
             leader_counters: counters::of_leader(participant),
         }

@@ -79,7 +79,9 @@ impl Cluster {
             let address = socket.local_addr().unwrap();
             let role = if id.get() == 3 { NodeRole::Witness } else { NodeRole::Dataplane };
             let name = format!("n{id}");
-            state.nodes.insert(*id, NodeSpec { name, role, cluster_address: address, lease_address: address });
+            state
+                .nodes
+                .insert(*id, NodeSpec { name, role, cluster_address: address, lease_address: address });
         }
         let spec = GroupSpec {
             name: "edge".to_owned(),
@@ -172,7 +174,12 @@ impl Cluster {
     async fn until_counter(&self, id: u64, name: &str, value: u64) {
         let shown = || {
             let snapshot = self.node(id).handle.snapshot();
-            snapshot.counters.iter().chain(&snapshot.leader_counters).find(|(n, _)| n == name).map(|(_, v)| *v)
+            snapshot
+                .counters
+                .iter()
+                .chain(&snapshot.leader_counters)
+                .find(|(n, _)| n == name)
+                .map(|(_, v)| *v)
         };
         let counted = tokio::time::timeout(DEADLINE, async {
             while shown() != Some(value) {

@@ -26,7 +26,7 @@ use super::clock::{self, CLOCK_STEP};
 use super::counters::Counters;
 use super::handle::{Handle, Input};
 use super::helpers::{Helpers, PREPARE};
-use super::realtime::{self, Granted};
+use super::realtime;
 use super::seal::{MAX_DATAGRAM, Seal};
 use super::sink::{KernelUntil, LeaseSink};
 use super::snapshot::{MAX_FAILOVERS, Snapshot};
@@ -45,7 +45,11 @@ const SNAPSHOT_AGE: Duration = Duration::from_millis(20);
 const LATE: Duration = Duration::from_millis(1);
 
 /// Starts the thread. `events` should have room for [`super::EVENT_QUEUE`].
-pub(crate) fn spawn(settings: &Settings, sink: Arc<dyn LeaseSink>, events: mpsc::Sender<Event>) -> Result<Handle> {
+pub(crate) fn spawn(
+    settings: &Settings,
+    sink: Arc<dyn LeaseSink>,
+    events: mpsc::Sender<Event>,
+) -> Result<Handle> {
     // Kernels without time namespaces have no such file.
     let offsets = std::fs::read_to_string("/proc/self/timens_offsets").unwrap_or_default();
     clock::refuse_shifted(&offsets).map_err(anyhow::Error::msg)?;
@@ -84,7 +88,6 @@ pub(super) fn start(
         failovers: Arc::default(),
         was_idle: true,
         published: Instant::default(),
-        granted: Granted::default(),
         counters: Counters::default(),
     };
     std::thread::Builder::new()
@@ -124,13 +127,12 @@ struct LeaseThread {
     failovers: Arc<VecDeque<FailoverRecord>>,
     was_idle: bool,
     published: Instant,
-    granted: Granted,
     counters: Counters,
 }
 
 impl LeaseThread {
     fn run(mut self) {
-        self.granted = realtime::acquire();
+        self.counters.granted = realtime::acquire();
         let mut buffer = vec![0; MAX_DATAGRAM];
         loop {
             self.wait();
@@ -373,12 +375,14 @@ impl LeaseThread {
         let held: Vec<Tenure> = self.written.keys().copied().collect();
         let changed = {
             let shown = self.handle.snapshot.load();
-            shown.held != held || shown.idle != self.was_idle || !Arc::ptr_eq(&shown.failovers, &self.failovers)
+            shown.held != held
+                || shown.idle != self.was_idle
+                || !Arc::ptr_eq(&shown.failovers, &self.failovers)
         };
         if changed || now >= self.published + SNAPSHOT_AGE {
             self.published = now;
             let failovers = self.failovers.clone();
-            let snapshot = Snapshot::of(now, &self.participant, held, failovers, self.granted, &self.counters);
+            let snapshot = Snapshot::of(now, &self.participant, held, failovers, &self.counters);
             self.handle.snapshot.store(Arc::new(snapshot));
         }
     }
