@@ -3,4 +3,5 @@
 
 pub(crate) mod dependencies;
 pub(crate) mod documents;
+mod invariants;
 pub(crate) mod patches;

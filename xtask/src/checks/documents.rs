@@ -1,11 +1,12 @@
 //! ARCHITECTURE.md is a map: every path that it names must exist, and it must answer the questions that a
-//! newcomer asks.
+//! newcomer asks. The list of invariants is checked with it.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 
+use super::invariants;
 use crate::repository;
 
 const MAP: &str = "ARCHITECTURE.md";
@@ -18,14 +19,17 @@ const QUESTIONS: &[&[&str]] =
 const FILES: &[&str] = &[".rs", ".md", ".toml", ".proto", ".patch", ".yaml", ".service"];
 
 pub(crate) fn check(root: &Path) -> Result<String> {
+    match (map(root), invariants::check(root)) {
+        (Ok(map), Ok(invariants)) => Ok(format!("{map}; {invariants}")),
+        (Err(one), Err(other)) => bail!("{one:#}\n{other:#}"),
+        (Err(error), Ok(_)) | (Ok(_), Err(error)) => Err(error),
+    }
+}
+
+fn map(root: &Path) -> Result<String> {
     let text = std::fs::read_to_string(root.join(MAP)).with_context(|| format!("cannot read {MAP}"))?;
     let paths = named_paths(&text);
-    let files = repository::files(root)?;
-    let mut wrong: Vec<String> = paths
-        .iter()
-        .filter(|path| !(root.join(path).exists() || is_file_somewhere(path, &files)))
-        .map(|path| format!("{MAP} names `{path}`, which does not exist"))
-        .collect();
+    let mut wrong = missing_paths(root, MAP, &paths, &repository::files(root)?);
     for words in QUESTIONS {
         if !text.lines().any(|line| is_heading_with(line, words)) {
             wrong.push(format!("{MAP} has no heading with the words: {}", words.join(", ")));
@@ -40,6 +44,20 @@ pub(crate) fn check(root: &Path) -> Result<String> {
     Ok(format!("{} paths and {} headings", paths.len(), QUESTIONS.len()))
 }
 
+/// A line for each path that `document` names and that is nowhere.
+pub(super) fn missing_paths(
+    root: &Path,
+    document: &str,
+    paths: &[&str],
+    files: &BTreeSet<PathBuf>,
+) -> Vec<String> {
+    paths
+        .iter()
+        .filter(|path| !(root.join(path).exists() || is_file_somewhere(path, files)))
+        .map(|path| format!("{document} names `{path}`, which does not exist"))
+        .collect()
+}
+
 fn is_heading_with(line: &str, words: &[&str]) -> bool {
     let line = line.to_lowercase();
     line.starts_with('#') && words.iter().all(|word| line.contains(word))
@@ -51,7 +69,7 @@ fn is_file_somewhere(name: &str, files: &BTreeSet<PathBuf>) -> bool {
 }
 
 /// What stands in backticks and looks like a path of the tree. `path:place` means a place in it.
-fn named_paths(text: &str) -> Vec<&str> {
+pub(super) fn named_paths(text: &str) -> Vec<&str> {
     let words = text.lines().flat_map(|line| line.split('`').skip(1).step_by(2));
     words.map(|word| word.split(':').next().unwrap_or(word)).filter(|word| is_path(word)).collect()
 }
