@@ -101,6 +101,15 @@ pub(crate) enum Hook {
     Tc,
 }
 
+impl Hook {
+    /// The hook that is used.
+    pub(crate) const fn chosen(self) -> &'static str {
+        match self {
+            Hook::Auto | Hook::Tc => "tc",
+        }
+    }
+}
+
 /// `[api]`
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -38,6 +38,9 @@ pub(crate) fn fitness(inputs: &Inputs<'_>, group: GroupId) -> Result<(), Unfit> 
     if inputs.programmed.unfit.contains_key(&group) {
         return Err(Unfit::NoInterface);
     }
+    if !inputs.programmed.detached.is_empty() {
+        return Err(Unfit::ProgramDetached);
+    }
     if !inputs.down.is_empty() {
         return Err(Unfit::CarrierLost);
     }

@@ -28,6 +28,10 @@ pub(crate) struct Programmed {
     pub(crate) revision: Revision,
     /// Why this node cannot serve a group.
     pub(crate) unfit: BTreeMap<GroupId, String>,
+    /// Interfaces that have lost their program.
+    pub(crate) detached: Vec<String>,
+    /// What the intent asks for beyond what the dataplane can do.
+    pub(crate) warnings: Vec<String>,
     /// The last pass failed: nothing is known to be right.
     pub(crate) error: Option<String>,
     /// Passes that failed, since the start.
@@ -97,18 +101,26 @@ fn pass(
         .filter(|address| moves.settled(address, now))
         .map(|address| address.address)
         .collect();
-    let applied = dataplane
-        .lock()
-        .expect("no holder of the dataplane panics")
-        .apply(&image, |address| settled.contains(&address.address));
-    match applied {
-        Ok(report) => {
+    let mut dataplane = dataplane.lock().expect("no holder of the dataplane panics");
+    let applied = dataplane.apply(&image, |address| settled.contains(&address.address));
+    match applied.and_then(|report| Ok((report, dataplane.detached()?))) {
+        Ok((report, detached)) => {
+            if detached != before.detached {
+                tracing::warn!(interfaces = ?detached, "programs are detached: this node reports itself unfit; restart lockstepd to attach them");
+            }
+            if report.warnings != before.warnings {
+                for warning in &report.warnings {
+                    tracing::warn!(revision = %state.revision, "{warning}");
+                }
+            }
             for change in &report.changes {
                 tracing::info!(revision = %state.revision, "{change}");
             }
             Programmed {
                 revision: state.revision,
                 unfit: report.unfit.into_iter().collect(),
+                detached,
+                warnings: report.warnings,
                 error: None,
                 failures: before.failures,
             }

@@ -65,20 +65,15 @@ pub(super) fn node(parts: &Parts) -> pb::NodeStatusResponse {
         Ok(count) => answer.flows = count,
         Err(error) => tracing::error!(%error, "the flow table cannot be read"),
     }
-    let detached = dataplane.loader.lock().expect("no holder panics").detached();
-    let detached = detached.unwrap_or_else(|error| {
-        tracing::error!(%error, "attached programs cannot be read");
-        Vec::new()
-    });
     answer.interfaces = dataplane
         .config
         .interfaces
         .iter()
         .map(|interface| pb::InterfaceStatus {
             name: interface.name.clone(),
-            hook: "tc".to_owned(),
+            hook: interface.hook.chosen().to_owned(),
             carrier: !down.contains(&interface.name),
-            attached: !detached.contains(&interface.name),
+            attached: !programmed.detached.contains(&interface.name),
         })
         .collect();
     let inputs =

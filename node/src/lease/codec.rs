@@ -151,6 +151,7 @@ fn report(m: &Report) -> pb::Report {
         candidacies: m.candidacies.iter().map(candidacy).collect(),
         holding: tenures(&m.holding),
         released: tenures(&m.released),
+        leadership_pinned_ns: nanos(m.leadership_pinned),
     }
 }
 
@@ -166,6 +167,7 @@ fn from_report(m: pb::Report) -> Result<Report, Malformed> {
         candidacies: m.candidacies.into_iter().map(from_candidacy).collect(),
         holding: from_tenures(&m.holding),
         released: from_tenures(&m.released),
+        leadership_pinned: Duration::from_nanos(m.leadership_pinned_ns),
     })
 }
 
@@ -240,6 +242,7 @@ mod tests {
                 candidacies,
                 holding: vec![T],
                 released: vec![T],
+                leadership_pinned: Duration::from_secs(3),
             }),
         ]
     }
