@@ -45,7 +45,7 @@ const PROPOSAL_RETRY: Duration = Duration::from_millis(500);
 /// A transfer that shows no effect is tried again after this.
 const TRANSFER_RETRY: Duration = Duration::from_secs(1);
 /// After an operator has placed the leadership, it stays there for a while.
-const OPERATOR_TRANSFER_HOLD: Duration = Duration::from_secs(10);
+pub const OPERATOR_TRANSFER_HOLD: Duration = Duration::from_secs(10);
 /// How far a new leader may be behind in the log.
 const TRANSFER_MAX_LAG: u64 = 64;
 
@@ -168,7 +168,8 @@ pub struct Leader {
     reports: BTreeMap<NodeId, Received>,
     watches: BTreeMap<GroupId, Watch>,
     hold_downs: HoldDowns,
-    operator_transfer: Option<Instant>,
+    /// An operator has placed the leadership, here or elsewhere: until then it stays.
+    pinned_until: Option<Instant>,
     transfer_tried: Option<Instant>,
     next_judgement: Option<Instant>,
     outputs: VecDeque<Output>,
@@ -184,7 +185,7 @@ impl Leader {
             reports: BTreeMap::new(),
             watches: BTreeMap::new(),
             hold_downs: HoldDowns::default(),
-            operator_transfer: None,
+            pinned_until: None,
             transfer_tried: None,
             next_judgement: None,
             outputs: VecDeque::new(),
@@ -206,6 +207,10 @@ impl Leader {
 
     /// A node reports. Kept even while another leads, so that a new leader is not blind.
     pub fn handle_report(&mut self, now: Instant, from: NodeId, report: Report, log: &LogView) {
+        // Only what an operator said to the sender itself, or the pin would travel in circles for ever.
+        if from != self.me && !report.leadership_pinned.is_zero() {
+            self.pin(now + report.leadership_pinned.min(OPERATOR_TRANSFER_HOLD));
+        }
         self.reports.insert(from, Received { at: now, report });
         self.judge(now, log);
     }
@@ -220,9 +225,13 @@ impl Leader {
         self.judge(now, log);
     }
 
-    /// An operator has placed the leadership here or elsewhere.
+    /// An operator has placed the leadership here or elsewhere. Reports carry it to whoever leads next.
     pub fn handle_operator_transfer(&mut self, now: Instant) {
-        self.operator_transfer = Some(now);
+        self.pin(now + OPERATOR_TRANSFER_HOLD);
+    }
+
+    fn pin(&mut self, until: Instant) {
+        self.pinned_until = Some(self.pinned_until.map_or(until, |known| known.max(until)));
     }
 
     /// Time passes.
@@ -442,10 +451,9 @@ impl Leader {
     /// Leadership moves to a live voter that owns nothing, so that an owner's death costs no election.
     fn consider_transfer(&mut self, now: Instant, log: &LogView) {
         let view = log.view();
-        let held = |at: Option<Instant>, hold: Duration| at.is_some_and(|at| now < at + hold);
         if view.load(self.me) == 0
-            || held(self.operator_transfer, OPERATOR_TRANSFER_HOLD)
-            || held(self.transfer_tried, TRANSFER_RETRY)
+            || self.pinned_until.is_some_and(|until| now < until)
+            || self.transfer_tried.is_some_and(|at| now < at + TRANSFER_RETRY)
         {
             return;
         }

@@ -149,6 +149,8 @@ pub struct Report {
     pub holding: Vec<Tenure>,
     /// As a former owner: epochs it has given back while they were current.
     pub released: Vec<Tenure>,
+    /// An operator has placed the leadership by way of this node: it stays there for so long.
+    pub leadership_pinned: Duration,
 }
 
 /// Whether a voter hears an owner.

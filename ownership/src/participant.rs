@@ -79,6 +79,8 @@ pub struct Participant {
     owner: Owner,
     leader: Leader,
     status: LocalStatus,
+    /// When an operator placed the leadership by way of this node.
+    operator_transfer: Option<Instant>,
     next_report: Option<Instant>,
     /// When this node's voter ceased to hear the group's owner.
     suspected: BTreeMap<GroupId, (Epoch, Instant)>,
@@ -98,6 +100,7 @@ impl Participant {
             owner: Owner::new(me, clock_step),
             leader: Leader::new(me.node),
             status: LocalStatus::default(),
+            operator_transfer: None,
             next_report: Some(now),
             suspected: BTreeMap::new(),
             failovers: BTreeMap::new(),
@@ -148,9 +151,12 @@ impl Participant {
         self.route(now);
     }
 
-    /// An operator has placed the leadership.
+    /// An operator is about to place the leadership: whoever gets it has to know.
     pub fn handle_operator_transfer(&mut self, now: Instant) {
+        self.operator_transfer = Some(now);
         self.leader.handle_operator_transfer(now);
+        self.report(now);
+        self.route(now);
     }
 
     /// What this node knows of itself has changed: reported at once.
@@ -327,6 +333,9 @@ impl Participant {
             candidacies: candidacies.collect(),
             holding: self.owner.holding(now).collect(),
             released: self.owner.given_back().collect(),
+            leadership_pinned: self
+                .operator_transfer
+                .map_or(Duration::ZERO, |at| (at + leader::OPERATOR_TRANSFER_HOLD).since(now)),
         }
     }
 

@@ -30,6 +30,7 @@ struct Says {
     draining: bool,
     holds: Option<u64>,
     released: Option<u64>,
+    pinned: Duration,
 }
 
 fn fit() -> Says {
@@ -40,6 +41,7 @@ fn fit() -> Says {
         draining: false,
         holds: None,
         released: None,
+        pinned: Duration::ZERO,
     }
 }
 
@@ -90,6 +92,7 @@ impl Bench {
             candidacies: if node == 3 { Vec::new() } else { vec![candidacy] },
             holding: says.holds.map(tenure).into_iter().collect(),
             released: says.released.map(tenure).into_iter().collect(),
+            leadership_pinned: says.pinned,
         };
         self.leader.handle_report(at(ms), NodeId(node), report, &self.log);
     }
@@ -256,4 +259,9 @@ fn leadership_moves_to_a_live_voter_that_owns_nothing() {
     b.leader.handle_operator_transfer(at(3000));
     assert_eq!(transfers(&mut b, 3000, 12_960, all()), [], "an operator wanted it here");
     assert_eq!(transfers(&mut b, 13_000, 13_040, all()), [(13_000, 3)]);
+    let told = Says { pinned: Duration::from_secs(2), ..hears(5) };
+    let elsewhere = [Some(owner.clone()), Some(told), Some(hears(5))];
+    assert_eq!(transfers(&mut b, 14_000, 14_000, elsewhere), [], "by way of another node");
+    assert_eq!(transfers(&mut b, 14_040, 15_960, all()), []);
+    assert_eq!(transfers(&mut b, 16_000, 16_040, all()), [(16_000, 3)]);
 }
