@@ -96,10 +96,14 @@ impl Trial {
         wait::pass(self.around.saturating_sub(YOUNG_FOR))?;
         self.place_leader(cluster, owner)?;
         let flows_on_standby = dump::table(cluster, standby)?.len();
-        let before = cluster.group(owner)?;
-        let leader_before = cluster.leader(&Node::ALL)?;
         clients.open_young()?;
         wait::pass(YOUNG_FOR)?;
+        // On a machine that stands still for longer than a lease, the group has moved meanwhile.
+        let owner = cluster.owner()?;
+        let standby = owner.other();
+        let before = cluster.group(owner)?;
+        let leader_before = cluster.leader(&Node::ALL)?;
+        let mut failovers = failovers(cluster, &Node::ALL);
 
         let injected = fault::inject(cluster, owner, self.fault)?;
         clients.fault(injected.at)?;
@@ -122,6 +126,7 @@ impl Trial {
         strays.stop()?;
         let seen = capture.finish()?;
         let after = cluster.group(standby)?;
+        failovers.extend(self::failovers(cluster, &survivors));
         let evidence = Evidence {
             trial: self,
             at: injected.at,
@@ -137,7 +142,7 @@ impl Trial {
             outcome: &outcome,
             seen: &seen,
             events,
-            failovers: failovers(cluster, &survivors),
+            failovers,
         };
         let report = evidence.report();
         drop(outcome);

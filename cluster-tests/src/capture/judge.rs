@@ -39,6 +39,22 @@ pub fn judge(seen: &Seen, from: Nanos, to: Nanos) -> Verdict {
     Verdict { overlap: overlap.saturating_sub(nanos(IN_FLIGHT)), judged }
 }
 
+/// Judges `[from, to]`, in which ownership changed at these times: every change by itself, from the middle of the
+/// time since the one before to the middle of the time until the one after.
+pub fn judge_changes(seen: &Seen, from: Nanos, to: Nanos, changes: &[Nanos]) -> Verdict {
+    let inside: Vec<Nanos> = changes.iter().copied().filter(|t| (from..=to).contains(t)).collect();
+    let middles = inside.windows(2).map(|pair| pair[0] + (pair[1] - pair[0]) / 2);
+    let mut begin = from;
+    let mut total = Verdict::default();
+    for end in middles.chain([to]) {
+        let verdict = judge(seen, begin, end);
+        total.overlap = total.overlap.max(verdict.overlap);
+        total.judged += verdict.judged;
+        begin = end + 1;
+    }
+    total
+}
+
 fn within(times: &[Nanos], from: Nanos, to: Nanos) -> &[Nanos] {
     &times[times.partition_point(|t| *t < from)..times.partition_point(|t| *t <= to)]
 }
@@ -79,6 +95,16 @@ mod tests {
         let mut seen = seen(&[1, 2, 3], &[50, 60]);
         seen.nodes.get_mut("a").unwrap().claims.push(56 * MS);
         assert_eq!(judge(&seen, 0, 100 * MS).overlap, 5 * MS);
+    }
+
+    #[test]
+    fn changes_there_and_back_are_judged_one_by_one() {
+        let back = seen(&[1, 2, 3, 90, 91], &[50, 60]);
+        assert!(judge(&back, 0, 100 * MS).overlap > 0);
+        let changes = [49 * MS, 89 * MS];
+        assert_eq!(judge_changes(&back, 0, 100 * MS, &changes), Verdict { overlap: 0, judged: 7 });
+        let late = seen(&[1, 2, 3, 55, 90, 91], &[50, 60]);
+        assert_eq!(judge_changes(&late, 0, 100 * MS, &changes).overlap, 4 * MS);
     }
 
     #[test]

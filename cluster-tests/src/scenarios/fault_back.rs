@@ -13,7 +13,7 @@ use crate::wait;
 const LIMIT: Duration = Duration::from_secs(10);
 
 pub(super) fn run() -> anyhow::Result<()> {
-    let mut cluster = Cluster::start(EXAMPLE, Profile::Fast)?;
+    let mut cluster = Cluster::start(EXAMPLE, Profile::Lan)?;
     let first = cluster.wait_ready()?;
     let mut session = Session::start(&cluster, 100)?;
     let result = there_and_back(&mut cluster, &mut session, first).and_then(|()| session.finish());

@@ -44,7 +44,7 @@ impl Evidence<'_> {
         let gaps = |from, to| Percentiles::of(probes().map(|p| longest_gap(&p.heard, from, to)).collect());
         let stalls =
             of(Kind::Held).filter(|f| f.is_fast()).map(|f| longest_gap(&f.heard, self.at, to)).collect();
-        let verdict = judge::judge(self.seen, from, self.until);
+        let verdict = judge::judge_changes(self.seen, from, self.until, &self.changes());
         let phases_ms = self.phases();
         let timeline = self.timeline(&phases_ms);
         let mut report = Report {
@@ -139,6 +139,17 @@ impl Evidence<'_> {
 
     fn translated(&self, node: Node) -> std::slice::Iter<'_, Nanos> {
         self.seen.nodes.get(node.name()).map_or(&[][..], |seen| &seen.translated).iter()
+    }
+
+    /// When a node began to serve under another epoch, in order.
+    fn changes(&self) -> Vec<Nanos> {
+        let mut by_epoch = BTreeMap::new();
+        for (_, record) in &self.failovers {
+            if let Some(at) = record.map_written_ns {
+                by_epoch.entry(record.epoch_after).or_insert(at);
+            }
+        }
+        by_epoch.into_values().collect()
     }
 
     fn takeover_records(&self) -> impl Iterator<Item = &(Node, Failover)> {
