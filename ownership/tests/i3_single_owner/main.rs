@@ -23,7 +23,7 @@ const SCHEDULES: u64 = 100_000;
 const MEMBERSHIPS: u64 = 5_000;
 const HEALED: u64 = 2_000;
 /// Faults and changes in one schedule.
-const STEPS: u64 = 10;
+const STEPS: u64 = 14;
 
 fn any_lease(rng: &mut Rng) -> Duration {
     Duration::from_millis(*rng.pick(&[150, 450, 450, 1000, 1000]))

@@ -109,7 +109,7 @@ impl World {
                 me: Identity { node: NodeId(id), boot: BootId([id as u8; 16]), incarnation: 0 },
                 daemon: None,
                 log: log.clone(),
-                view: View::default(),
+                view: world.agreed.clone(),
                 paused_until: 0,
                 timer_at: FOREVER,
                 kernel: BTreeMap::new(),
