@@ -84,8 +84,9 @@ impl Cluster {
         Ok(())
     }
 
-    /// Starts a node's daemon.
+    /// Starts a node's daemon, once a former one of it is gone.
     pub fn start_node(&mut self, node: Node) -> anyhow::Result<()> {
+        drop(self.processes[node as usize].take());
         let command = self.daemon(node, &[])?;
         let process = Process::start(
             &format!("lockstepd {}", node.name()),

@@ -63,7 +63,7 @@ pub struct Injected {
 /// How many leases a paused node sleeps.
 const PAUSE_LEASES: u32 = 10;
 
-/// Does `fault` to `node`. A pause is only begun: see [`end`].
+/// Does `fault` to `node`, and waits for nothing: see [`end`].
 pub fn inject(cluster: &mut Cluster, node: Node, fault: Fault) -> anyhow::Result<Injected> {
     let ports = PortSwitch::open(cluster)?;
     let mut events = Vec::new();
@@ -80,10 +80,9 @@ pub fn inject(cluster: &mut Cluster, node: Node, fault: Fault) -> anyhow::Result
                 ports.down(&side.port(node))?;
             }
             note("all links cut");
-            cluster.process(node)?.kill()?;
         }
         Fault::Kill => {
-            cluster.process(node)?.kill()?;
+            cluster.process(node)?.signal(Signal::SIGKILL)?;
             note("killed");
         }
         Fault::Pause => {
@@ -98,7 +97,7 @@ pub fn inject(cluster: &mut Cluster, node: Node, fault: Fault) -> anyhow::Result
     Ok(Injected { at, events })
 }
 
-/// Ends what a fault left running: a pause, once it has lasted ten leases.
+/// Ends what a fault began: a pause, once it has lasted ten leases, and the exit of what was killed.
 pub fn end(
     cluster: &mut Cluster,
     node: Node,
@@ -106,13 +105,19 @@ pub fn end(
     at: Nanos,
     lease: Duration,
 ) -> anyhow::Result<Vec<Event>> {
-    if fault != Fault::Pause {
-        return Ok(Vec::new());
+    match fault {
+        Fault::None | Fault::Link => Ok(Vec::new()),
+        Fault::Power | Fault::Kill => {
+            cluster.process(node)?.kill()?;
+            Ok(Vec::new())
+        }
+        Fault::Pause => {
+            let elapsed = Duration::from_nanos(clock::now() - at);
+            wait::pass((lease * PAUSE_LEASES).saturating_sub(elapsed))?;
+            cluster.process(node)?.signal(Signal::SIGCONT)?;
+            Ok(vec![Event { at: clock::now(), node: node.name(), event: "woken".to_owned() }])
+        }
     }
-    let elapsed = Duration::from_nanos(clock::now() - at);
-    wait::pass((lease * PAUSE_LEASES).saturating_sub(elapsed))?;
-    cluster.process(node)?.signal(Signal::SIGCONT)?;
-    Ok(vec![Event { at: clock::now(), node: node.name(), event: "woken".to_owned() }])
 }
 
 /// Sets ports of the switch down by ioctl: no process is started between one port and the next.

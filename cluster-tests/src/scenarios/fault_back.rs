@@ -41,6 +41,7 @@ fn cut(cluster: &mut Cluster, node: Node) -> anyhow::Result<()> {
 /// Power returns: links up, an empty kernel, the data on disk.
 fn bring_back(cluster: &mut Cluster, node: Node) -> anyhow::Result<()> {
     println!("{} comes back", node.name());
+    cluster.process(node)?.kill()?;
     cluster.forget_kernel_state(node)?;
     for side in Side::ALL {
         cluster.topology.set_port(&side.port(node), true)?;
