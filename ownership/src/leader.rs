@@ -10,6 +10,7 @@
 //! and only to a node that stands strictly higher than the owner ([`Standing`]).
 
 mod hold_down;
+mod output;
 mod standing;
 #[cfg(test)]
 mod tests;
@@ -24,6 +25,7 @@ use lockstep_model::limits::MAX_LEASE;
 use lockstep_model::state::Assignment;
 
 use self::hold_down::HoldDowns;
+pub use self::output::{Cause, Counters, Output};
 pub use self::standing::{Ineligible, Standing};
 use crate::log::LogView;
 use crate::message::{Report, Tenure};
@@ -48,96 +50,6 @@ const TRANSFER_RETRY: Duration = Duration::from_secs(1);
 pub const OPERATOR_TRANSFER_HOLD: Duration = Duration::from_secs(10);
 /// How far a new leader may be behind in the log.
 const TRANSFER_MAX_LAG: u64 = 64;
-
-/// What a leader wants done.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Output {
-    /// Propose an assignment.
-    Assign {
-        /// The group.
-        group: GroupId,
-        /// Its current epoch.
-        replaces: Epoch,
-        /// The next owner.
-        node: NodeId,
-        /// Why.
-        cause: Cause,
-    },
-    /// Hand the leadership over.
-    TransferLeader(NodeId),
-}
-
-/// Why a group gets a (new) owner.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Cause {
-    /// It never had one.
-    First,
-    /// No quorum hears its owner.
-    NotHeard,
-    /// The owner reports itself unfit.
-    OwnerUnfit,
-    /// The owner drains.
-    OwnerDraining,
-    /// The owner has given the epoch back.
-    GivenBack,
-    /// The owner reports, for too long, that it holds no lease.
-    NoLease,
-}
-
-impl Cause {
-    /// All, for metrics.
-    pub const ALL: [Cause; 6] = [
-        Cause::First,
-        Cause::NotHeard,
-        Cause::OwnerUnfit,
-        Cause::OwnerDraining,
-        Cause::GivenBack,
-        Cause::NoLease,
-    ];
-
-    /// Metric label.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Cause::First => "first",
-            Cause::NotHeard => "not_heard",
-            Cause::OwnerUnfit => "owner_unfit",
-            Cause::OwnerDraining => "owner_draining",
-            Cause::GivenBack => "given_back",
-            Cause::NoLease => "no_lease",
-        }
-    }
-
-    /// Whether it speaks against the owner.
-    const fn is_failure(self) -> bool {
-        matches!(self, Cause::NotHeard | Cause::OwnerUnfit | Cause::NoLease)
-    }
-
-    /// How high the owner still stands.
-    const fn standing(self) -> Standing {
-        match self {
-            Cause::First | Cause::NotHeard | Cause::GivenBack => Standing::Gone,
-            Cause::OwnerUnfit | Cause::OwnerDraining | Cause::NoLease => Standing::Unfit,
-        }
-    }
-
-    /// Whether the former owner may be the next.
-    const fn owner_may_stay(self) -> bool {
-        matches!(self, Cause::First | Cause::GivenBack)
-    }
-}
-
-/// Plain counters.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Counters {
-    /// Assignments proposed, by cause.
-    pub proposed: BTreeMap<Cause, u64>,
-    /// Of these, to a node that was not caught up.
-    pub takeover_without_flows: u64,
-    /// Transfers of leadership away from an owner.
-    pub transfers: u64,
-    /// Judgements put off because no quorum of fresh reports was there.
-    pub blind: u64,
-}
 
 #[derive(Debug)]
 struct Received {

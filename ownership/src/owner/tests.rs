@@ -5,7 +5,7 @@ use super::*;
 use crate::identity::BootId;
 use crate::log::LogEvent;
 use crate::membership::LogId;
-use crate::message::{Answer, Refused};
+use crate::message::{Answer, Refused, Release};
 use crate::view::{GroupView, View};
 
 const G: GroupId = GroupId(7);
