@@ -44,7 +44,8 @@ impl Client {
 }
 
 fn endpoint(server: &str, tls: Option<ClientTlsConfig>, global: &Global) -> Result<Endpoint, Failure> {
-    let usage = |e: &dyn std::fmt::Display| Failure::Usage(format!("--server {server:?}: {e}; allowed: HOST:PORT"));
+    let usage =
+        |e: &dyn std::fmt::Display| Failure::Usage(format!("--server {server:?}: {e}; allowed: HOST:PORT"));
     let scheme = if tls.is_some() { "https" } else { "http" };
     let endpoint = Endpoint::from_shared(format!("{scheme}://{server}"))
         .map_err(|e| usage(&e))?

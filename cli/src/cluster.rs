@@ -65,7 +65,14 @@ async fn status(client: &mut Client, output: Output) -> Result<(), Failure> {
         .map(|m| {
             let yes = |b: bool| if b { "yes" } else { "no" }.to_owned();
             let matched = m.matched_index.map_or_else(|| "-".to_owned(), |i| i.to_string());
-            vec![m.name.clone(), m.id.to_string(), role(m.role()).to_owned(), yes(m.voter), yes(m.leader), matched]
+            vec![
+                m.name.clone(),
+                m.id.to_string(),
+                role(m.role()).to_owned(),
+                yes(m.voter),
+                yes(m.leader),
+                matched,
+            ]
         })
         .collect();
     print::table(&["NAME", "ID", "ROLE", "VOTER", "LEADER", "MATCHED"], &rows);

@@ -43,7 +43,9 @@ impl From<tonic::Status> for Failure {
             tonic::Code::Unavailable | tonic::Code::DeadlineExceeded | tonic::Code::Cancelled => {
                 Failure::Unreachable(text)
             }
-            tonic::Code::Unknown if std::error::Error::source(&status).is_some() => Failure::Unreachable(text),
+            tonic::Code::Unknown if std::error::Error::source(&status).is_some() => {
+                Failure::Unreachable(text)
+            }
             _ => Failure::Refused(text),
         }
     }

@@ -11,7 +11,12 @@ use crate::client::Client;
 use crate::failure::Failure;
 use crate::print;
 
-pub(crate) async fn flows(client: &mut Client, filters: &[String], limit: u64, output: Output) -> Result<(), Failure> {
+pub(crate) async fn flows(
+    client: &mut Client,
+    filters: &[String],
+    limit: u64,
+    output: Output,
+) -> Result<(), Failure> {
     let request = ListFlowsRequest { filter: Some(filter(filters)?), limit };
     let mut pages = client.inspect.list_flows(request).await?.into_inner();
     let mut objects = Vec::new();
@@ -53,7 +58,8 @@ fn object(flow: &Flow) -> Value {
         types::Protocol::Udp => "udp",
         types::Protocol::Unspecified => "?",
     };
-    let state = record.state().as_str_name().trim_start_matches("FLOW_STATE_").to_lowercase().replace('_', "-");
+    let state =
+        record.state().as_str_name().trim_start_matches("FLOW_STATE_").to_lowercase().replace('_', "-");
     let version = record.version.unwrap_or_default();
     json!({
         "service": flow.service, "group": flow.group, "protocol": protocol,
@@ -69,7 +75,8 @@ fn socket(address: Option<types::SocketAddress>) -> String {
 }
 
 fn filter(filters: &[String]) -> Result<FlowFilter, Failure> {
-    const ALLOWED: &str = "allowed: group=, service=, client=ADDRESS[:PORT], endpoint=ADDRESS[:PORT], protocol=tcp|udp";
+    const ALLOWED: &str =
+        "allowed: group=, service=, client=ADDRESS[:PORT], endpoint=ADDRESS[:PORT], protocol=tcp|udp";
     let mut filter = FlowFilter::default();
     for text in filters {
         let wrong = || Failure::Usage(format!("--filter {text:?}: {ALLOWED}"));

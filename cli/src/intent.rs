@@ -13,7 +13,12 @@ use crate::print;
 /// A manifest larger than this is refused before it is sent.
 const MAX_MANIFEST: u64 = 3 << 20;
 
-pub(crate) async fn apply(client: &mut Client, file: &str, dry_run: bool, prune: bool) -> Result<(), Failure> {
+pub(crate) async fn apply(
+    client: &mut Client,
+    file: &str,
+    dry_run: bool,
+    prune: bool,
+) -> Result<(), Failure> {
     let manifest = read(file)?;
     let request = admin::ApplyRequest { manifest, dry_run, prune, expected_revision: None };
     let answer = client.admin.apply(request).await?.into_inner();
@@ -39,7 +44,12 @@ pub(crate) async fn delete(
     Ok(())
 }
 
-pub(crate) async fn get(client: &mut Client, kind: Kind, name: Option<String>, output: Output) -> Result<(), Failure> {
+pub(crate) async fn get(
+    client: &mut Client,
+    kind: Kind,
+    name: Option<String>,
+    output: Output,
+) -> Result<(), Failure> {
     let single = name.is_some() || kind == Kind::Cluster;
     let objects = match kind {
         Kind::Group => groups(client, name).await?,
@@ -52,23 +62,47 @@ pub(crate) async fn get(client: &mut Client, kind: Kind, name: Option<String>, o
     }
     match kind {
         Kind::Group => table(&["NAME", "ADDRESSES", "NODES", "OWNER", "EPOCH"], &objects, |o| {
-            vec![list(&o["spec"]["addresses"]), list(&o["spec"]["nodes"]), text(&o["status"]["owner"]), text(&o["status"]["epoch"])]
+            vec![
+                list(&o["spec"]["addresses"]),
+                list(&o["spec"]["nodes"]),
+                text(&o["status"]["owner"]),
+                text(&o["status"]["epoch"]),
+            ]
         }),
         Kind::Service => {
-            table(&["NAME", "GROUP", "VIP", "PORT", "PROTOCOL", "ALGORITHM", "SYNC", "ENDPOINTS"], &objects, |o| {
-                let spec = &o["spec"];
-                let endpoints = spec["endpoints"].as_array().map_or(0, Vec::len);
-                let mut row: Vec<String> = vec![text(&spec["group"]), list(&spec["vip"]), text(&spec["port"])];
-                row.extend([list(&spec["protocol"]), text(&spec["algorithm"]), text(&spec["sync"]), endpoints.to_string()]);
-                row
-            });
+            table(
+                &["NAME", "GROUP", "VIP", "PORT", "PROTOCOL", "ALGORITHM", "SYNC", "ENDPOINTS"],
+                &objects,
+                |o| {
+                    let spec = &o["spec"];
+                    let endpoints = spec["endpoints"].as_array().map_or(0, Vec::len);
+                    let mut row: Vec<String> =
+                        vec![text(&spec["group"]), list(&spec["vip"]), text(&spec["port"])];
+                    row.extend([
+                        list(&spec["protocol"]),
+                        text(&spec["algorithm"]),
+                        text(&spec["sync"]),
+                        endpoints.to_string(),
+                    ]);
+                    row
+                },
+            );
         }
         Kind::Node => table(&["NAME", "ID", "ROLE", "CLUSTER", "LEASE"], &objects, |o| {
             let spec = &o["spec"];
-            vec![text(&o["status"]["id"]), text(&spec["role"]), text(&spec["cluster_address"]), text(&spec["lease_address"])]
+            vec![
+                text(&o["status"]["id"]),
+                text(&spec["role"]),
+                text(&spec["cluster_address"]),
+                text(&spec["lease_address"]),
+            ]
         }),
         Kind::Cluster => table(&["NAME", "LEASE", "ON_QUORUM_LOSS", "REVISION"], &objects, |o| {
-            vec![text(&o["spec"]["lease"]), text(&o["spec"]["on_quorum_loss"]), text(&o["status"]["revision"])]
+            vec![
+                text(&o["spec"]["lease"]),
+                text(&o["spec"]["on_quorum_loss"]),
+                text(&o["status"]["revision"]),
+            ]
         }),
     }
     Ok(())
@@ -117,7 +151,8 @@ async fn services(client: &mut Client, name: Option<String>) -> Result<Vec<Value
             answers.push((one.manifest, one.service));
         }
         None => {
-            let mut all = client.admin.list_services(admin::ListServicesRequest { stale }).await?.into_inner();
+            let mut all =
+                client.admin.list_services(admin::ListServicesRequest { stale }).await?.into_inner();
             while let Some(one) = all.message().await? {
                 answers.push((one.manifest, one.service));
             }
@@ -136,7 +171,8 @@ async fn nodes(client: &mut Client, name: Option<String>) -> Result<Vec<Value>, 
     let stale = client.stale;
     let mut answers = Vec::new();
     match name {
-        Some(name) => answers.push(client.admin.get_node(admin::GetNodeRequest { name, stale }).await?.into_inner().node),
+        Some(name) => answers
+            .push(client.admin.get_node(admin::GetNodeRequest { name, stale }).await?.into_inner().node),
         None => {
             let mut all = client.admin.list_nodes(admin::ListNodesRequest { stale }).await?.into_inner();
             while let Some(one) = all.message().await? {
@@ -224,7 +260,9 @@ fn named_in(manifest: &str) -> Result<Vec<(String, String)>, Failure> {
             Document::Group(spec) => names.push(("group".to_owned(), spec.name)),
             Document::Service(spec) => names.push(("service".to_owned(), spec.name)),
             Document::Cluster(_) => {
-                return Err(Failure::Usage("kind Cluster cannot be deleted; allowed: Group, Service".to_owned()));
+                return Err(Failure::Usage(
+                    "kind Cluster cannot be deleted; allowed: Group, Service".to_owned(),
+                ));
             }
         }
     }

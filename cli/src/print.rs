@@ -27,7 +27,11 @@ pub(crate) fn objects(values: &[Value], single: bool, output: Output) -> Result<
             }
         }
         Output::Json | Output::Table | Output::Wide => {
-            let value = if single { values.first().cloned().unwrap_or(Value::Null) } else { Value::Array(values.to_vec()) };
+            let value = if single {
+                values.first().cloned().unwrap_or(Value::Null)
+            } else {
+                Value::Array(values.to_vec())
+            };
             text(&format!("{}\n", serde_json::to_string_pretty(&value).map_err(|e| broken(&e))?));
         }
     }

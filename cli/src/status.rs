@@ -15,8 +15,10 @@ pub(crate) async fn counters(client: &mut Client, output: Output) -> Result<(), 
             counters.iter().map(|c| json!({"family": c.family, "name": c.name, "value": c.value})).collect();
         return print::objects(&objects, false, output);
     }
-    let rows: Vec<Vec<String>> =
-        counters.iter().map(|c| vec![c.family.clone(), c.name.clone(), c.value.to_string(), c.help.clone()]).collect();
+    let rows: Vec<Vec<String>> = counters
+        .iter()
+        .map(|c| vec![c.family.clone(), c.name.clone(), c.value.to_string(), c.help.clone()])
+        .collect();
     print::table(&["FAMILY", "NAME", "VALUE", "WHAT"], &rows);
     Ok(())
 }

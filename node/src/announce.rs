@@ -101,7 +101,8 @@ mod tests {
 
     #[test]
     fn frames_name_our_mac_for_the_address() {
-        let announcement = Announcement { interface: 3, mac: [2, 0, 0, 0, 0, 1], address: Ipv4Addr::new(192, 0, 2, 10) };
+        let announcement =
+            Announcement { interface: 3, mac: [2, 0, 0, 0, 0, 1], address: Ipv4Addr::new(192, 0, 2, 10) };
         for (operation, code) in [(Operation::Request, 1), (Operation::Reply, 2)] {
             let frame = frame(&announcement, operation);
             assert_eq!(&frame[..6], &BROADCAST);

@@ -45,11 +45,10 @@ pub(crate) async fn serve(
         .add_service(
             AdminServer::new(admin::Admin::new(parts.clone())).max_decoding_message_size(MAX_REQUEST),
         )
-        .add_service(
-            InspectServer::new(inspect::Inspect::new(parts)).max_decoding_message_size(MAX_REQUEST),
-        );
+        .add_service(InspectServer::new(inspect::Inspect::new(parts)).max_decoding_message_size(MAX_REQUEST));
     Ok(tokio::spawn(async move {
-        if let Err(error) = router.serve_with_incoming_shutdown(TcpListenerStream::new(listener), stop).await {
+        if let Err(error) = router.serve_with_incoming_shutdown(TcpListenerStream::new(listener), stop).await
+        {
             tracing::error!(%error, "the API server ended");
         }
     }))

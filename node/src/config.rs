@@ -201,8 +201,8 @@ impl Default for Log {
 impl Config {
     /// Reads and checks `path` with the process's environment.
     pub(crate) fn load(path: &Path) -> Result<Self, Problem> {
-        let text = std::fs::read_to_string(path)
-            .map_err(|e| Problem::file(path, format!("cannot be read: {e}")))?;
+        let text =
+            std::fs::read_to_string(path).map_err(|e| Problem::file(path, format!("cannot be read: {e}")))?;
         Self::parse(path, &text, std::env::vars())
     }
 

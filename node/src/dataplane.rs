@@ -46,7 +46,8 @@ pub(crate) fn open(config: &config::Dataplane) -> Result<Dataplane> {
 
 /// Takes this node's dataplane out of the kernel.
 pub(crate) fn purge(config: &Config) -> Result<()> {
-    let dataplane = config.dataplane.as_ref().context("[dataplane]: missing; a witness has nothing to purge")?;
+    let dataplane =
+        config.dataplane.as_ref().context("[dataplane]: missing; a witness has nothing to purge")?;
     lockstep_loader::remove(&dataplane.pin_dir).context("the dataplane cannot be removed")
 }
 

@@ -22,7 +22,11 @@ pub(crate) fn status(inputs: &Inputs<'_>, flows: impl Fn(GroupId) -> GroupSync) 
         .state
         .groups
         .keys()
-        .map(|group| Candidacy { group: *group, fitness: fitness(inputs, *group), flows: known(&flows(*group)) })
+        .map(|group| Candidacy {
+            group: *group,
+            fitness: fitness(inputs, *group),
+            flows: known(&flows(*group)),
+        })
         .collect();
     LocalStatus { draining: inputs.draining, candidacies }
 }
@@ -32,7 +36,8 @@ pub(crate) fn fitness(inputs: &Inputs<'_>, group: GroupId) -> Result<(), Unfit> 
     let created = inputs.state.groups.get(&group).map(|g| g.revision);
     // Any later revision will do: the group and its services were programmed by then, and a lag is reported
     // by the owner's own rule (DESIGN section 7, stale intent).
-    if inputs.programmed.error.is_some() || created.is_none_or(|created| inputs.programmed.revision < created) {
+    if inputs.programmed.error.is_some() || created.is_none_or(|created| inputs.programmed.revision < created)
+    {
         return Err(Unfit::IntentNotApplied);
     }
     if inputs.programmed.unfit.contains_key(&group) {

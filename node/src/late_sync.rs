@@ -30,10 +30,9 @@ impl Sync for LateSync {
         &self,
         request: Request<Streaming<pb::Up>>,
     ) -> Result<Response<Self::SubscribeStream>, Status> {
-        let service = self
-            .service
-            .get()
-            .ok_or_else(|| Status::unavailable("this node replicates no flows (yet): it is a witness, or starting"))?;
+        let service = self.service.get().ok_or_else(|| {
+            Status::unavailable("this node replicates no flows (yet): it is a witness, or starting")
+        })?;
         let answer = service.subscribe(request).await?;
         Ok(answer.map(|stream| Box::pin(stream) as Self::SubscribeStream))
     }

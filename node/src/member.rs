@@ -69,8 +69,12 @@ impl Start {
         };
 
         let (events, event_queue) = mpsc::channel(lease::EVENT_QUEUE);
-        let settings =
-            lease::Settings { cluster: identity.cluster_id.0, node, listen: parts.config.lease.listen, secret };
+        let settings = lease::Settings {
+            cluster: identity.cluster_id.0,
+            node,
+            listen: parts.config.lease.listen,
+            secret,
+        };
         let lease = lease::spawn(&settings, sink::sink(&parts, sync.clone()), events)
             .context("the lease thread cannot be started")?;
         log.attach(lease.clone());

@@ -89,7 +89,11 @@ impl Collector for Node {
             ("raft_applied_index", "Last log index applied here", raft.applied),
             ("raft_is_leader", "1 on the leader", u64::from(is_leader)),
             ("revision", "Revision of the intent known here", self.parts.raft.stale().revision.get()),
-            ("groups_owned", "Groups whose lease this node holds", self.parts.lease().map_or(0, |lease| lease.held().len() as u64)),
+            (
+                "groups_owned",
+                "Groups whose lease this node holds",
+                self.parts.lease().map_or(0, |lease| lease.held().len() as u64),
+            ),
         ];
         if let Some(dataplane) = &self.parts.dataplane {
             let programmed = dataplane.programmed().revision.get();

@@ -62,7 +62,9 @@ impl Parts {
             return Some(format!("raft has stopped: {reason}"));
         }
         if self.member.get().is_none() {
-            return Some("this node belongs to no cluster yet: run `lockstep cluster init` on one node".to_owned());
+            return Some(
+                "this node belongs to no cluster yet: run `lockstep cluster init` on one node".to_owned(),
+            );
         }
         if raft.leader.is_none() {
             return Some("no leader is known".to_owned());

@@ -109,8 +109,9 @@ async fn stopped(mut stop: watch::Receiver<bool>) {
 /// What nodes say to each other, on Raft's own runtime.
 async fn serve_cluster(parts: &Parts, tls: &Tls, sync: LateSync) -> Result<()> {
     let listen = parts.config.cluster.listen;
-    let listener =
-        TcpListener::bind(listen).await.with_context(|| format!("cluster.listen: {listen} cannot be bound"))?;
+    let listener = TcpListener::bind(listen)
+        .await
+        .with_context(|| format!("cluster.listen: {listen} cannot be bound"))?;
     let listener = listener.into_std().context("cluster.listen")?;
     let router = tls
         .server(listen)?
@@ -119,7 +120,9 @@ async fn serve_cluster(parts: &Parts, tls: &Tls, sync: LateSync) -> Result<()> {
         .add_service(SyncServer::new(sync).max_decoding_message_size(MAX_SYNC_MESSAGE));
     parts.raft.runtime().spawn(async move {
         let served = match TcpListener::from_std(listener) {
-            Ok(listener) => router.serve_with_incoming(TcpListenerStream::new(listener)).await.map_err(|e| e.to_string()),
+            Ok(listener) => {
+                router.serve_with_incoming(TcpListenerStream::new(listener)).await.map_err(|e| e.to_string())
+            }
             Err(error) => Err(error.to_string()),
         };
         if let Err(error) = served {

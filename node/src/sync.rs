@@ -73,7 +73,9 @@ pub(crate) struct Sync {
 impl Sync {
     /// Starts the threads; must be called within the tokio runtime that is to carry the streams. The service
     /// is for the cluster listener.
-    pub(crate) fn start<T: Table, E: Events, A: Ager>(parts: Parts<T, E, A>) -> Result<(Self, Subscriptions)> {
+    pub(crate) fn start<T: Table, E: Events, A: Ager>(
+        parts: Parts<T, E, A>,
+    ) -> Result<(Self, Subscriptions)> {
         let Parts { identity, session, connector, table, events, ager } = parts;
         let (commands, command_queue) = mpsc::unbounded_channel();
         let (stream_events, stream_queue) = mpsc::channel(STREAM_EVENTS);
@@ -166,7 +168,8 @@ impl Sync {
     /// Everything counted, also what is at zero.
     pub(crate) fn counters(&self) -> Vec<(String, u64)> {
         let late = ("takeovers_before_drained".to_owned(), self.late_takeovers.load(Ordering::Relaxed));
-        let transport = self.transport.named().into_iter().map(|(name, value)| (format!("stream_{name}"), value));
+        let transport =
+            self.transport.named().into_iter().map(|(name, value)| (format!("stream_{name}"), value));
         self.status.load().counters().into_iter().chain(transport).chain([late]).collect()
     }
 

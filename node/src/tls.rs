@@ -96,7 +96,8 @@ pub(crate) fn read_secret(path: &Path) -> Result<[u8; 32]> {
         mode & 0o077 == 0,
         "cluster.secret_file: {shown} has mode {mode:04o}; allowed: 0600 (run `chmod 600 {shown}`)"
     );
-    let bytes = std::fs::read(path).with_context(|| format!("cluster.secret_file: {shown} cannot be read"))?;
+    let bytes =
+        std::fs::read(path).with_context(|| format!("cluster.secret_file: {shown} cannot be read"))?;
     let length = bytes.len();
     bytes.try_into().map_err(|_| {
         anyhow::anyhow!("cluster.secret_file: {shown} has {length} bytes; allowed: exactly 32 random bytes")

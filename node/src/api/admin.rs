@@ -34,7 +34,11 @@ impl Admin {
         self.parts.raft.read().await.map_err(|e| refuse::raft(&e))
     }
 
-    async fn write(&self, expected: Option<u64>, changes: Vec<Change>) -> Result<(u64, Vec<String>, bool), Status> {
+    async fn write(
+        &self,
+        expected: Option<u64>,
+        changes: Vec<Change>,
+    ) -> Result<(u64, Vec<String>, bool), Status> {
         let command = Command::Change { expected: expected.map(Revision), changes };
         outcome(self.parts.raft.write(command).await.map_err(|e| refuse::raft(&e))?)
     }
@@ -75,7 +79,10 @@ impl pb::admin_server::Admin for Admin {
         Ok(Response::new(pb::ApplyResponse { revision, lines, changed }))
     }
 
-    async fn delete(&self, request: Request<pb::DeleteRequest>) -> Result<Response<pb::DeleteResponse>, Status> {
+    async fn delete(
+        &self,
+        request: Request<pb::DeleteRequest>,
+    ) -> Result<Response<pb::DeleteResponse>, Status> {
         let request = request.into_inner();
         let change = match request.kind.as_str() {
             "group" => Change::DeleteGroup(request.name),
@@ -92,7 +99,10 @@ impl pb::admin_server::Admin for Admin {
         Ok(Response::new(pb::DeleteResponse { revision, lines }))
     }
 
-    async fn get_group(&self, request: Request<pb::GetGroupRequest>) -> Result<Response<pb::GetGroupResponse>, Status> {
+    async fn get_group(
+        &self,
+        request: Request<pb::GetGroupRequest>,
+    ) -> Result<Response<pb::GetGroupResponse>, Status> {
         self.read_group(request.into_inner()).await.map(Response::new)
     }
 
@@ -119,7 +129,10 @@ impl pb::admin_server::Admin for Admin {
         self.read_services(request.into_inner().stale).await.map(Response::new)
     }
 
-    async fn get_node(&self, request: Request<pb::GetNodeRequest>) -> Result<Response<pb::GetNodeResponse>, Status> {
+    async fn get_node(
+        &self,
+        request: Request<pb::GetNodeRequest>,
+    ) -> Result<Response<pb::GetNodeResponse>, Status> {
         self.read_node(request.into_inner()).await.map(Response::new)
     }
 

@@ -12,10 +12,14 @@ fn stream<T: Send + 'static>(items: Vec<T>) -> Streamed<T> {
 }
 
 impl Admin {
-    pub(super) async fn read_group(&self, request: pb::GetGroupRequest) -> Result<pb::GetGroupResponse, Status> {
+    pub(super) async fn read_group(
+        &self,
+        request: pb::GetGroupRequest,
+    ) -> Result<pb::GetGroupResponse, Status> {
         let all = self.groups(request.stale).await?;
         let name = request.name;
-        let found = all.into_iter().find(|(n, _)| *n == name).ok_or_else(|| refuse::absent("group", &name))?.1;
+        let found =
+            all.into_iter().find(|(n, _)| *n == name).ok_or_else(|| refuse::absent("group", &name))?.1;
         Ok(pb::GetGroupResponse { group: found.group, revision: found.revision, manifest: found.manifest })
     }
 
@@ -28,21 +32,31 @@ impl Admin {
         let revision = state.revision.get();
         let one = |(id, group): (&lockstep_model::ids::GroupId, &lockstep_model::state::Group)| {
             let manifest = manifest::export_group(&group.spec).to_string();
-            let answer =
-                pb::ListGroupsResponse { group: Some((*id, group).into()), revision, manifest };
+            let answer = pb::ListGroupsResponse { group: Some((*id, group).into()), revision, manifest };
             (group.spec.name.clone(), answer)
         };
         Ok(state.groups.iter().map(one).collect())
     }
 
-    pub(super) async fn read_service(&self, request: pb::GetServiceRequest) -> Result<pb::GetServiceResponse, Status> {
+    pub(super) async fn read_service(
+        &self,
+        request: pb::GetServiceRequest,
+    ) -> Result<pb::GetServiceResponse, Status> {
         let all = self.services(request.stale).await?;
         let name = request.name;
-        let found = all.into_iter().find(|(n, _)| *n == name).ok_or_else(|| refuse::absent("service", &name))?.1;
-        Ok(pb::GetServiceResponse { service: found.service, revision: found.revision, manifest: found.manifest })
+        let found =
+            all.into_iter().find(|(n, _)| *n == name).ok_or_else(|| refuse::absent("service", &name))?.1;
+        Ok(pb::GetServiceResponse {
+            service: found.service,
+            revision: found.revision,
+            manifest: found.manifest,
+        })
     }
 
-    pub(super) async fn read_services(&self, stale: bool) -> Result<Streamed<pb::ListServicesResponse>, Status> {
+    pub(super) async fn read_services(
+        &self,
+        stale: bool,
+    ) -> Result<Streamed<pb::ListServicesResponse>, Status> {
         Ok(stream(self.services(stale).await?.into_iter().map(|(_, service)| service).collect()))
     }
 

@@ -36,7 +36,10 @@ type FlowStream = Pin<Box<dyn Stream<Item = Result<pb::ListFlowsResponse, Status
 #[tonic::async_trait]
 impl pb::inspect_server::Inspect for Inspect {
     type ListFlowsStream = FlowStream;
-    async fn list_flows(&self, request: Request<pb::ListFlowsRequest>) -> Result<Response<FlowStream>, Status> {
+    async fn list_flows(
+        &self,
+        request: Request<pb::ListFlowsRequest>,
+    ) -> Result<Response<FlowStream>, Status> {
         let request = request.into_inner();
         let dataplane = self
             .parts
@@ -57,7 +60,10 @@ impl pb::inspect_server::Inspect for Inspect {
         Ok(Response::new(Box::pin(ReceiverStream::new(receive))))
     }
 
-    async fn counters(&self, _: Request<pb::CountersRequest>) -> Result<Response<pb::CountersResponse>, Status> {
+    async fn counters(
+        &self,
+        _: Request<pb::CountersRequest>,
+    ) -> Result<Response<pb::CountersResponse>, Status> {
         let counters = counters::read(&self.parts)
             .into_iter()
             .map(|c| pb::Counter {
@@ -84,7 +90,10 @@ impl pb::inspect_server::Inspect for Inspect {
         Ok(Response::new(pb::GroupStatusResponse { groups }))
     }
 
-    async fn raft_state(&self, _: Request<pb::RaftStateRequest>) -> Result<Response<pb::RaftStateResponse>, Status> {
+    async fn raft_state(
+        &self,
+        _: Request<pb::RaftStateRequest>,
+    ) -> Result<Response<pb::RaftStateResponse>, Status> {
         Ok(Response::new(status::raft(&self.parts)))
     }
 
@@ -104,7 +113,10 @@ impl pb::inspect_server::Inspect for Inspect {
         Ok(Response::new(status::sync(&self.parts)))
     }
 
-    async fn failovers(&self, _: Request<pb::FailoversRequest>) -> Result<Response<pb::FailoversResponse>, Status> {
+    async fn failovers(
+        &self,
+        _: Request<pb::FailoversRequest>,
+    ) -> Result<Response<pb::FailoversResponse>, Status> {
         Ok(Response::new(status::failovers(&self.parts)))
     }
 }
@@ -136,7 +148,10 @@ impl Filter {
         Ok(Self {
             group,
             service,
-            client: (address("filter.client", filter.client)?, port("filter.client_port", filter.client_port)?),
+            client: (
+                address("filter.client", filter.client)?,
+                port("filter.client_port", filter.client_port)?,
+            ),
             endpoint: (
                 address("filter.endpoint", filter.endpoint)?,
                 port("filter.endpoint_port", filter.endpoint_port)?,

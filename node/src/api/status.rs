@@ -76,8 +76,12 @@ pub(super) fn node(parts: &Parts) -> pb::NodeStatusResponse {
             attached: !programmed.detached.contains(&interface.name),
         })
         .collect();
-    let inputs =
-        fitness::Inputs { state: &state, programmed: &programmed, down: &down, draining: parts.is_draining() };
+    let inputs = fitness::Inputs {
+        state: &state,
+        programmed: &programmed,
+        down: &down,
+        draining: parts.is_draining(),
+    };
     answer.groups = state
         .groups
         .iter()
@@ -88,7 +92,10 @@ pub(super) fn node(parts: &Parts) -> pb::NodeStatusResponse {
                 group: id.get(),
                 name: group.spec.name.clone(),
                 fit: fitness.is_ok(),
-                reason: fitness.err().map(|unfit| detail.unwrap_or_else(|| unfit.name().to_owned())).unwrap_or_default(),
+                reason: fitness
+                    .err()
+                    .map(|unfit| detail.unwrap_or_else(|| unfit.name().to_owned()))
+                    .unwrap_or_default(),
             }
         })
         .collect();
@@ -161,7 +168,8 @@ pub(super) fn group(parts: &Parts, state: &State, id: GroupId, group: &Group) ->
             .voters
             .iter()
             .map(|voter| {
-                let left = claim.promises.get(voter).map(|end| crate::lease::time_left(*end).as_nanos() as u64);
+                let left =
+                    claim.promises.get(voter).map(|end| crate::lease::time_left(*end).as_nanos() as u64);
                 let granted = left.is_some_and(|left| left > 0);
                 let reason = if granted { String::new() } else { "no promise now".to_owned() };
                 pb::PromiseHeld { voter: voter.get(), granted, left_ns: left, reason }

@@ -32,8 +32,9 @@ const MAX_PEERS: usize = lockstep_model::limits::MAX_NODES - 1;
 const FLOWS: std::ops::RangeInclusive<u32> = 1024..=16_777_216;
 
 pub(super) fn check(path: &Path, config: &Config) -> Result<(), Problem> {
-    let refuse =
-        |key: &str, value: &dyn Display, allowed: &str| Err(Problem::at(path, key, &format!("{value}: {allowed}")));
+    let refuse = |key: &str, value: &dyn Display, allowed: &str| {
+        Err(Problem::at(path, key, &format!("{value}: {allowed}")))
+    };
 
     for (key, name) in [("node.name", &config.node.name), ("cluster.name", &config.cluster.name)] {
         if !is_name(name) {
@@ -42,17 +43,29 @@ pub(super) fn check(path: &Path, config: &Config) -> Result<(), Problem> {
     }
     for (key, address) in [("cluster.listen", config.cluster.listen), ("lease.listen", config.lease.listen)] {
         if address.ip().is_unspecified() || address.port() == 0 {
-            return refuse(key, &address, "allowed: one address and a port other than 0, which peers can reach");
+            return refuse(
+                key,
+                &address,
+                "allowed: one address and a port other than 0, which peers can reach",
+            );
         }
     }
     let mut peers = BTreeSet::new();
     for (i, peer) in config.cluster.peers.iter().enumerate() {
         if *peer == config.cluster.listen || !peers.insert(peer) {
-            return refuse(&format!("cluster.peers[{i}]"), peer, "allowed: each other node's cluster.listen, once");
+            return refuse(
+                &format!("cluster.peers[{i}]"),
+                peer,
+                "allowed: each other node's cluster.listen, once",
+            );
         }
     }
     if config.cluster.peers.len() > MAX_PEERS {
-        return refuse("cluster.peers", &config.cluster.peers.len(), &format!("allowed: at most {MAX_PEERS} peers"));
+        return refuse(
+            "cluster.peers",
+            &config.cluster.peers.len(),
+            &format!("allowed: at most {MAX_PEERS} peers"),
+        );
     }
     check_dataplane(path, config)?;
     check_tls(path, config)?;
@@ -75,14 +88,20 @@ fn check_dataplane(path: &Path, config: &Config) -> Result<(), Problem> {
         (NodeRole::Dataplane, Some(dataplane)) => {
             if dataplane.interfaces.is_empty() || dataplane.interfaces.len() > MAX_INTERFACES {
                 let n = dataplane.interfaces.len();
-                return refuse("dataplane.interfaces", &format!("{n}: allowed: 1 to {MAX_INTERFACES} interfaces"));
+                return refuse(
+                    "dataplane.interfaces",
+                    &format!("{n}: allowed: 1 to {MAX_INTERFACES} interfaces"),
+                );
             }
             let mut names = BTreeSet::new();
             for (i, interface) in dataplane.interfaces.iter().enumerate() {
                 let name = &interface.name;
                 if name.is_empty() || name.len() > 15 || !names.insert(name) {
                     let key = format!("dataplane.interfaces[{i}].name");
-                    return refuse(&key, &format!("{name:?}: allowed: an interface's name, at most 15 bytes, once"));
+                    return refuse(
+                        &key,
+                        &format!("{name:?}: allowed: an interface's name, at most 15 bytes, once"),
+                    );
                 }
             }
             if !FLOWS.contains(&dataplane.max_flows) {

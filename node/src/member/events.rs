@@ -39,14 +39,19 @@ fn handle(parts: &Arc<Parts>, event: Event) {
                 let Some(member) = parts.member.get() else { return };
                 let in_time = member.sync.as_ref().is_none_or(|sync| sync.flush(lease::time_left(deadline)));
                 if !in_time {
-                    tracing::warn!(group = parts.group_name(tenure.group), "not every flow reached the standby before the hand-over");
+                    tracing::warn!(
+                        group = parts.group_name(tenure.group),
+                        "not every flow reached the standby before the hand-over"
+                    );
                 }
                 member.lease.flushed(tenure);
             });
         }
         Event::IntentStale(stale) => {
             if stale {
-                tracing::warn!("this node has fallen behind the cluster's log for too long: it reports itself unfit");
+                tracing::warn!(
+                    "this node has fallen behind the cluster's log for too long: it reports itself unfit"
+                );
             } else {
                 tracing::info!("this node has caught up with the cluster's log");
             }
@@ -73,7 +78,9 @@ async fn assign(parts: Arc<Parts>, command: Command, cause: &'static str) {
     match parts.raft.write(command).await {
         Ok(Applied::Changed { .. }) => tracing::info!(group, %node, cause, "group assigned"),
         Ok(Applied::Unchanged { .. }) => tracing::info!(group, %node, cause, "an assignment came too late"),
-        Ok(Applied::Refused(refusal)) => tracing::error!(group, %node, cause, %refusal, "an assignment was refused"),
+        Ok(Applied::Refused(refusal)) => {
+            tracing::error!(group, %node, cause, %refusal, "an assignment was refused")
+        }
         Err(error) => tracing::warn!(group, %node, cause, %error, "an assignment was not committed (yet)"),
     }
 }
