@@ -24,6 +24,7 @@ const REST: Duration = Duration::from_secs(2);
 const SETTLE_LIMIT: Duration = Duration::from_secs(30);
 const PINS: &str = "/sys/fs/bpf";
 const SYSCTLS: [&str; 2] = ["/proc/sys/net", "/proc/sys/kernel"];
+const PROGRAMS: [&str; 3] = ["lockstepd", "lockstep", "lockstep-cluster-tests"];
 /// What differs by itself from one look to the next.
 const RESTLESS: [&str; 6] =
     ["random/", "ns_last_pid", "pty/nr", "perf_event_max_sample_rate", "sched_domain", "nf_conntrack_count"];
@@ -121,7 +122,7 @@ fn sysctls() -> anyhow::Result<BTreeSet<String>> {
         .collect())
 }
 
-/// Programs of this project that run, except the one that looks and its parents.
+/// Processes of the programs that a run starts.
 fn processes() -> anyhow::Result<BTreeSet<String>> {
     let mut found = BTreeSet::new();
     for entry in fs::read_dir("/proc").context("cannot read /proc")? {
@@ -135,7 +136,7 @@ fn processes() -> anyhow::Result<BTreeSet<String>> {
         let Some(program) = program.file_name().map(|name| name.to_string_lossy().into_owned()) else {
             continue;
         };
-        if program.starts_with("lockstep") {
+        if PROGRAMS.contains(&program.as_str()) {
             found.insert(format!("{name} {program}"));
         }
     }
