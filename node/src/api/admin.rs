@@ -2,10 +2,11 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::Stream;
 use lockstep_model::command::{Change, Command};
-use lockstep_model::ids::{LogIndex, Revision};
+use lockstep_model::ids::{LogIndex, NodeId, Revision};
 use lockstep_model::manifest;
 use lockstep_model::state::{self, Applied, State};
 use lockstep_proto::admin::v1 as pb;
@@ -15,6 +16,9 @@ use super::refuse;
 use crate::parts::Parts;
 
 pub(super) type Streamed<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+
+/// How long `cluster init` waits for the nodes to register themselves.
+const REGISTRATION_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// The service.
 pub(crate) struct Admin {
@@ -32,6 +36,20 @@ impl Admin {
             return Ok(self.parts.raft.stale());
         }
         self.parts.raft.read().await.map_err(|e| refuse::raft(&e))
+    }
+
+    /// Waits until all of `nodes` have registered themselves, so that intent may name them; not for ever, since
+    /// the cluster exists either way.
+    async fn registered(&self, nodes: impl Iterator<Item = &NodeId> + Clone) -> Arc<State> {
+        let mut states = self.parts.raft.watch();
+        let all = states.wait_for(|now| nodes.clone().all(|id| now.state.nodes.contains_key(id)));
+        match tokio::time::timeout(REGISTRATION_TIMEOUT, all).await {
+            Ok(Ok(now)) => now.state.clone(),
+            _ => {
+                tracing::warn!("not every node of the new cluster has registered itself yet");
+                self.parts.raft.stale()
+            }
+        }
     }
 
     async fn write(
@@ -156,10 +174,14 @@ impl pb::admin_server::Admin for Admin {
         _request: Request<pb::ClusterInitRequest>,
     ) -> Result<Response<pb::ClusterInitResponse>, Status> {
         let made = self.parts.raft.init().await.map_err(|e| refuse::raft(&e))?;
+        let state = self.registered(made.nodes.keys()).await;
         let nodes = made
             .nodes
-            .iter()
-            .map(|(id, _)| lockstep_proto::types::v1::Node { id: id.get(), spec: None })
+            .keys()
+            .map(|id| lockstep_proto::types::v1::Node {
+                id: id.get(),
+                spec: state.nodes.get(id).map(Into::into),
+            })
             .collect();
         Ok(Response::new(pb::ClusterInitResponse { cluster_id: made.cluster_id.to_vec(), nodes }))
     }
