@@ -58,8 +58,17 @@ pub fn counter(namespace: &Handle, name: &str) -> anyhow::Result<u64> {
 
 /// Runs one call on a thread in the namespace, with a connection of its own: a node that was paused or restarted
 /// in between leaves nothing stale.
-fn ask<T: Send>(
+pub fn ask<T: Send>(
     namespace: &Handle,
+    call: impl AsyncFnOnce(Channel) -> anyhow::Result<T> + Send,
+) -> anyhow::Result<T> {
+    ask_at(namespace, Endpoint::from_static(ADDRESS), call)
+}
+
+/// As [`ask`], of any server.
+pub fn ask_at<T: Send>(
+    namespace: &Handle,
+    server: Endpoint,
     call: impl AsyncFnOnce(Channel) -> anyhow::Result<T> + Send,
 ) -> anyhow::Result<T> {
     namespace.run(|| {
@@ -68,12 +77,13 @@ fn ask<T: Send>(
             .build()
             .context("cannot start an async runtime")?;
         runtime.block_on(async {
-            let channel = Endpoint::from_static(ADDRESS)
+            let uri = server.uri().to_string();
+            let channel = server
                 .connect_timeout(CONNECT)
                 .timeout(ANSWER)
                 .connect()
                 .await
-                .with_context(|| format!("{}: {ADDRESS} is not reachable", namespace.name()))?;
+                .with_context(|| format!("{}: {uri} is not reachable", namespace.name()))?;
             call(channel).await
         })
     })

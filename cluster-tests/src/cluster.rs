@@ -115,6 +115,11 @@ impl Cluster {
         Ok(command)
     }
 
+    /// The certificates and the secret.
+    pub fn keys(&self) -> &Keys {
+        &self.keys
+    }
+
     /// A node's configuration file.
     pub fn config(&self, node: Node) -> PathBuf {
         self.run.folder().join(format!("{}.toml", node.name()))

@@ -9,6 +9,7 @@ mod fault_back;
 mod faults;
 mod flows_shown;
 mod harness;
+mod interfaces;
 mod leaks;
 mod lease_planted;
 mod reply_without_flow;
@@ -71,6 +72,11 @@ pub const ALL: &[Scenario] = &[
     ),
     scenario("sync_none", "negative control: without replication flows are lost", sync_none::run),
     scenario("lease_planted", "negative control: a forged lease shows as an overlap", lease_planted::run),
+    scenario(
+        "interfaces",
+        "reflection, health, metrics and counters answer; strangers are kept out",
+        interfaces::run,
+    ),
     scenario("bad_input", "bad input is refused by name, and changes nothing", bad_input::run),
     Scenario {
         limit: Duration::from_secs(240),
