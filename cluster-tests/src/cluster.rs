@@ -77,7 +77,6 @@ impl Cluster {
             self.wait_answering(node)?;
         }
         self.lockstep(Node::A, &["cluster", "init"])?;
-        self.wait_registered()?;
         self.apply(Node::A, manifest)?;
         self.apply(Node::A, &manifest::cluster(profile))?;
         self.wait_ready()?;
@@ -161,15 +160,6 @@ impl Cluster {
                 bail!("lockstepd of node {} {}", node.name(), process.describe_end());
             }
             Ok(api::cluster_status(self.topology.node(node)).ok().map(|_| ()))
-        })
-    }
-
-    /// Waits until every node has said its name and role to the cluster.
-    fn wait_registered(&self) -> anyhow::Result<()> {
-        wait::until("every node to be registered", START_LIMIT, || {
-            let members = api::cluster_status(self.topology.node(Node::A))?.members;
-            let known = |node: &Node| members.iter().any(|member| member.name == node.name());
-            Ok(Node::ALL.iter().all(known).then_some(()))
         })
     }
 
