@@ -14,7 +14,7 @@ use crate::report::Report;
 use crate::stats::median;
 use crate::topology::Node;
 use crate::traffic::load::Endpoints;
-use crate::trial::Trial;
+use crate::trial::{Leader, Trial};
 
 /// Traffic runs at least this long: young flows before the fault and retransmissions after it need it.
 pub const MIN_SECONDS: u64 = 8;
@@ -41,6 +41,10 @@ pub struct Options {
     /// Lease profile: fast (45 ms) or lan (150 ms).
     #[arg(long, default_value = "lan", value_parser = profile)]
     pub profile: Profile,
+    /// Where the Raft leader is when the fault comes: away from the node that serves, where it moves by itself, or,
+    /// forced, on it, so that the fault costs an election too.
+    #[arg(long, default_value = "away", value_parser = leader)]
+    pub leader: Leader,
     /// Also write the report as JSON.
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
@@ -61,6 +65,14 @@ fn fault(text: &str) -> Result<Fault, String> {
         "link" => Ok(Fault::Link),
         "drain" => Err("not in this version".to_owned()),
         _ => Err("allowed: none, power, kill, pause, link".to_owned()),
+    }
+}
+
+fn leader(text: &str) -> Result<Leader, String> {
+    match text {
+        "away" => Ok(Leader::Away),
+        "owner" => Ok(Leader::OnOwner),
+        _ => Err("allowed: away, owner".to_owned()),
     }
 }
 
@@ -122,6 +134,7 @@ fn run_once(options: &Options) -> anyhow::Result<Report> {
     let trial = Trial {
         flows: options.flows,
         around: Duration::from_secs(options.seconds) / 2,
+        leader: options.leader,
         ..Trial::new(options.fault, options.profile)
     };
     let report = trial.run(&mut cluster)?;
