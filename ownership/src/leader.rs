@@ -58,7 +58,7 @@ struct Received {
 }
 
 /// What the leader remembers of a group, for its current epoch.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 struct Watch {
     epoch: Epoch,
     since: Instant,
@@ -111,7 +111,9 @@ impl Leader {
             return;
         }
         self.leading_since = leads.then_some(now);
-        self.watches.clear();
+        for watch in self.watches.values_mut() {
+            *watch = Watch { last_held: now, needed_since: None, proposed_at: None, blamed: false, ..*watch };
+        }
         self.transfer_tried = None;
         self.next_judgement = leads.then_some(now);
         self.judge(now, log);
@@ -154,13 +156,17 @@ impl Leader {
     }
 
     fn judge(&mut self, now: Instant, log: &LogView) {
+        // Also while another leads: if it dies together with an owner, the next leader must know that this owner
+        // was heard once, and not give it the time of a new one.
+        self.watches.retain(|group, _| log.view().groups.contains_key(group));
+        for (group, view) in &log.view().groups {
+            self.watch(now, *group, view, log);
+        }
         let Some(since) = self.leading_since else { return };
         let lease = log.view().lease;
         // Reports and flips come by themselves; what only time decides may be this late.
         self.next_judgement = Some(now + renewal_interval(lease).max(Duration::from_millis(10)));
-        self.watches.retain(|group, _| log.view().groups.contains_key(group));
         for (group, view) in &log.view().groups {
-            self.watch(now, *group, view, log);
             if now >= since + suspect_after(lease) {
                 self.judge_group(now, *group, view, log);
             }

@@ -232,6 +232,18 @@ fn a_new_owner_gets_time_to_be_heard() {
 }
 
 #[test]
+fn a_new_leader_knows_whom_it_heard_while_another_led() {
+    let mut b = Bench::new();
+    b.leader.handle_leadership(at(0), false, &b.log);
+    b.owned(0, 5, Some((5, 1)));
+    let owner = Says { holds: Some(5), ..hears(5) };
+    assert_eq!(b.pass(0, 1200, [Some(owner), Some(hears(5)), Some(hears(5))]), [], "another leads");
+    b.leader.handle_leadership(at(1240), true, &b.log);
+    let assigned = b.pass(1240, 2000, [None, Some(fit()), Some(fit())]);
+    assert_eq!(assigned[0], (1360, (5, 2, Cause::NotHeard)), "no grace for an owner that is not new");
+}
+
+#[test]
 fn leadership_moves_to_a_live_voter_that_owns_nothing() {
     let mut b = Bench::led_by(1);
     b.owned(0, 5, Some((5, 1)));
