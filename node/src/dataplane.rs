@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use anyhow::{Context, Result};
-use lockstep_loader::{AnswerTable, Counters, Dataplane, DataplaneConfig, FlowTable};
+use lockstep_loader::{AnswerTable, Counters, Dataplane, DataplaneConfig, FlowTable, LeaseWriter};
 use lockstep_model::ids::GroupId;
 use tokio::sync::watch;
 
@@ -24,6 +24,7 @@ pub(crate) struct Handle {
     pub(crate) config: config::Dataplane,
     answers: AnswerTable,
     packets: Counters,
+    leases: LeaseWriter,
     programmed: watch::Receiver<Programmed>,
     down: watch::Receiver<Down>,
     announcer: Announcer,
@@ -82,6 +83,7 @@ impl Handle {
             flows: loader.flows(),
             answers: loader.answers(),
             packets: loader.counter_table(),
+            leases: loader.lease_writer(),
             loader: Arc::new(Mutex::new(loader)),
             config,
             programmed,
@@ -105,6 +107,11 @@ impl Handle {
     /// Wakes when carrier or programmed intent change.
     pub(crate) fn news(&self) -> News {
         News { programmed: self.programmed.clone(), down: self.down.clone() }
+    }
+
+    /// Whether the kernel makes no new flows; those that exist go on.
+    pub(crate) fn refuse_new_flows(&self, refuse: bool) {
+        self.leases.refuse_new_flows(refuse);
     }
 
     /// Packets by reason. Empty, and logged, when the kernel cannot be read.

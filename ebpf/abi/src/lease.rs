@@ -24,8 +24,11 @@ pub struct LeaseValue {
     pub group: u64,
     /// [`UNBOUNDED`] or 0.
     pub flags: u64,
+    /// 1: no new flows, because the node's intent is stale; 0 else. The node's, not the group's: the same in every
+    /// slot, whether in use or not, and independent of the lease.
+    pub frozen: u64,
 }
-assert_size!(LeaseValue, 40);
+assert_size!(LeaseValue, 48);
 
 impl LeaseValue {
     /// Whether a lease that ends at `until_ns` is good at `now_ns`: not over, and not further away than any

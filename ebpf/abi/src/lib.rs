@@ -25,7 +25,7 @@ pub mod state;
 pub mod timeout;
 
 /// Version of all layouts here: part of the path of pinned maps.
-pub const SCHEMA: u32 = 1;
+pub const SCHEMA: u32 = 2;
 
 /// IANA number of TCP.
 pub const TCP: u8 = 6;

@@ -105,6 +105,8 @@ reasons! {
     FlowInsertFailed = "flow_insert_failed",
     /// An original without its reply entry, which was written again.
     TwinRepaired = "twin_repaired",
+    /// Dropped: would begin a flow while the node's intent is stale; flows that exist go on.
+    IntentStale = "intent_stale",
 }
 
 /// How many: the size of [`crate::map::COUNTERS`].

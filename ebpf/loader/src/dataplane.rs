@@ -83,6 +83,8 @@ impl Dataplane {
         let mut ebpf = load(&pins, entries)?;
         let stages = load_programs(&mut ebpf, &pins)?;
         let maps = Arc::new(Maps::open(&pins)?);
+        // An earlier process may have ended with a stale intent; this one finds out for itself.
+        maps.leases.refuse_new_flows(false);
         let age = program(&mut ebpf, names::PROGRAM_AGE)?
             .fd()
             .map_err(load_error)?

@@ -43,6 +43,7 @@ struct LeaseCell {
     since_ns: AtomicU64,
     group: AtomicU64,
     flags: AtomicU64,
+    frozen: AtomicU64,
 }
 const _: () = assert!(size_of::<LeaseCell>() == size_of::<LeaseValue>());
 
@@ -85,6 +86,7 @@ impl LeaseTable {
             since_ns: cell.since_ns.load(Ordering::Relaxed),
             group: cell.group.load(Ordering::Relaxed),
             flags: cell.flags.load(Ordering::Acquire),
+            frozen: cell.frozen.load(Ordering::Relaxed),
         })
     }
 
@@ -100,6 +102,13 @@ impl LeaseTable {
         }
         let found = self.cells().iter().position(|cell| cell.group.load(Ordering::Acquire) == group.get())?;
         Some(found as u32)
+    }
+
+    /// See [`LeaseWriter::refuse_new_flows`]. Written in free slots too: whoever gets one later is under it.
+    pub(crate) fn refuse_new_flows(&self, refuse: bool) {
+        for cell in self.cells() {
+            cell.frozen.store(u64::from(refuse), Ordering::Release);
+        }
     }
 
     /// Takes a slot into use, without a lease.
@@ -177,6 +186,12 @@ impl LeaseWriter {
     pub fn close(&self, group: GroupId) -> Result<(), LeaseError> {
         self.cell(group)?.close();
         Ok(())
+    }
+
+    /// Whether this node, whatever it owns or comes to own, makes no new flows; those that exist go on. For an
+    /// owner whose intent is stale. It lasts until it is taken back, or until the dataplane is opened again.
+    pub fn refuse_new_flows(&self, refuse: bool) {
+        self.maps.leases.refuse_new_flows(refuse);
     }
 
     /// The lease as the kernel has it: epoch, and until when; `None` if closed or unknown.

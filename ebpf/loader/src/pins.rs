@@ -1,12 +1,12 @@
 //! Where everything is pinned:
 //!
 //! ```text
-//! PIN_DIR/v1/maps/FLOWS …      every map that outlives the daemon
-//! PIN_DIR/v1/links/eth0 …      the attachment to an interface
-//! PIN_DIR/v1/stages/0 …        tail calls of the attached build (its entries vanish with its last pin)
+//! PIN_DIR/v2/maps/FLOWS …      every map that outlives the daemon
+//! PIN_DIR/v2/links/eth0 …      the attachment to an interface
+//! PIN_DIR/v2/stages/0 …        tail calls of the attached build (its entries vanish with its last pin)
 //! ```
 //!
-//! `v1` is the schema of `lockstep-abi`: a version with other layouts never opens these.
+//! `v2` is the schema of `lockstep-abi`: a version with other layouts never opens these.
 
 use std::io;
 use std::os::fd::AsFd;

@@ -4,6 +4,7 @@ use core::ptr::{addr_of, addr_of_mut};
 
 use lockstep_abi::event::{CHANGED, FlowEvent};
 use lockstep_abi::flow::{FlowKey4, FlowValue4, NO_SYNC, PATH_DEAD};
+use lockstep_abi::lease::LeaseValue;
 use lockstep_abi::map::SHARDS;
 use lockstep_abi::reason::Reason;
 use lockstep_abi::state;
@@ -11,7 +12,7 @@ use lockstep_packet::transition::{From, after, reopens};
 
 use crate::atomic;
 use crate::count::count;
-use crate::lease::precise_ns;
+use crate::lease::{may_begin, precise_ns};
 use crate::maps::{EVENTS, LOST_EVENTS};
 
 /// What follows.
@@ -39,11 +40,12 @@ pub(crate) unsafe fn change(
     reply: bool,
     flags: u8,
     group: u64,
-    epoch: u64,
+    lease: &LeaseValue,
 ) -> Result<Next, Reason> {
     // SAFETY: the caller's promise.
     let protocol = unsafe { (*original).key.protocol };
     let from = if reply { From::Endpoint } else { From::Client };
+    let epoch = lease.epoch;
     for _ in 0..TRIES {
         // SAFETY: the caller's promise; one aligned word.
         let old = unsafe { addr_of!((*original).state).read_volatile() };
@@ -52,6 +54,8 @@ pub(crate) unsafe fn change(
             return Err(Reason::FlowDead);
         }
         if !reply && reopens(protocol, bits, flags) {
+            // Before the claim, which would leave a dead flow behind where none may follow.
+            may_begin(lease)?;
             // SAFETY: the caller's promise.
             return unsafe { claim(original, other, old) };
         }

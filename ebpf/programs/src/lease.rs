@@ -66,3 +66,11 @@ pub(crate) fn permitted(
     }
     Ok((address, held(slot).ok_or(Reason::NoLease)?))
 }
+
+/// Whether the owner may begin flows: not while its intent is stale, since it would choose by services and
+/// endpoints that the cluster may have changed.
+#[inline(always)]
+pub(crate) fn may_begin(lease: &LeaseValue) -> Result<(), Reason> {
+    // SAFETY: a live array element; user space changes its words one at a time.
+    if unsafe { addr_of!(lease.frozen).read_volatile() } == 0 { Ok(()) } else { Err(Reason::IntentStale) }
+}

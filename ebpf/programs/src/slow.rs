@@ -17,7 +17,7 @@ use crate::count::{Verdict, action, count};
 use crate::create::{create, no_flow};
 use crate::forward::{forward, take, touch};
 use crate::guard::{self, guarded, not_served};
-use crate::lease::{permitted, precise_ns};
+use crate::lease::{may_begin, permitted, precise_ns};
 use crate::maps::{ADDRESS_INDEX, FLOWS, SCRATCH};
 use crate::skb;
 
@@ -41,6 +41,10 @@ fn decide(ctx: &TcContext) -> Verdict {
         let (address, lease) = permitted(index, key.destination_be)?;
         if !may_open(ip.protocol, flags) {
             return Err(no_flow(&key, address));
+        }
+        // A flow to be reopened was asked about before it was claimed.
+        if next == Next::Open {
+            may_begin(lease)?;
         }
         create(&key, index, address, lease, next == Next::Reopen)?;
     }
@@ -79,7 +83,7 @@ fn hit(key: &FlowKey4, flags: u8) -> Result<Next, Reason> {
     }
     let (original, other) = if reply { (twin, entry) } else { (entry, twin) };
     // SAFETY: both point to live map values.
-    unsafe { change(original, other, reply, flags, address.group, lease.epoch) }
+    unsafe { change(original, other, reply, flags, address.group, lease) }
 }
 
 /// A reply entry without an original: the state is lost, so it goes, unless the original may be on its way.

@@ -48,9 +48,12 @@ fn handle(parts: &Arc<Parts>, event: Event) {
             });
         }
         Event::IntentStale(stale) => {
+            if let Some(dataplane) = &parts.dataplane {
+                dataplane.refuse_new_flows(stale);
+            }
             if stale {
                 tracing::warn!(
-                    "this node has fallen behind the cluster's log for too long: it reports itself unfit"
+                    "this node has fallen behind the cluster's log for too long: it reports itself unfit and takes no new flows"
                 );
             } else {
                 tracing::info!("this node has caught up with the cluster's log");

@@ -38,14 +38,14 @@ fn i12_a_restarted_daemon_forgets_no_flow() {
 #[test]
 fn programs_are_replaced_in_place() {
     let bed = Bed::new(1024);
-    let link_id = || aya::programs::links::PinnedLink::from_pin(bed.pin_dir.join("v1/links/eth0")).unwrap();
+    let link_id = || aya::programs::links::PinnedLink::from_pin(bed.pin_dir.join("v2/links/eth0")).unwrap();
     drop(bed.open());
     let first = aya::programs::links::FdLink::from(link_id()).info().unwrap();
     drop(bed.open());
     let second = aya::programs::links::FdLink::from(link_id()).info().unwrap();
     assert_eq!(first.id(), second.id(), "the link stayed");
     assert_ne!(first.program_id(), second.program_id(), "its program did not");
-    let stages = std::fs::read_dir(bed.pin_dir.join("v1/stages")).unwrap().count();
+    let stages = std::fs::read_dir(bed.pin_dir.join("v2/stages")).unwrap().count();
     assert_eq!(stages, 1, "only the attached build's tail calls are kept");
 }
 

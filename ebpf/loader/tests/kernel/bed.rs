@@ -72,7 +72,7 @@ impl Bed {
 
     /// A pinned map, as any other program would see it.
     pub(crate) fn map(&self, name: &str) -> MapData {
-        MapData::from_pin(self.pin_dir.join("v1/maps").join(name)).unwrap()
+        MapData::from_pin(self.pin_dir.join("v2/maps").join(name)).unwrap()
     }
 
     pub(crate) fn hash<K: Pod, V: Pod>(&self, name: &str) -> HashMap<MapData, K, V> {

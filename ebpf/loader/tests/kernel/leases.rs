@@ -75,6 +75,31 @@ fn an_unknown_group_gets_no_lease() {
 }
 
 #[test]
+fn new_flows_are_refused_by_every_slot_until_they_are_let_in_or_the_daemon_starts_again() {
+    let bed = Bed::new(1024);
+    let mut dataplane = bed.serving();
+    let writer = dataplane.lease_writer();
+    writer.set(GROUP, Epoch(40), LeaseUntil::Unbounded).unwrap();
+    assert_eq!(lease(&bed).frozen, 0);
+    writer.refuse_new_flows(true);
+    assert_eq!(lease(&bed).frozen, 1);
+    assert!(lease(&bed).is_held(KernelInstant::now().0), "the lease is another matter");
+    writer.set(GROUP, Epoch(41), LeaseUntil::Unbounded).unwrap();
+    assert_eq!(lease(&bed).frozen, 1, "an epoch changes nothing about the intent");
+    // A group that gets its slot meanwhile is under it too.
+    dataplane.apply(&Default::default(), |_| true).unwrap();
+    dataplane.apply(&image(), |_| true).unwrap();
+    assert_eq!(lease(&bed).frozen, 1);
+    writer.refuse_new_flows(false);
+    assert_eq!(lease(&bed).frozen, 0);
+
+    writer.refuse_new_flows(true);
+    drop(dataplane);
+    let _second = bed.open();
+    assert_eq!(lease(&bed).frozen, 0);
+}
+
+#[test]
 fn a_lease_survives_the_daemon() {
     let bed = Bed::new(1024);
     let dataplane = bed.serving();

@@ -85,7 +85,14 @@ fn i5_age_counts_from_the_takeover_and_a_standby_does_not_age() {
         rig.drop_lease();
         assert_eq!(age(rig, &[name], 0)[0].outcome, NOT_OWNER);
         let since_ns = now_ns();
-        rig.lease(LeaseValue { until_ns: 0, epoch: EPOCH + 1, since_ns, group: GROUP, flags: UNBOUNDED });
+        rig.lease(LeaseValue {
+            until_ns: 0,
+            epoch: EPOCH + 1,
+            since_ns,
+            group: GROUP,
+            flags: UNBOUNDED,
+            frozen: 0,
+        });
         assert_eq!(age(rig, &[name], 0)[0].outcome, ALIVE);
         rig.drop_lease();
         assert_eq!(age(rig, &[name], FORCE)[0].outcome, MARKED, "a removed service's flows end anywhere");

@@ -4,7 +4,7 @@ use lockstep_abi::lease::{LeaseValue, UNBOUNDED};
 use lockstep_abi::map::MAX_LEASE_NS;
 use lockstep_abi::reason::Reason;
 
-use crate::frame::{ACK, SYN, arp, icmp, ipv4};
+use crate::frame::{ACK, FIN, SYN, arp, icmp, ipv4};
 use crate::rig::*;
 
 #[test]
@@ -74,7 +74,14 @@ fn i4_a_lease_that_ends_implausibly_late_is_none() {
         rig.client_sends(&tcp(40000, ACK)).dropped(Reason::NoLease);
         rig.lease_until(i64::MAX / 2);
         rig.client_sends(&tcp(40000, ACK)).dropped(Reason::NoLease);
-        rig.lease(LeaseValue { until_ns: u64::MAX, epoch: EPOCH, since_ns: 0, group: GROUP, flags: 0 });
+        rig.lease(LeaseValue {
+            until_ns: u64::MAX,
+            epoch: EPOCH,
+            since_ns: 0,
+            group: GROUP,
+            flags: 0,
+            frozen: 0,
+        });
         rig.client_sends(&tcp(40000, ACK)).dropped(Reason::NoLease);
         rig.lease_until(MAX_LEASE_NS as i64 - 1_000_000);
         rig.client_sends(&tcp(40000, ACK)).forwarded(Reason::ForwardedFast);
@@ -87,10 +94,64 @@ fn i4_a_lease_that_ends_implausibly_late_is_none() {
 fn i4_an_unbounded_lease_holds_until_it_is_bounded() {
     with_rig(|rig| {
         rig.connect(40000);
-        rig.lease(LeaseValue { until_ns: 0, epoch: EPOCH, since_ns: 0, group: GROUP, flags: UNBOUNDED });
+        rig.lease(LeaseValue {
+            until_ns: 0,
+            epoch: EPOCH,
+            since_ns: 0,
+            group: GROUP,
+            flags: UNBOUNDED,
+            frozen: 0,
+        });
         rig.client_sends(&tcp(40000, ACK)).forwarded(Reason::ForwardedFast);
-        rig.lease(LeaseValue { until_ns: 0, epoch: EPOCH, since_ns: 0, group: GROUP, flags: 0 });
+        rig.lease(LeaseValue { until_ns: 0, epoch: EPOCH, since_ns: 0, group: GROUP, flags: 0, frozen: 0 });
         rig.client_sends(&tcp(40000, ACK)).dropped(Reason::NoLease);
+    });
+}
+
+#[test]
+fn under_a_stale_intent_no_flow_begins_and_every_flow_goes_on() {
+    with_rig(|rig| {
+        let n = rig.connect(40000);
+        rig.client_sends(&request(17, 5000, 0)).forwarded(Reason::ForwardedSlow);
+        let over = rig.connect(40001);
+        rig.client_sends(&tcp(40001, FIN | ACK)).forwarded(Reason::ForwardedSlow);
+        rig.endpoint_sends(&reply(6, over, 40001, FIN | ACK)).forwarded(Reason::ForwardedSlow);
+        let entries = rig.flow_entries();
+
+        rig.freeze(true);
+        rig.client_sends(&tcp(40002, SYN)).dropped(Reason::IntentStale);
+        rig.client_sends(&request(17, 5001, 0)).dropped(Reason::IntentStale);
+        assert_eq!(rig.flow_entries(), entries, "none was made");
+        // What may not be replaced stays as it is, up to its last acknowledgement.
+        let before = rig.flow(&tcp(40001, 0)).unwrap();
+        rig.client_sends(&tcp(40001, SYN)).dropped(Reason::IntentStale);
+        assert_eq!(rig.flow(&tcp(40001, 0)).unwrap().state, before.state);
+        rig.client_sends(&tcp(40001, ACK)).forwarded(Reason::ForwardedFast);
+        // A packet that would begin none anyway is dropped for the old reason.
+        rig.client_sends(&tcp(40002, ACK)).dropped(Reason::Miss);
+
+        let out = rig.client_sends(&tcp(40000, ACK)).forwarded(Reason::ForwardedFast);
+        assert_eq!(out.destination, endpoint(n));
+        rig.endpoint_sends(&reply(6, n, 40000, ACK)).forwarded(Reason::ForwardedFast);
+        rig.client_sends(&request(17, 5000, 0)).forwarded(Reason::ForwardedSlow);
+        // Changes of state too, and a handshake's repetition on a live flow.
+        rig.client_sends(&tcp(40000, SYN)).forwarded(Reason::ForwardedSlow);
+        rig.client_sends(&tcp(40000, FIN | ACK)).forwarded(Reason::ForwardedSlow);
+        rig.endpoint_sends(&reply(6, n, 40000, ACK)).forwarded(Reason::ForwardedFast);
+
+        rig.freeze(false);
+        rig.client_sends(&tcp(40002, SYN)).forwarded(Reason::ForwardedSlow);
+        rig.client_sends(&request(17, 5001, 0)).forwarded(Reason::ForwardedSlow);
+        rig.client_sends(&tcp(40001, SYN)).forwarded(Reason::ForwardedSlow);
+    });
+}
+
+#[test]
+fn without_a_lease_a_stale_intent_is_not_the_reason() {
+    with_rig(|rig| {
+        rig.drop_lease();
+        rig.freeze(true);
+        rig.client_sends(&tcp(40000, SYN)).dropped(Reason::NoLease);
     });
 }
 

@@ -286,14 +286,22 @@ impl Rig {
             since_ns: now_ns().wrapping_sub(1 << 50),
             group: GROUP,
             flags: lockstep_abi::lease::UNBOUNDED,
+            frozen: 0,
         });
     }
 
     /// A lease that ends so many nanoseconds from now (or ended before); its end.
     pub(crate) fn lease_until(&mut self, from_now_ns: i64) -> u64 {
         let until_ns = now_ns().wrapping_add_signed(from_now_ns);
-        self.lease(LeaseValue { until_ns, epoch: EPOCH, since_ns: 0, group: GROUP, flags: 0 });
+        self.lease(LeaseValue { until_ns, epoch: EPOCH, since_ns: 0, group: GROUP, flags: 0, frozen: 0 });
         until_ns
+    }
+
+    /// What the owner does while its intent is stale.
+    pub(crate) fn freeze(&mut self, frozen: bool) {
+        let mut leases = self.array::<LeaseValue>(map::LEASES);
+        let lease = LeaseValue { frozen: u64::from(frozen), ..leases.get(&SLOT, 0).unwrap() };
+        leases.set(SLOT, lease, 0).unwrap();
     }
 
     pub(crate) fn drop_lease(&mut self) {
