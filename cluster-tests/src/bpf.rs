@@ -13,6 +13,7 @@ const MAP_UPDATE_ELEM: u32 = 2;
 const OBJ_GET: u32 = 7;
 const PROG_GET_NEXT_ID: u32 = 11;
 const MAP_GET_NEXT_ID: u32 = 12;
+const OBJ_GET_INFO_BY_FD: u32 = 15;
 const LINK_GET_NEXT_ID: u32 = 31;
 /// Room for every member of the kernel's `union bpf_attr` that is used here.
 const ATTR: usize = 64;
@@ -51,10 +52,14 @@ pub fn ids(kind: Kind) -> anyhow::Result<Vec<u32>> {
     }
 }
 
+/// The kernel's `struct bpf_map_info` begins with type, id, key size and value size, four bytes each.
+const MAP_INFO: usize = 16;
+
 /// A pinned array map with 4-byte keys.
 #[derive(Debug)]
 pub struct PinnedArray {
     fd: OwnedFd,
+    value_size: usize,
 }
 
 impl PinnedArray {
@@ -66,17 +71,38 @@ impl PinnedArray {
         let fd =
             call(OBJ_GET, &mut attr).with_context(|| format!("cannot open the pin {}", path.display()))?;
         // SAFETY: the descriptor is new and ours.
-        Ok(PinnedArray { fd: unsafe { OwnedFd::from_raw_fd(fd) } })
+        let fd = unsafe { OwnedFd::from_raw_fd(fd) };
+        let mut info = [0u8; MAP_INFO];
+        let mut attr = [0u8; ATTR];
+        attr[..4].copy_from_slice(&(fd.as_raw_fd() as u32).to_ne_bytes());
+        attr[4..8].copy_from_slice(&(MAP_INFO as u32).to_ne_bytes());
+        attr[8..16].copy_from_slice(&(info.as_mut_ptr() as u64).to_ne_bytes());
+        call(OBJ_GET_INFO_BY_FD, &mut attr)
+            .with_context(|| format!("cannot ask what {} is", path.display()))?;
+        let value_size = u32::from_ne_bytes(info[12..16].try_into().expect("four bytes")) as usize;
+        Ok(PinnedArray { fd, value_size })
     }
 
-    /// Reads the value at `index`, which must be of the map's value size.
+    /// Reads the value at `index`; `value` must be as long as the map's.
     pub fn read(&self, index: u32, value: &mut [u8]) -> anyhow::Result<()> {
+        self.check(value.len())?;
         self.element(MAP_LOOKUP_ELEM, index, value.as_mut_ptr() as u64).context("cannot read a map")
     }
 
-    /// Writes the value at `index`, which must be of the map's value size.
+    /// Writes the value at `index`; `value` must be as long as the map's.
     pub fn write(&self, index: u32, value: &[u8]) -> anyhow::Result<()> {
+        self.check(value.len())?;
         self.element(MAP_UPDATE_ELEM, index, value.as_ptr() as u64).context("cannot write a map")
+    }
+
+    /// The kernel copies as many bytes as the map's values have, whatever it is given.
+    fn check(&self, length: usize) -> anyhow::Result<()> {
+        let wanted = self.value_size;
+        anyhow::ensure!(
+            length == wanted,
+            "the map's values have {wanted} bytes, not {length}: its layout has changed"
+        );
+        Ok(())
     }
 
     fn element(&self, command: u32, index: u32, value: u64) -> io::Result<()> {

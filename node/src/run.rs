@@ -63,7 +63,8 @@ async fn node(config: Config) -> Result<()> {
     };
     let raft = RaftNode::start(raft_config, Arc::new(RealFs), Arc::new(tls.clone()), log.clone())
         .await
-        .with_context(|| format!("node.data_dir: {}", config.node.data_dir.display()))?;
+        // The error names the path and its cause itself.
+        .map_err(|error| anyhow::anyhow!("node.data_dir: {error}"))?;
 
     let (programmed, programmed_watch) = watch::channel(reconcile::Programmed::default());
     let dataplane = match &config.dataplane {
