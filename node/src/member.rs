@@ -205,7 +205,31 @@ pub(crate) async fn drain(parts: &Arc<Parts>) {
             tracing::warn!("not every voter acknowledged: what is left of the leases runs out by itself");
         }
     }
+    leave_leadership(parts).await;
     member.lease.stop();
+}
+
+/// A leader that stops hands over first: the others need no election, which would take half a second.
+async fn leave_leadership(parts: &Parts) {
+    let metrics = parts.raft.metrics();
+    if metrics.role != Role::Leader {
+        return;
+    }
+    let state = parts.raft.stale();
+    let owns = |node: NodeId| state.groups.values().any(|g| g.assignment.is_some_and(|a| a.node == node));
+    let others = metrics.voters.iter().copied().filter(|voter| Some(*voter) != metrics.leader);
+    // Rather one that owns nothing, and the most up to date of those.
+    let next = others.max_by_key(|voter| (!owns(*voter), metrics.matched.get(voter).copied().flatten()));
+    let Some(next) = next else { return };
+    if let Err(error) = parts.raft.transfer_leader(next).await {
+        tracing::warn!(%error, "leadership was not handed over: the others elect a leader");
+        return;
+    }
+    let mut metrics = parts.raft.watch_metrics();
+    let moved = metrics.wait_for(|now| now.role != Role::Leader);
+    if tokio::time::timeout(SURRENDER_TIMEOUT, moved).await.is_err() {
+        tracing::warn!("leadership was not taken over in time: the others elect a leader");
+    }
 }
 
 /// Whether the lease thread came to hold nothing, within `timeout`.
