@@ -36,7 +36,11 @@ const PUBLISH: Duration = Duration::from_millis(20);
 /// … and at least this many times longer than it takes.
 const PUBLISH_SHARE: u32 = 20;
 
-/// What a flush leaves: younger than this.
+/// A flush waits this long for everything to be acknowledged. Under a steady load of new flows that never happens;
+/// what is left then is younger than [`FLUSHED`].
+const FLUSH_EVERYTHING: Duration = Duration::from_millis(5);
+
+/// See [`FLUSH_EVERYTHING`].
 const FLUSHED: Duration = Duration::from_millis(1);
 
 /// From the rest of the daemon.
@@ -73,8 +77,17 @@ struct TakeOver {
 }
 
 struct Flush {
+    asked: Instant,
     deadline: Instant,
     done: blocking::SyncSender<bool>,
+}
+
+impl Flush {
+    /// When time alone decides something; acknowledgements wake the driver by themselves.
+    fn next_look(&self) -> Instant {
+        let patience = self.asked + FLUSH_EVERYTHING;
+        if patience > Instant::now() { patience.min(self.deadline) } else { self.deadline }
+    }
 }
 
 pub(super) struct Driver<E> {
@@ -205,7 +218,7 @@ impl<E: Events> Driver<E> {
         }
         let core = self.origin.next_deadline().map(|at| self.started + Duration::from_nanos(at.as_nanos()));
         let takeovers = self.takeovers.iter().map(|takeover| takeover.deadline);
-        let flushes = self.flushes.iter().map(|flush| flush.deadline);
+        let flushes = self.flushes.iter().map(Flush::next_look);
         let others = core.into_iter().chain(takeovers).chain(flushes);
         others.chain([self.next_tick]).min().expect("there is always the next tick")
     }
@@ -275,7 +288,7 @@ impl<E: Events> Driver<E> {
             }
             Command::Flush { deadline, done } => {
                 self.more_events = true;
-                self.flushes.push(Flush { deadline, done });
+                self.flushes.push(Flush { asked: Instant::now(), deadline, done });
             }
         }
     }
@@ -413,10 +426,12 @@ impl<E: Events> Driver<E> {
             return;
         }
         let (now, instant) = (self.now(), Instant::now());
-        let flushed = !self.more_events
-            && (self.origin.is_flushed()
-                || self.origin.lag(now).iter().all(|lag| !lag.connected || lag.oldest < FLUSHED));
+        let read = !self.more_events;
+        let nothing_left = read && self.origin.is_flushed();
+        let little_left =
+            read && self.origin.lag(now).iter().all(|lag| !lag.connected || lag.oldest < FLUSHED);
         self.flushes.retain(|flush| {
+            let flushed = nothing_left || (little_left && instant >= flush.asked + FLUSH_EVERYTHING);
             if !flushed && instant < flush.deadline {
                 return true;
             }
