@@ -11,6 +11,7 @@ use lockstep_proto::inspect::v1::GroupStatus;
 
 use crate::api;
 use crate::certificates::Keys;
+use crate::ip;
 use crate::manifest::{self, Profile};
 use crate::process::{self, Process};
 use crate::programs;
@@ -134,10 +135,14 @@ impl Cluster {
         self.run.pins().join(node.name())
     }
 
-    /// Takes out of the kernel what a dead node pinned, as a loss of power does.
+    /// Takes out of the kernel what a dead node left there, as a loss of power does: its pins, and the packets that
+    /// wait for a neighbour since the links were cut (the kernel asks again every second, and would send them
+    /// when the links return).
     pub fn forget_kernel_state(&self, node: Node) -> anyhow::Result<()> {
         let pins = self.pin_dir(node);
-        fs::remove_dir_all(&pins).with_context(|| format!("cannot remove {}", pins.display()))
+        fs::remove_dir_all(&pins).with_context(|| format!("cannot remove {}", pins.display()))?;
+        let flush = ["eth0", "eth1"].map(|interface| format!("neigh flush dev {interface}"));
+        ip::batch(self.topology.node(node).name(), &flush)
     }
 
     fn log(&self, node: Node) -> PathBuf {
