@@ -1,4 +1,6 @@
 //! Addresses that move with a group, where they are answered, interfaces, and endpoint-side networks.
+//!
+//! Addresses of both families, where a map holds both: network order, IPv4 in the first word, zero behind it.
 
 use crate::assert_size;
 
@@ -6,24 +8,38 @@ use crate::assert_size;
 pub const VIP: u32 = 1;
 /// [`AddressValue::flags`]: the group's floating address.
 pub const FLOATING: u32 = 2;
+/// [`AddressValue::flags`]: stands for `static_host` in both directions, where no service does.
+pub const STATIC: u32 = 4;
+/// [`AddressValue::flags`]: has services on port ranges, which are looked for when the port itself has none.
+pub const RANGES: u32 = 8;
 
-/// An address of a group. A flow names it by index and the program compares `address_be` before it believes
-/// the rest, so a freed and reused index stops the flow instead of serving it under another group's lease.
+/// An address of a group. A flow names it by index and stamp, and the program compares the stamp before it
+/// believes the rest, so a freed and reused index stops the flow instead of serving it under another
+/// group's lease.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct AddressValue {
-    /// The address, network order; 0: the index is free.
-    pub address_be: u32,
+    /// Another one each time the index is given to an address; 0: the index is free.
+    pub stamp: u32,
     /// Slot of the owning group's lease.
     pub lease_slot: u32,
-    /// [`VIP`], [`FLOATING`], or both.
+    /// [`VIP`], [`FLOATING`], [`STATIC`], [`RANGES`].
     pub flags: u32,
-    /// Zero.
-    pub pad: u32,
+    /// 4 or 6.
+    pub family: u32,
+    /// The address.
+    pub address: [u32; 4],
     /// The owning group's id.
     pub group: u64,
+    /// Bit b: the group may use source ports 1024 b to 1024 b + 1023 of this address.
+    pub port_blocks: u64,
+    /// Whom a [`STATIC`] address stands for.
+    pub static_host: [u32; 4],
 }
-assert_size!(AddressValue, 24);
+assert_size!(AddressValue, 64);
+
+/// Ports of one bit of [`AddressValue::port_blocks`].
+pub const PORT_BLOCK: u32 = 1024;
 
 /// An address on an interface.
 #[repr(C)]
@@ -31,19 +47,21 @@ assert_size!(AddressValue, 24);
 pub struct AnswerKey {
     /// The interface.
     pub ifindex: u32,
-    /// The address, network order.
-    pub address_be: u32,
+    /// 4 or 6.
+    pub family: u32,
+    /// The address.
+    pub address: [u32; 4],
 }
-assert_size!(AnswerKey, 8);
+assert_size!(AnswerKey, 24);
 
-/// ARP and ping for this address are answered on this interface while the lease holds.
+/// ARP, neighbour solicitations and ping for this address are answered on this interface while the lease holds.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct AnswerValue {
     /// Index into [`crate::map::ADDRESSES`].
     pub address_index: u32,
-    /// Zero.
-    pub pad: u32,
+    /// The address's stamp.
+    pub address_stamp: u32,
 }
 assert_size!(AnswerValue, 8);
 

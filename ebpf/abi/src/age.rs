@@ -1,6 +1,6 @@
 //! The sweeper's kernel half. User space cannot change a live hash element in place, and replacing it would
-//! lose what a packet does at the same time. So it hands the keys of idle flows to the program
-//! [`crate::map::PROGRAM_AGE`] through `BPF_PROG_TEST_RUN`, which decides again, with the entries themselves
+//! lose what a packet does at the same time. So it hands the keys of idle flows to the programs
+//! [`crate::map::PROGRAM_AGE4`] and [`crate::map::PROGRAM_AGE6`] through `BPF_PROG_TEST_RUN`, which decides again, with the entries themselves
 //! under its hands, and marks or frees.
 //!
 //! The input packet is [`AGE_HEADER`] zero bytes and up to [`AGE_BATCH`] [`AgeEntry`]s, and nothing else; the
@@ -8,7 +8,7 @@
 //! at least [`crate::timeout::DEAD_NS`] later frees both entries.
 
 use crate::assert_size;
-use crate::flow::FlowKey4;
+use crate::flow::FlowKey;
 
 /// Zero bytes in front of the entries (a packet has an Ethernet header).
 pub const AGE_HEADER: usize = 16;
@@ -35,9 +35,9 @@ pub const FREED: u32 = 6;
 /// One flow, in and out.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct AgeEntry {
+pub struct AgeEntry<A> {
     /// In: the original key.
-    pub key: FlowKey4,
+    pub key: FlowKey<A>,
     /// In: [`FORCE`] or 0.
     pub flags: u32,
     /// Out.
@@ -49,4 +49,9 @@ pub struct AgeEntry {
     /// Out: the flow's birth.
     pub birth_ns: u64,
 }
-assert_size!(AgeEntry, 40);
+/// Over IPv4.
+pub type AgeEntry4 = AgeEntry<u32>;
+/// Over IPv6.
+pub type AgeEntry6 = AgeEntry<[u32; 4]>;
+assert_size!(AgeEntry4, 40);
+assert_size!(AgeEntry6, 64);

@@ -3,18 +3,18 @@
 //! a packet that matches one entry leaves with the addresses of the *other* one's key, reversed.
 
 use crate::assert_size;
-use crate::checksum::{add, replace};
+use crate::checksum::{add, fold, replace};
 use crate::state;
 
-/// A packet's 5-tuple. 16 bytes: one compare in the kernel's hash table.
+/// A packet's 5-tuple, with addresses of one family. Over IPv4 16 bytes: one compare in the kernel's hash table.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub struct FlowKey4 {
+pub struct FlowKey<A> {
     /// Source address, network order.
-    pub source_be: u32,
+    pub source_be: A,
     /// Destination address, network order.
-    pub destination_be: u32,
-    /// Source port, network order.
+    pub destination_be: A,
+    /// Source port, network order. ICMP echo: the identifier on the side that asks, 0 on the other.
     pub source_port_be: u16,
     /// Destination port, network order.
     pub destination_port_be: u16,
@@ -23,9 +23,59 @@ pub struct FlowKey4 {
     /// Zero.
     pub pad: [u8; 3],
 }
+/// Over IPv4.
+pub type FlowKey4 = FlowKey<u32>;
+/// Over IPv6.
+pub type FlowKey6 = FlowKey<[u32; 4]>;
 assert_size!(FlowKey4, 16);
+assert_size!(FlowKey6, 40);
 
-impl FlowKey4 {
+/// An address of either family, as the packet has it.
+pub trait Address: Copy + Eq {
+    /// The one's complement sum of its words.
+    fn sum(&self) -> u32;
+    /// The exclusive or of its 16-bit words, host order.
+    fn fold(&self) -> u32;
+    /// In four words, IPv4 in the first.
+    fn wide(&self) -> [u32; 4];
+}
+
+impl Address for u32 {
+    #[inline(always)]
+    fn sum(&self) -> u32 {
+        *self
+    }
+
+    #[inline(always)]
+    fn fold(&self) -> u32 {
+        let host = u32::from_be(*self);
+        (host >> 16) ^ (host & 0xffff)
+    }
+
+    #[inline(always)]
+    fn wide(&self) -> [u32; 4] {
+        [*self, 0, 0, 0]
+    }
+}
+
+impl Address for [u32; 4] {
+    #[inline(always)]
+    fn sum(&self) -> u32 {
+        add(add(self[0], self[1]), add(self[2], self[3]))
+    }
+
+    #[inline(always)]
+    fn fold(&self) -> u32 {
+        (self[0] ^ self[1] ^ self[2] ^ self[3]).fold()
+    }
+
+    #[inline(always)]
+    fn wide(&self) -> [u32; 4] {
+        *self
+    }
+}
+
+impl<A: Address> FlowKey<A> {
     /// The tuple of packets in the other direction.
     #[inline(always)]
     pub const fn reversed(&self) -> Self {
@@ -41,52 +91,69 @@ impl FlowKey4 {
 
     /// The shard of an original key; the same as `lockstep_model::flow::FlowKey::shard`.
     #[inline(always)]
-    pub const fn shard(&self) -> u32 {
-        let client = u32::from_be(self.source_be);
-        let folded = (client >> 16) ^ (client & 0xffff) ^ (u16::from_be(self.source_port_be) as u32);
-        folded % crate::map::SHARDS
+    pub fn shard(&self) -> u32 {
+        (self.source_be.fold() ^ (u16::from_be(self.source_port_be) as u32)) % crate::map::SHARDS
     }
 }
 
-/// [`FlowValue4::kind`]: the client's direction; holds the flow's state.
-pub const ORIGINAL: u32 = 1;
-/// [`FlowValue4::kind`]: the endpoint's direction.
-pub const REPLY: u32 = 2;
-
-/// [`FlowValue4::path`]: packets without SYN, FIN and RST need no decision. Follows the state.
+/// [`FlowValue::path`]: packets without SYN, FIN and RST need no decision. Follows the state.
 pub const PATH_FAST: u32 = 1;
-/// [`FlowValue4::path`]: the flow is being removed; terminal.
+/// [`FlowValue::path`]: the flow is being removed; terminal.
 pub const PATH_DEAD: u32 = 2;
 
-/// [`FlowValue4::flags`]: the service's flows are not replicated; no events.
-pub const NO_SYNC: u32 = 1;
+/// [`FlowValue::flags`], as [`KIND`]: the client's direction; holds the flow's state.
+pub const ORIGINAL: u32 = 1;
+/// [`FlowValue::flags`], as [`KIND`]: the endpoint's direction.
+pub const REPLY: u32 = 2;
+/// [`FlowValue::flags`]: [`ORIGINAL`] or [`REPLY`].
+pub const KIND: u32 = 3;
+/// [`FlowValue::flags`]: the service's flows are not replicated; no events.
+pub const NO_SYNC: u32 = 4;
+/// [`FlowValue::flags`]: replicated once established; no events before.
+pub const SYNC_LATE: u32 = 8;
+/// [`FlowValue::flags`], as [`FORWARDING`]: both directions are translated. Zero on purpose.
+pub const FORWARD_NAT: u32 = 0;
+/// [`FlowValue::flags`], as [`FORWARDING`]: to the endpoint's MAC, as it is.
+pub const FORWARD_DSR_L2: u32 = 1 << 8;
+/// [`FlowValue::flags`], as [`FORWARDING`]: to the endpoint, in IP.
+pub const FORWARD_DSR_IPIP: u32 = 2 << 8;
+/// [`FlowValue::flags`], as [`FORWARDING`]: to the endpoint, in UDP.
+pub const FORWARD_DSR_GUE: u32 = 3 << 8;
+/// [`FlowValue::flags`]: how packets of the client's direction leave. With direct return the reply is never seen:
+/// the flow has no reply entry.
+pub const FORWARDING: u32 = 3 << 8;
 
 /// One direction of a flow. Replaced as a whole only by user space on a node without the lease; the kernel
-/// changes `path`, `state`, `last_seen_ns`, `epoch` in place, and everything but the key when a SYN begins
+/// changes `path`, `hop`, `state`, `last_seen_ns`, `epoch` in place, and everything but the key when a SYN begins
 /// another connection on a dead flow's key. A reply entry whose original names another twin was left by that;
 /// it stays dead until the sweeper frees it or the flow returns to its endpoint.
 ///
 /// A freed element may be reused at once, under a reader's hands. A reader takes `generation_end`, then
-/// what it needs, then compares `generation` and `key`: values are filled front to back.
+/// what it needs, then compares `generation` and `key`: values are filled front to back. What a packet of an
+/// established flow needs stands before `generation_end`: over IPv4, one cache line.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct FlowValue4 {
+pub struct FlowValue<A> {
     /// Any number that differs from the last user of the memory's. First word on purpose.
     pub generation: u32,
-    /// [`ORIGINAL`] or [`REPLY`].
-    pub kind: u32,
-    /// The entry's own key.
-    pub key: FlowKey4,
-    /// The other entry's key. Its reverse is what the packet becomes.
-    pub twin: FlowKey4,
-    /// [`crate::checksum`] difference of both addresses.
-    pub address_delta: u32,
-    /// The same of both ports.
-    pub port_delta: u32,
-    /// Index of the VIP in [`crate::map::ADDRESSES`].
-    pub address_index: u32,
     /// [`PATH_FAST`], [`PATH_DEAD`].
     pub path: u32,
+    /// The entry's own key.
+    pub key: FlowKey<A>,
+    /// The other entry's key. Its reverse is what the packet becomes.
+    pub twin: FlowKey<A>,
+    /// [`crate::hop::word`]: this direction's next hop. 0: not known yet.
+    pub hop: u64,
+    /// [`crate::checksum`] difference of both addresses, folded.
+    pub address_delta: u16,
+    /// The same of both ports.
+    pub port_delta: u16,
+    /// Index of the group's address in [`crate::map::ADDRESSES`]: the VIP, or what the source is translated to.
+    pub address_index: u32,
+    /// Its stamp.
+    pub address_stamp: u32,
+    /// Equal to `generation`. Behind all that a packet needs, on purpose.
+    pub generation_end: u32,
     /// Original only: [`crate::state`] in the low half, the change counter n in the high half. Changed by
     /// compare-and-swap; who wins emits the event.
     pub state: u64,
@@ -97,20 +164,36 @@ pub struct FlowValue4 {
     pub birth_ns: u64,
     /// Epoch of the owner that made it or changed its state last, or from which it was learnt.
     pub epoch: u64,
-    /// The service's id.
+    /// The service's id, or the rule's.
     pub service: u64,
-    /// The endpoint's id.
+    /// The endpoint's id; 0: made by a rule.
     pub endpoint: u64,
+    /// The kernel's jiffies when `last_seen_ns` was written, low half.
+    pub touched_jiffies: u32,
+    /// [`KIND`], [`NO_SYNC`], [`SYNC_LATE`], [`FORWARDING`].
+    pub flags: u32,
     /// Mark of the last walk that mentioned it; the receiver's.
     pub mark: u32,
-    /// [`NO_SYNC`] or 0.
-    pub flags: u32,
-    /// Zero.
-    pub reserved: [u32; 3],
-    /// Equal to `generation`. Last word on purpose.
-    pub generation_end: u32,
+    /// The service's slot, see [`crate::service::ServiceRef`]; 0: none.
+    pub service_slot: u16,
+    /// The endpoint's index in [`crate::map::TARGETS`]; 0: none.
+    pub target: u16,
 }
+/// Over IPv4.
+pub type FlowValue4 = FlowValue<u32>;
+/// Over IPv6.
+pub type FlowValue6 = FlowValue<[u32; 4]>;
 assert_size!(FlowValue4, 128);
+assert_size!(FlowValue6, 176);
+const _: () = assert!(core::mem::offset_of!(FlowValue4, generation_end) == 60);
+
+impl<A> FlowValue<A> {
+    /// [`ORIGINAL`] or [`REPLY`].
+    #[inline(always)]
+    pub const fn kind(&self) -> u32 {
+        self.flags & KIND
+    }
+}
 
 /// How stale `last_seen_ns` may be: it is written only when older, so that a busy flow does not dirty its
 /// cache line with each packet.
@@ -118,15 +201,15 @@ pub const LAST_SEEN_GRAIN_NS: u64 = 1_000_000_000 / 16;
 
 /// What the two entries of a flow are made of.
 #[derive(Clone, Copy, Debug)]
-pub struct NewFlow {
+pub struct NewFlow<A> {
     /// As the client sends.
-    pub key: FlowKey4,
-    /// The endpoint's address, network order.
-    pub endpoint_be: u32,
-    /// The endpoint's port, network order.
-    pub endpoint_port_be: u16,
-    /// Index of the VIP.
+    pub key: FlowKey<A>,
+    /// As the endpoint answers. With direct return: [`Self::key`] reversed, and no entry.
+    pub reply_key: FlowKey<A>,
+    /// Index of the group's address.
     pub address_index: u32,
+    /// Its stamp.
+    pub address_stamp: u32,
     /// Low half of the state word.
     pub state_bits: u32,
     /// Change counter.
@@ -143,68 +226,70 @@ pub struct NewFlow {
     pub endpoint: u64,
     /// Walk mark.
     pub mark: u32,
-    /// [`NO_SYNC`] or 0.
+    /// [`FlowValue::flags`] without the kind.
     pub flags: u32,
-    /// See [`FlowValue4::generation`].
+    /// Service slot.
+    pub service_slot: u16,
+    /// Target index.
+    pub target: u16,
+    /// See [`FlowValue::generation`].
     pub generation: u32,
 }
 
-impl NewFlow {
-    /// Key of the reply entry: from the endpoint to the client.
-    #[inline(always)]
-    pub const fn reply_key(&self) -> FlowKey4 {
-        FlowKey4 {
-            source_be: self.endpoint_be,
-            destination_be: self.key.source_be,
-            source_port_be: self.endpoint_port_be,
-            destination_port_be: self.key.source_port_be,
-            protocol: self.key.protocol,
-            pad: [0; 3],
-        }
-    }
-
+impl<A: Address> NewFlow<A> {
     /// The original entry's value; its key is `self.key`.
     #[inline(always)]
-    pub const fn original(&self) -> FlowValue4 {
-        self.value(ORIGINAL, self.key, self.reply_key())
+    pub fn original(&self) -> FlowValue<A> {
+        self.value(ORIGINAL, self.key, self.reply_key)
     }
 
-    /// The reply entry's value; its key is [`Self::reply_key`]. Written before the original.
+    /// The reply entry's value; its key is `self.reply_key`. Written before the original.
     #[inline(always)]
-    pub const fn reply(&self) -> FlowValue4 {
-        self.value(REPLY, self.reply_key(), self.key)
+    pub fn reply(&self) -> FlowValue<A> {
+        self.value(REPLY, self.reply_key, self.key)
     }
 
     #[inline(always)]
-    const fn value(&self, kind: u32, key: FlowKey4, twin: FlowKey4) -> FlowValue4 {
-        let out = twin.reversed();
-        FlowValue4 {
+    fn value(&self, kind: u32, key: FlowKey<A>, twin: FlowKey<A>) -> FlowValue<A> {
+        let (address_delta, port_delta) = deltas(&key, &twin);
+        FlowValue {
             generation: self.generation,
-            kind,
+            path: state::path(self.state_bits),
             key,
             twin,
-            address_delta: add(
-                replace(key.source_be, out.source_be),
-                replace(key.destination_be, out.destination_be),
-            ),
-            port_delta: add(
-                replace(key.source_port_be as u32, out.source_port_be as u32),
-                replace(key.destination_port_be as u32, out.destination_port_be as u32),
-            ),
+            hop: 0,
+            address_delta,
+            port_delta,
             address_index: self.address_index,
-            path: state::path(self.state_bits),
+            address_stamp: self.address_stamp,
+            generation_end: self.generation,
             state: if kind == ORIGINAL { state::word(self.state_bits, self.n) } else { 0 },
             last_seen_ns: self.now_ns,
             birth_ns: self.birth_ns,
             epoch: self.epoch,
             service: self.service,
             endpoint: self.endpoint,
+            touched_jiffies: 0,
+            flags: self.flags | kind,
             mark: self.mark,
-            flags: self.flags,
-            reserved: [0; 3],
-            generation_end: self.generation,
+            service_slot: self.service_slot,
+            target: self.target,
         }
     }
+}
+
+/// The checksum differences, of addresses and of ports, that make a packet of `key` one of `twin` reversed.
+#[inline(always)]
+pub fn deltas<A: Address>(key: &FlowKey<A>, twin: &FlowKey<A>) -> (u16, u16) {
+    let addresses = add(
+        replace(key.source_be.sum(), twin.destination_be.sum()),
+        replace(key.destination_be.sum(), twin.source_be.sum()),
+    );
+    let ports = add(
+        replace(key.source_port_be as u32, twin.destination_port_be as u32),
+        replace(key.destination_port_be as u32, twin.source_port_be as u32),
+    );
+    (fold(addresses), fold(ports))
 }
 
 #[cfg(test)]
@@ -222,9 +307,16 @@ mod tests {
                 protocol: crate::TCP,
                 pad: [0; 3],
             },
-            endpoint_be: 0x0b00_000a,
-            endpoint_port_be: 8080u16.to_be(),
+            reply_key: FlowKey4 {
+                source_be: 0x0b00_000a,
+                destination_be: 0x3202_00c0,
+                source_port_be: 8080u16.to_be(),
+                destination_port_be: 40000u16.to_be(),
+                protocol: crate::TCP,
+                pad: [0; 3],
+            },
             address_index: 1,
+            address_stamp: 2,
             state_bits: state::ESTABLISHED,
             n: 3,
             now_ns: 10,
@@ -234,16 +326,20 @@ mod tests {
             endpoint: 6,
             mark: 5,
             flags: 0,
+            service_slot: 3,
+            target: 9,
             generation: 4,
         };
         let (original, reply) = (flow.original(), flow.reply());
         assert_eq!((original.key, original.twin), (reply.twin, reply.key));
         assert_eq!((original.path, reply.path), (PATH_FAST, PATH_FAST));
         assert_eq!((original.state, reply.state), (state::word(state::ESTABLISHED, 3), 0));
-        assert_eq!(add(original.address_delta, reply.address_delta) % u32::MAX, 0);
-        assert_eq!(add(original.port_delta, reply.port_delta) % u32::MAX, 0);
+        assert_eq!((original.kind(), reply.kind()), (ORIGINAL, REPLY));
+        let sum = |a: u16, b: u16| (u32::from(a) + u32::from(b)) % 0xffff;
+        assert_eq!(sum(original.address_delta, reply.address_delta), 0);
+        assert_eq!(sum(original.port_delta, reply.port_delta), 0);
         let out = original.twin.reversed();
-        assert_eq!((out.source_be, out.destination_be), (flow.key.source_be, flow.endpoint_be));
+        assert_eq!((out.source_be, out.destination_be), (flow.key.source_be, flow.reply_key.source_be));
         let back = reply.twin.reversed();
         assert_eq!(
             (back.source_be, back.source_port_be),

@@ -27,8 +27,13 @@ pub struct LeaseValue {
     /// 1: no new flows, because the node's intent is stale; 0 else. The node's, not the group's: the same in every
     /// slot, whether in use or not, and independent of the lease.
     pub frozen: u64,
+    /// The kernel's note of how long it need not read a clock: low half of `until_ns` below, jiffies above.
+    /// Written by the programs; a renewal makes it void.
+    pub fast: u64,
+    /// Zero: one lease is one cache line.
+    pub pad: u64,
 }
-assert_size!(LeaseValue, 48);
+assert_size!(LeaseValue, 64);
 
 impl LeaseValue {
     /// Whether a lease that ends at `until_ns` is good at `now_ns`: not over, and not further away than any

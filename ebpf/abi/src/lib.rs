@@ -15,23 +15,34 @@ pub mod age;
 pub mod checksum;
 pub mod event;
 pub mod flow;
+pub mod hop;
 pub mod lease;
 pub mod map;
 #[cfg(feature = "user")]
 mod pod;
 pub mod reason;
 pub mod service;
+pub mod snat;
 pub mod state;
 pub mod timeout;
 
 /// Version of all layouts here: part of the path of pinned maps.
-pub const SCHEMA: u32 = 2;
+pub const SCHEMA: u32 = 3;
 
 /// IANA number of TCP.
 pub const TCP: u8 = 6;
 
 /// IANA number of UDP.
 pub const UDP: u8 = 17;
+
+/// IANA number of SCTP.
+pub const SCTP: u8 = 132;
+
+/// IANA number of ICMP.
+pub const ICMP: u8 = 1;
+
+/// IANA number of ICMPv6.
+pub const ICMPV6: u8 = 58;
 
 /// Asserts the size of a shared type at compile time.
 macro_rules! assert_size {

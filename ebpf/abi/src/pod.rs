@@ -3,9 +3,14 @@
 use crate::address::{AddressValue, AnswerKey, AnswerValue, InterfaceValue, TransitValue};
 use crate::age::AgeEntry;
 use crate::event::FlowEvent;
-use crate::flow::{FlowKey4, FlowValue4};
+use crate::flow::{FlowKey, FlowValue};
+use crate::hop::{HopKey, HopValue};
 use crate::lease::LeaseValue;
-use crate::service::{Endpoint, GuardKey, GuardValue, ServiceKey, ServiceRef, ServiceVersion};
+use crate::service::{
+    AffinityKey, AffinityValue, Endpoint, GuardKey, GuardValue, PositionKey, RangeKey, ServiceKey,
+    ServiceLoad, ServiceRef, ServiceVersion, SourceKey, TargetValue, Timeouts,
+};
+use crate::snat::SnatSet;
 
 macro_rules! pod {
     ($($type:ty),* $(,)?) => {$(
@@ -15,21 +20,34 @@ macro_rules! pod {
     )*};
 }
 
+/// The same for a type over addresses of either family.
+macro_rules! pod_of_both {
+    ($($type:ident),* $(,)?) => {$(
+        pod!($type<u32>, $type<[u32; 4]>);
+    )*};
+}
+
 pod!(
     AddressValue,
+    AffinityKey,
+    AffinityValue,
     AnswerKey,
     AnswerValue,
-    InterfaceValue,
-    TransitValue,
-    AgeEntry,
-    FlowEvent,
-    FlowKey4,
-    FlowValue4,
-    LeaseValue,
     Endpoint,
-    GuardKey,
     GuardValue,
-    ServiceKey,
+    HopKey,
+    HopValue,
+    InterfaceValue,
+    LeaseValue,
+    PositionKey,
+    ServiceLoad,
     ServiceRef,
     ServiceVersion,
+    SnatSet,
+    SourceKey,
+    TargetValue,
+    Timeouts,
+    TransitValue,
 );
+
+pod_of_both!(AgeEntry, FlowEvent, FlowKey, FlowValue, GuardKey, RangeKey, ServiceKey);

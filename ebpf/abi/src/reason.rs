@@ -39,8 +39,8 @@ reasons! {
     ArpAnswered = "arp_answered",
     /// Ping to an owned address answered.
     PingAnswered = "ping_answered",
-    /// Passed to the stack: not IPv4.
-    PassNotIpv4 = "pass_not_ipv4",
+    /// Passed to the stack: neither IPv4 nor IPv6.
+    PassNotIp = "pass_not_ip",
     /// Passed to the stack: addressed to another station or to many.
     PassNotOurs = "pass_not_ours",
     /// Passed to the stack: for this node itself, or for something it does not serve.
@@ -81,7 +81,7 @@ reasons! {
     Malformed = "malformed",
     /// Dropped: time to live used up.
     TtlExceeded = "ttl_exceeded",
-    /// Dropped: an ICMP error to an owned address or from an endpoint; not translated in this version.
+    /// Dropped: an ICMP error that cannot be translated.
     IcmpError = "icmp_error",
     /// Dropped: SYN with FIN or RST, or another combination that no stack sends.
     TcpFlags = "tcp_flags",
@@ -107,6 +107,50 @@ reasons! {
     TwinRepaired = "twin_repaired",
     /// Dropped: would begin a flow while the node's intent is stale; flows that exist go on.
     IntentStale = "intent_stale",
+    /// Flow made again by its hash, from the middle of a connection (`on_miss: recover`).
+    FlowRecovered = "flow_recovered",
+    /// Dropped: mid-flow packet that might have made its flow again, were that not limited in rate.
+    RecoverLimited = "recover_limited",
+    /// Dropped: an endpoint refused a flow that was made again; the flow goes.
+    RecoveryRefused = "recovery_refused",
+    /// Mid-flow packet without a flow answered with RST (`on_miss: reset`).
+    MissReset = "miss_reset",
+    /// Dropped: the client is in none of the service's `sources`.
+    SourceNotAllowed = "source_not_allowed",
+    /// Dropped: the service has as many flows as `limits.connections` allows.
+    ConnectionLimit = "connection_limit",
+    /// Dropped: the service gets more new flows than `limits.new_per_second` allows.
+    RateLimit = "rate_limit",
+    /// Dropped: no source port left in the address's blocks, or none found in the bounded number of tries.
+    PortsExhausted = "ports_exhausted",
+    /// A choice could not be kept: the affinity table is full.
+    AffinityFull = "affinity_full",
+    /// A choice was kept.
+    AffinityHit = "affinity_hit",
+    /// Dropped: the flow's endpoint is not known here any more, or has no address to encapsulate from.
+    TargetGone = "target_gone",
+    /// Dropped: a fragment whose first fragment was not seen.
+    FragmentWithoutFirst = "fragment_without_first",
+    /// ICMP error translated and forwarded.
+    IcmpErrorForwarded = "icmp_error_forwarded",
+    /// Dropped: ICMP error about a packet of no flow.
+    IcmpErrorWithoutFlow = "icmp_error_without_flow",
+    /// An ICMP error was sent for a dropped packet: too big.
+    SentTooBig = "sent_too_big",
+    /// An ICMP error was sent for a dropped packet: time exceeded.
+    SentTimeExceeded = "sent_time_exceeded",
+    /// Dropped: an ICMP error was due, but they are limited in rate.
+    IcmpLimited = "icmp_limited",
+    /// Neighbour solicitation for an owned address answered.
+    SolicitationAnswered = "solicitation_answered",
+    /// Passed to the stack: neighbour discovery that concerns none of the addresses.
+    PassNeighbour = "pass_neighbour",
+    /// Dropped: more extension headers than are looked at.
+    ExtensionHeaders = "extension_headers",
+    /// Passed on by an exemption of the translation rules, under a lease.
+    PassExempt = "pass_exempt",
+    /// Handed by XDP to the tc program, which decides.
+    XdpPassed = "xdp_passed",
 }
 
 /// How many: the size of [`crate::map::COUNTERS`].

@@ -8,6 +8,7 @@
 //! bit 10,11  FIN seen            client, endpoint
 //! bit 12,13  RST seen            client, endpoint
 //! bit 14,15  any packet seen     client, endpoint
+//! bit 16     tentative           made again by its hash; not confirmed by the endpoint yet
 //! bit 31     dead                local to this kernel, never replicated
 //! ```
 
@@ -39,6 +40,10 @@ pub const FIN: u32 = 1 << 10;
 pub const RST: u32 = 1 << 12;
 /// Any packet.
 pub const SEEN: u32 = 1 << 14;
+
+/// Made again by its hash from the middle of a connection; the endpoint has not confirmed it yet. Until then each
+/// packet needs a decision.
+pub const TENTATIVE: u32 = 1 << 16;
 
 /// The flow is being removed: nothing changes it any more.
 pub const DEAD: u32 = 1 << 31;
@@ -76,6 +81,9 @@ pub const fn phase(bits: u32) -> u32 {
 pub const fn path(bits: u32) -> u32 {
     if bits & DEAD != 0 {
         return PATH_DEAD;
+    }
+    if bits & TENTATIVE != 0 {
+        return 0;
     }
     match phase(bits) {
         ESTABLISHED | CLOSING | CLOSED => PATH_FAST,

@@ -1,6 +1,7 @@
 //! How long a flow may stay idle.
 
-use crate::{UDP, state};
+use crate::service::Timeouts;
+use crate::{SCTP, TCP, state};
 
 const SECOND: u64 = 1_000_000_000;
 
@@ -22,15 +23,33 @@ pub const UDP_ESTABLISHED_NS: u64 = 180 * SECOND;
 /// Between marking a flow dead and freeing its entries.
 pub const DEAD_NS: u64 = SECOND;
 
-/// The idle timeout in a state.
+/// For flows of rules, and of services that are gone.
+pub const DEFAULT: Timeouts = Timeouts {
+    service: 0,
+    new_ns: TCP_NEW_NS,
+    established_ns: TCP_ESTABLISHED_NS,
+    closing_ns: TCP_CLOSING_NS,
+    udp_new_ns: UDP_NEW_NS,
+    udp_established_ns: UDP_ESTABLISHED_NS,
+};
+
+/// Whether a protocol has no handshake: its flows are new until both directions were seen.
 #[inline(always)]
-pub const fn idle_ns(protocol: u8, bits: u32) -> u64 {
-    match (state::phase(bits), protocol == UDP) {
-        (state::NEW, true) => UDP_NEW_NS,
-        (_, true) => UDP_ESTABLISHED_NS,
-        (state::NEW, false) => TCP_NEW_NS,
-        (state::ESTABLISHED, false) => TCP_ESTABLISHED_NS,
-        (state::CLOSING, false) => TCP_CLOSING_NS,
+pub const fn connectionless(protocol: u8) -> bool {
+    protocol != TCP && protocol != SCTP
+}
+
+/// The idle timeout in a state. A flow that was made again by its hash is believed for as long as a handshake
+/// may take, until both directions were seen.
+#[inline(always)]
+pub const fn idle_ns(protocol: u8, bits: u32, timeouts: &Timeouts) -> u64 {
+    match (state::phase(bits), connectionless(protocol)) {
+        (state::NEW, true) => timeouts.udp_new_ns,
+        (_, true) => timeouts.udp_established_ns,
+        (state::NEW, false) => timeouts.new_ns,
+        (state::ESTABLISHED, false) if bits & state::TENTATIVE != 0 => timeouts.new_ns,
+        (state::ESTABLISHED, false) => timeouts.established_ns,
+        (state::CLOSING, false) => timeouts.closing_ns,
         (state::CLOSED, false) => TCP_CLOSED_NS,
         _ => RESET_PENDING_NS,
     }
