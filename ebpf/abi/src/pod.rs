@@ -1,6 +1,6 @@
 //! `aya::Pod` for the shared types.
 
-use crate::address::{AddressValue, AnswerKey, AnswerValue, InterfaceValue, TransitValue};
+use crate::address::{AddressValue, AnswerKey, AnswerValue, InterfaceValue, MacValue, TransitValue};
 use crate::age::AgeEntry;
 use crate::event::FlowEvent;
 use crate::flow::{FlowKey, FlowValue};
@@ -39,6 +39,7 @@ pod!(
     HopValue,
     InterfaceValue,
     LeaseValue,
+    MacValue,
     PositionKey,
     ServiceLoad,
     ServiceRef,
