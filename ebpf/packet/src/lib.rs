@@ -7,10 +7,15 @@
 #![forbid(unsafe_code)]
 
 pub mod arp;
+mod bytes;
+pub mod extension;
+pub mod header;
 pub mod icmp;
 pub mod ipv4;
+pub mod ipv6;
 pub mod l4;
 pub mod select;
+pub mod sum;
 pub mod transition;
 
 /// Offsets in an Ethernet frame with an IPv4 packet that has no options.
