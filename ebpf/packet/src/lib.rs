@@ -8,6 +8,7 @@
 
 pub mod arp;
 mod bytes;
+pub mod crc32c;
 pub mod extension;
 pub mod header;
 pub mod icmp;
@@ -15,6 +16,7 @@ pub mod icmp6;
 pub mod ipv4;
 pub mod ipv6;
 pub mod l4;
+pub mod nd;
 pub mod quoted;
 pub mod sctp;
 pub mod select;
