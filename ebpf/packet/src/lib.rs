@@ -9,13 +9,16 @@
 pub mod arp;
 mod bytes;
 pub mod crc32c;
+pub mod encap;
 pub mod extension;
+pub mod fragment;
 pub mod header;
 pub mod icmp;
 pub mod icmp6;
 pub mod ipv4;
 pub mod ipv6;
 pub mod l4;
+pub mod mtu;
 pub mod nd;
 pub mod quoted;
 pub mod sctp;
