@@ -108,7 +108,7 @@ pub const fn acceptable(protocol: u8, offset_bytes: u32, more: bool, payload_byt
         if offset_bytes == 0 { payload_bytes >= header_bytes } else { offset_bytes >= header_bytes };
     clear_of_header
         && payload_bytes != 0
-        && (!more || payload_bytes % 8 == 0)
+        && (!more || payload_bytes.is_multiple_of(8))
         && payload_bytes <= 0xffff
         && offset_bytes + payload_bytes <= 0xffff
 }

@@ -29,9 +29,9 @@ fn every_role_is_told_by_offset_and_more() {
 #[test]
 fn no_piece_may_split_or_overwrite_a_transport_header() {
     for (protocol, header) in
-        [(TCP, 20), (UDP, 8), (icmp::PROTOCOL, 8), (icmp6::PROTOCOL, 8), (sctp::PROTOCOL, 16)]
+        [(TCP, 20u32), (UDP, 8), (icmp::PROTOCOL, 8), (icmp6::PROTOCOL, 8), (sctp::PROTOCOL, 16)]
     {
-        let least = (header + 7) / 8 * 8;
+        let least = header.next_multiple_of(8);
         assert!(acceptable(protocol, 0, true, least));
         assert!(!acceptable(protocol, 0, true, least - 8), "{protocol}: a tiny first fragment");
         assert!(acceptable(protocol, least, false, 1));
