@@ -20,7 +20,9 @@ use crate::bytes::{address, half, word};
 use crate::{icmp, icmp6};
 
 mod change;
-pub use change::{Differences, Rewritten4, Rewritten6, differences4, differences6, rewrite4, rewrite6};
+pub use change::{
+    Change, Differences, Rewritten, difference6, differences4, differences6, rewrite4, rewrite6,
+};
 
 const TCP: u8 = lockstep_abi::TCP;
 const UDP: u8 = lockstep_abi::UDP;
@@ -42,6 +44,12 @@ pub struct Tuple<A> {
 }
 
 impl<A: Copy> Tuple<A> {
+    /// Both ports, (source, destination).
+    #[inline(always)]
+    pub const fn ports(&self) -> (u16, u16) {
+        (self.source_port_be, self.destination_port_be)
+    }
+
     /// The tuple of packets in the other direction.
     #[inline(always)]
     pub const fn reversed(&self) -> Self {

@@ -5,10 +5,50 @@ use lockstep_abi::UDP;
 use lockstep_abi::checksum::{add, apply, replace};
 
 use super::Tuple;
-use crate::bytes::{half, put_address, put_half, put_word};
-use crate::{icmp, icmp6, ipv6, sum};
+use crate::bytes::{half, put_half};
+use crate::{icmp, icmp6, sum};
 
-/// [`lockstep_abi::checksum`] differences.
+/// What becomes of a quoted tuple, as [`lockstep_abi::checksum`] differences. They are those that the flow entry found
+/// holds for packets of its own direction: the quotation is such a packet turned around.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Change {
+    /// Of both addresses.
+    pub addresses: u32,
+    /// Of both ports.
+    pub ports: u32,
+}
+
+impl Change {
+    /// From one IPv4 tuple to another.
+    #[inline(always)]
+    pub const fn of4(from: &Tuple<u32>, to: &Tuple<u32>) -> Self {
+        let source = replace(from.source_be, to.source_be);
+        let destination = replace(from.destination_be, to.destination_be);
+        Self { addresses: add(source, destination), ports: ports(from, to) }
+    }
+
+    /// From one IPv6 tuple to another.
+    #[inline(always)]
+    pub const fn of6(from: &Tuple<[u32; 4]>, to: &Tuple<[u32; 4]>) -> Self {
+        let source = difference6(&from.source_be, &to.source_be);
+        let destination = difference6(&from.destination_be, &to.destination_be);
+        Self { addresses: add(source, destination), ports: ports(from, to) }
+    }
+}
+
+#[inline(always)]
+const fn ports<A>(from: &Tuple<A>, to: &Tuple<A>) -> u32 {
+    let source = replace(from.source_port_be as u32, to.source_port_be as u32);
+    add(source, replace(from.destination_port_be as u32, to.destination_port_be as u32))
+}
+
+/// The difference that another IPv6 address makes.
+#[inline(always)]
+pub const fn difference6(from: &[u32; 4], to: &[u32; 4]) -> u32 {
+    replace(sum::address6(from), sum::address6(to))
+}
+
+/// [`lockstep_abi::checksum`] differences of the three checksums.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Differences {
     /// Of the inner IPv4 header's checksum; 0 for IPv6, which has none.
@@ -20,135 +60,79 @@ pub struct Differences {
 }
 
 /// For IPv4. `transport_checksum`: the inner transport's checksum is quoted, is not zero, and will be changed by
-/// `transport`. With 8 bytes quoted that is so for UDP and ICMP, not for TCP and SCTP. A receiver does not check it, so
-/// that a TCP checksum further in may stay as it is.
+/// `transport`. With 8 bytes quoted that is so for UDP and ICMP, not for TCP and SCTP. A receiver does not check it,
+/// so that a TCP checksum further in may stay as it is.
 #[inline(always)]
-pub const fn differences4(from: &Tuple<u32>, to: &Tuple<u32>, transport_checksum: bool) -> Differences {
-    let addresses =
-        add(replace(from.source_be, to.source_be), replace(from.destination_be, to.destination_be));
-    let ports =
-        ports(from.source_port_be, from.destination_port_be, to.source_port_be, to.destination_port_be);
+pub const fn differences4(protocol: u8, change: Change, transport_checksum: bool) -> Differences {
+    let Change { addresses, ports } = change;
     // ICMPv4 has no pseudo header.
-    let transport = if from.protocol == icmp::PROTOCOL { ports } else { add(addresses, ports) };
+    let transport = if protocol == icmp::PROTOCOL { ports } else { add(addresses, ports) };
     // The addresses and the header's checksum that makes up for them cancel out.
     let icmp = if transport_checksum { add(ports, !transport) } else { ports };
     Differences { header: addresses, transport, icmp }
 }
 
-/// For IPv6; see [`differences4`]. The outer addresses are in the error's pseudo header: (source, destination)
-/// before and after.
+/// For IPv6; see [`differences4`]. `outer` is the [`difference6`] of both outer addresses, which are in the error's
+/// pseudo header.
 #[inline(always)]
-pub const fn differences6(
-    from: &Tuple<[u32; 4]>,
-    to: &Tuple<[u32; 4]>,
-    outer_from: (&[u32; 4], &[u32; 4]),
-    outer_to: (&[u32; 4], &[u32; 4]),
-    transport_checksum: bool,
-) -> Differences {
-    let addresses = add(
-        difference6(&from.source_be, &to.source_be),
-        difference6(&from.destination_be, &to.destination_be),
-    );
-    let ports =
-        ports(from.source_port_be, from.destination_port_be, to.source_port_be, to.destination_port_be);
-    let transport = add(addresses, ports);
-    let outer = add(difference6(outer_from.0, outer_to.0), difference6(outer_from.1, outer_to.1));
+pub const fn differences6(change: Change, outer: u32, transport_checksum: bool) -> Differences {
+    let transport = add(change.addresses, change.ports);
     // There is no header checksum to make up for the addresses, but the transport's does.
     let inner = if transport_checksum { 0 } else { transport };
     Differences { header: 0, transport, icmp: add(inner, outer) }
 }
 
-#[inline(always)]
-const fn ports(source: u16, destination: u16, new_source: u16, new_destination: u16) -> u32 {
-    add(replace(source as u32, new_source as u32), replace(destination as u32, new_destination as u32))
-}
-
-#[inline(always)]
-const fn difference6(from: &[u32; 4], to: &[u32; 4]) -> u32 {
-    replace(sum::address6(from), sum::address6(to))
-}
-
-/// A translated quotation, IPv4.
+/// A translated quotation. The addresses are the new tuple's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Rewritten4 {
-    /// The inner header.
-    pub header: [u8; 20],
-    /// The first 8 bytes of its transport.
+pub struct Rewritten {
+    /// The inner IPv4 header's checksum, as in memory; 0 for IPv6, which has none.
+    pub header_checksum: u16,
+    /// The first 8 bytes of the inner transport.
     pub transport: [u8; 8],
     /// The error's checksum, as in memory.
     pub icmp_checksum: u16,
 }
 
-/// Translates a quotation whose tuple is `from` ([`super::parse4`] of the same bytes) to the tuple `to` of the
-/// same protocol. What is quoted behind these bytes stays.
+/// Translates a quotation of `protocol`, given the checksums of inner header and error as in memory, to the new
+/// tuple's ports (source, destination). What is quoted behind the 8 bytes stays. The caller writes the new tuple's
+/// addresses into the inner header, and what this returns into its places.
 #[inline(always)]
 pub const fn rewrite4(
-    header: &[u8; 20],
+    protocol: u8,
+    header_checksum: u16,
     transport: &[u8; 8],
     icmp_checksum: u16,
-    from: &Tuple<u32>,
-    to: &Tuple<u32>,
-) -> Rewritten4 {
-    let checksum_at = checksum_at(from.protocol, icmp::PROTOCOL, transport);
-    let differences = differences4(from, to, checksum_at.is_some());
-    let mut new = *header;
-    put_word(&mut new, 12, to.source_be);
-    put_word(&mut new, 16, to.destination_be);
-    put_half(&mut new, 10, apply(half(header, 10), differences.header));
-    let echo_id = if transport[0] == icmp::ECHO_REQUEST { to.source_port_be } else { to.destination_port_be };
-    let echo = from.protocol == icmp::PROTOCOL;
-    Rewritten4 {
-        header: new,
-        transport: rewrite_transport(
-            transport,
-            if echo { Some(echo_id) } else { None },
-            (to.source_port_be, to.destination_port_be),
-            checksum_at,
-            differences.transport,
-        ),
+    change: Change,
+    ports: (u16, u16),
+) -> Rewritten {
+    let echo = protocol == icmp::PROTOCOL;
+    let checksum_at = checksum_at(protocol, echo, transport);
+    let differences = differences4(protocol, change, checksum_at.is_some());
+    let asks = transport[0] == icmp::ECHO_REQUEST;
+    Rewritten {
+        header_checksum: apply(header_checksum, differences.header),
+        transport: rewrite_transport(transport, echo, asks, ports, checksum_at, differences.transport),
         icmp_checksum: apply(icmp_checksum, differences.icmp),
     }
 }
 
-/// A translated quotation, IPv6.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Rewritten6 {
-    /// The inner header.
-    pub header: [u8; ipv6::LENGTH],
-    /// The first 8 bytes of its transport.
-    pub transport: [u8; 8],
-    /// The error's checksum, as in memory.
-    pub icmp_checksum: u16,
-}
-
-/// As [`rewrite4`]; the outer addresses as for [`differences6`].
+/// As [`rewrite4`]; `outer` as for [`differences6`].
 #[inline(always)]
 pub const fn rewrite6(
-    header: &[u8; ipv6::LENGTH],
+    protocol: u8,
     transport: &[u8; 8],
     icmp_checksum: u16,
-    from: &Tuple<[u32; 4]>,
-    to: &Tuple<[u32; 4]>,
-    outer_from: (&[u32; 4], &[u32; 4]),
-    outer_to: (&[u32; 4], &[u32; 4]),
-) -> Rewritten6 {
-    let checksum_at = checksum_at(from.protocol, icmp6::PROTOCOL, transport);
-    let differences = differences6(from, to, outer_from, outer_to, checksum_at.is_some());
-    let mut new = *header;
-    put_address(&mut new, 8, to.source_be);
-    put_address(&mut new, 24, to.destination_be);
-    let echo_id =
-        if transport[0] == icmp6::ECHO_REQUEST { to.source_port_be } else { to.destination_port_be };
-    let echo = from.protocol == icmp6::PROTOCOL;
-    Rewritten6 {
-        header: new,
-        transport: rewrite_transport(
-            transport,
-            if echo { Some(echo_id) } else { None },
-            (to.source_port_be, to.destination_port_be),
-            checksum_at,
-            differences.transport,
-        ),
+    change: Change,
+    outer: u32,
+    ports: (u16, u16),
+) -> Rewritten {
+    let echo = protocol == icmp6::PROTOCOL;
+    let checksum_at = checksum_at(protocol, echo, transport);
+    let differences = differences6(change, outer, checksum_at.is_some());
+    let asks = transport[0] == icmp6::ECHO_REQUEST;
+    Rewritten {
+        header_checksum: 0,
+        transport: rewrite_transport(transport, echo, asks, ports, checksum_at, differences.transport),
         icmp_checksum: apply(icmp_checksum, differences.icmp),
     }
 }
@@ -163,8 +147,8 @@ enum ChecksumAt {
 }
 
 #[inline(always)]
-const fn checksum_at(protocol: u8, icmp_of_family: u8, transport: &[u8; 8]) -> Option<ChecksumAt> {
-    if protocol == icmp_of_family {
+const fn checksum_at(protocol: u8, echo: bool, transport: &[u8; 8]) -> Option<ChecksumAt> {
+    if echo {
         return Some(ChecksumAt::Icmp);
     }
     // Zero: the sender made none.
@@ -174,18 +158,19 @@ const fn checksum_at(protocol: u8, icmp_of_family: u8, transport: &[u8; 8]) -> O
 #[inline(always)]
 const fn rewrite_transport(
     transport: &[u8; 8],
-    echo_id: Option<u16>,
+    echo: bool,
+    asks: bool,
     ports: (u16, u16),
     checksum_at: Option<ChecksumAt>,
     difference: u32,
 ) -> [u8; 8] {
     let mut new = *transport;
-    match echo_id {
-        Some(id) => put_half(&mut new, 4, id),
-        None => {
-            put_half(&mut new, 0, ports.0);
-            put_half(&mut new, 2, ports.1);
-        }
+    if echo {
+        // The identifier stands on the asking side.
+        put_half(&mut new, 4, if asks { ports.0 } else { ports.1 });
+    } else {
+        put_half(&mut new, 0, ports.0);
+        put_half(&mut new, 2, ports.1);
     }
     match checksum_at {
         Some(ChecksumAt::Icmp) => put_half(&mut new, 2, apply(half(transport, 2), difference)),

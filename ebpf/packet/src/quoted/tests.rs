@@ -52,6 +52,23 @@ fn transport(tuple: (u16, u16), protocol: u8, echo: Option<u8>, pseudo: u32, res
     bytes
 }
 
+/// The translated inner header, as the caller writes it.
+fn write4(header: &[u8; 20], new: &Rewritten, to: &Tuple<u32>) -> [u8; 20] {
+    let mut written = *header;
+    put_half(&mut written, 10, new.header_checksum);
+    put_word(&mut written, 12, to.source_be);
+    put_word(&mut written, 16, to.destination_be);
+    written
+}
+
+/// The same for IPv6.
+fn write6(header: &[u8; 40], to: &Tuple<[u32; 4]>) -> [u8; 40] {
+    let mut written = *header;
+    put_address(&mut written, 8, to.source_be);
+    put_address(&mut written, 24, to.destination_be);
+    written
+}
+
 /// The sum that must be all ones, or nothing if there is no such checksum.
 fn transport_right(protocol: u8, bytes: &[u8], pseudo: u32) -> bool {
     !matches!(protocol, UDP | icmp::PROTOCOL | icmp6::PROTOCOL) || right(add(total(bytes), pseudo))
@@ -96,10 +113,11 @@ proptest! {
         let mut icmp_header = icmp_header;
         put_half(&mut icmp_header, 2, 0);
         let before = add(add(total(&icmp_header), total(&header)), total(&inner));
-        let new = rewrite4(&header, &first, sum::field(before), &from, &to);
+        let new = rewrite4(protocol, half(&header, 10), &first, sum::field(before), Change::of4(&from, &to), to.ports());
+        let new_header = write4(&header, &new, &to);
 
-        prop_assert_eq!(parse4(&new.header, &new.transport), Some(to));
-        prop_assert!(right(total(&new.header)), "inner header");
+        prop_assert_eq!(parse4(&new_header, &new.transport), Some(to));
+        prop_assert!(right(total(&new_header)), "inner header");
         inner[..8].copy_from_slice(&new.transport);
         if absent {
             prop_assert_eq!(&inner[6..8], &[0, 0]);
@@ -107,10 +125,10 @@ proptest! {
             prop_assert!(transport_right(protocol, &inner, pseudo(&to)), "inner transport");
         }
         put_half(&mut icmp_header, 2, new.icmp_checksum);
-        prop_assert!(right(add(add(total(&icmp_header), total(&new.header)), total(&inner))), "error");
+        prop_assert!(right(add(add(total(&icmp_header), total(&new_header)), total(&inner))), "error");
         // There and back is where it was.
-        let back = rewrite4(&new.header, &new.transport, new.icmp_checksum, &to, &from);
-        prop_assert_eq!(parse4(&back.header, &back.transport), Some(from));
+        let back = rewrite4(protocol, new.header_checksum, &new.transport, new.icmp_checksum, Change::of4(&to, &from), from.ports());
+        prop_assert_eq!(parse4(&write4(&new_header, &back, &from), &back.transport), Some(from));
     }
 
     #[test]
@@ -146,11 +164,11 @@ proptest! {
         let mut icmp_header = icmp_header;
         put_half(&mut icmp_header, 2, 0);
         let field = sum::field(whole(outer_from, &icmp_header, &header, &inner));
-        let new = rewrite6(
-            &header, &first, field, &from, &to, (&outer_from[0], &outer_from[1]), (&outer_to[0], &outer_to[1]),
-        );
+        let outer = add(difference6(&outer_from[0], &outer_to[0]), difference6(&outer_from[1], &outer_to[1]));
+        let new = rewrite6(protocol, &first, field, Change::of6(&from, &to), outer, to.ports());
+        let new_header = write6(&header, &to);
 
-        prop_assert_eq!(parse6(&new.header, protocol, &new.transport), Some(to));
+        prop_assert_eq!(parse6(&new_header, protocol, &new.transport), Some(to));
         inner[..8].copy_from_slice(&new.transport);
         if absent {
             prop_assert_eq!(&inner[6..8], &[0, 0]);
@@ -158,7 +176,19 @@ proptest! {
             prop_assert!(transport_right(protocol, &inner, pseudo(&to)), "inner transport");
         }
         put_half(&mut icmp_header, 2, new.icmp_checksum);
-        prop_assert!(right(whole(outer_to, &icmp_header, &new.header, &inner)), "error");
+        prop_assert!(right(whole(outer_to, &icmp_header, &new_header, &inner)), "error");
+    }
+
+    #[test]
+    fn the_change_of_a_quotation_is_that_of_its_flows_other_direction(from: [u32; 2], to: [u32; 2], ports: [(u16, u16); 2]) {
+        let tuple = |addresses: [u32; 2], ports: (u16, u16)| Tuple {
+            source_be: addresses[0], destination_be: addresses[1], source_port_be: ports.0,
+            destination_port_be: ports.1, protocol: TCP,
+        };
+        let (from, to) = (tuple(from, ports[0]), tuple(to, ports[1]));
+        let (quoted, entry) = (Change::of4(&from, &to), Change::of4(&from.reversed(), &to.reversed()));
+        prop_assert_eq!(fold(quoted.addresses) % 0xffff, fold(entry.addresses) % 0xffff);
+        prop_assert_eq!(fold(quoted.ports) % 0xffff, fold(entry.ports) % 0xffff);
     }
 
     #[test]
@@ -179,7 +209,7 @@ proptest! {
         put_half(&mut old, 16, 0);
         let field = sum::field(sum_of(&from, &old));
         put_half(&mut old, 16, field);
-        let differences = differences4(&from, &to, true);
+        let differences = differences4(TCP, Change::of4(&from, &to), true);
         put_half(&mut new, 16, lockstep_abi::checksum::apply(field, differences.transport));
         prop_assert!(right(sum_of(&to, &new)));
         // The error around it: addresses and header checksum cancel out, what is left is in these bytes.
@@ -262,9 +292,10 @@ fn a_whole_translation_of_an_error_from_an_endpoint() {
     let reply = inner.reversed();
     assert_eq!((reply.source_be, reply.source_port_be), (endpoint, 8080u16.to_be()));
     let twin = Tuple { destination_be: vip, destination_port_be: 80u16.to_be(), ..inner };
-    let new = rewrite4(&header, &transport, 0x5555, &inner, &twin);
-    assert_eq!(parse4(&new.header, &new.transport), Some(twin));
-    assert_eq!(new.header[..10], header[..10]);
+    let new = rewrite4(UDP, half(&header, 10), &transport, 0x5555, Change::of4(&inner, &twin), twin.ports());
+    let new_header = write4(&header, &new, &twin);
+    assert_eq!(parse4(&new_header, &new.transport), Some(twin));
+    assert!(right(sum::bytes(&new_header)));
     assert_eq!(outer(endpoint, &reply, &twin.reversed()), (vip, client));
     let mut six = [0x60; 40];
     put_address(&mut six, 8, [client; 4]);
