@@ -65,6 +65,15 @@ fn two_clients_that_count_alike_do_not_collide_where_fragments_are_possible() {
 }
 
 #[test]
+fn source_ports_fill_the_dynamic_range() {
+    assert_eq!(
+        (gue_source_port(0), gue_source_port(0x3fff), gue_source_port(u32::MAX)),
+        (49152, 65535, 65535)
+    );
+    assert_eq!(gue_source_port(0x4000), 49152);
+}
+
+#[test]
 fn an_aggregate_has_no_lengths() {
     let inner =
         Inner { protocol: IPV6, length_bytes: 100_000, tos: 0, dont_fragment: true, id_be: 0, flow_hash: 0 };
