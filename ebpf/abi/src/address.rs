@@ -19,7 +19,7 @@ pub const RANGES: u32 = 8;
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct AddressValue {
-    /// Another one each time the index is given to an address; 0: the index is free.
+    /// Another one each time the index is given to an address, of 16 bits; 0: the index is free.
     pub stamp: u32,
     /// Slot of the owning group's lease.
     pub lease_slot: u32,
@@ -75,6 +75,20 @@ pub struct InterfaceValue {
     pub pad: [u8; 2],
 }
 assert_size!(InterfaceValue, 8);
+
+/// An interface's MAC where XDP finds it at once: element `ifindex % MAX_MACS`, good if `ifindex` is its own. Of
+/// several interfaces that share an element one has it; XDP hands the others' packets to tc.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct MacValue {
+    /// The interface; 0: none.
+    pub ifindex: u32,
+    /// Its MAC.
+    pub mac: [u8; 6],
+    /// Zero.
+    pub pad: [u8; 2],
+}
+assert_size!(MacValue, 12);
 
 /// How many groups may share an endpoint-side network.
 pub const TRANSIT_GROUPS: usize = 8;

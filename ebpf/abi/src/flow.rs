@@ -101,6 +101,9 @@ pub const PATH_FAST: u32 = 1;
 /// [`FlowValue::path`]: the flow is being removed; terminal.
 pub const PATH_DEAD: u32 = 2;
 
+/// [`FlowValue::path`]: with direct return, which the slow path does; beside [`PATH_FAST`].
+pub const PATH_DIRECT: u32 = 4;
+
 /// [`FlowValue::flags`], as [`KIND`]: the client's direction; holds the flow's state.
 pub const ORIGINAL: u32 = 1;
 /// [`FlowValue::flags`], as [`KIND`]: the endpoint's direction.
@@ -142,24 +145,24 @@ pub struct FlowValue<A> {
     pub key: FlowKey<A>,
     /// The other entry's key. Its reverse is what the packet becomes.
     pub twin: FlowKey<A>,
+    /// When the last packet of this direction came, by the clock that moves with the kernel's tick (exact to a few
+    /// of them). A flow's age counts from the later one of the pair. Of a dead original: when it was marked dead.
+    pub last_seen_ns: u64,
     /// [`crate::hop::word`]: this direction's next hop. 0: not known yet.
-    pub hop: u64,
+    pub hop: u32,
     /// [`crate::checksum`] difference of both addresses, folded.
     pub address_delta: u16,
     /// The same of both ports.
     pub port_delta: u16,
     /// Index of the group's address in [`crate::map::ADDRESSES`]: the VIP, or what the source is translated to.
-    pub address_index: u32,
+    pub address_index: u16,
     /// Its stamp.
-    pub address_stamp: u32,
+    pub address_stamp: u16,
     /// Equal to `generation`. Behind all that a packet needs, on purpose.
     pub generation_end: u32,
     /// Original only: [`crate::state`] in the low half, the change counter n in the high half. Changed by
     /// compare-and-swap; who wins emits the event.
     pub state: u64,
-    /// Clock of the last packet of this direction, exact to [`LAST_SEEN_GRAIN_NS`]. A flow's age counts from
-    /// the later one of the pair. Of a dead original: when it was marked dead.
-    pub last_seen_ns: u64,
     /// The first owner's clock when the flow was made.
     pub birth_ns: u64,
     /// Epoch of the owner that made it or changed its state last, or from which it was learnt.
@@ -168,8 +171,6 @@ pub struct FlowValue<A> {
     pub service: u64,
     /// The endpoint's id; 0: made by a rule.
     pub endpoint: u64,
-    /// The kernel's jiffies when `last_seen_ns` was written, low half.
-    pub touched_jiffies: u32,
     /// [`KIND`], [`NO_SYNC`], [`SYNC_LATE`], [`FORWARDING`].
     pub flags: u32,
     /// Mark of the last walk that mentioned it; the receiver's.
@@ -178,6 +179,8 @@ pub struct FlowValue<A> {
     pub service_slot: u16,
     /// The endpoint's index in [`crate::map::TARGETS`]; 0: none.
     pub target: u16,
+    /// Zero.
+    pub reserved: [u32; 2],
 }
 /// Over IPv4.
 pub type FlowValue4 = FlowValue<u32>;
@@ -195,10 +198,6 @@ impl<A> FlowValue<A> {
     }
 }
 
-/// How stale `last_seen_ns` may be: it is written only when older, so that a busy flow does not dirty its
-/// cache line with each packet.
-pub const LAST_SEEN_GRAIN_NS: u64 = 1_000_000_000 / 16;
-
 /// What the two entries of a flow are made of.
 #[derive(Clone, Copy, Debug)]
 pub struct NewFlow<A> {
@@ -207,9 +206,9 @@ pub struct NewFlow<A> {
     /// As the endpoint answers. With direct return: [`Self::key`] reversed, and no entry.
     pub reply_key: FlowKey<A>,
     /// Index of the group's address.
-    pub address_index: u32,
+    pub address_index: u16,
     /// Its stamp.
-    pub address_stamp: u32,
+    pub address_stamp: u16,
     /// Low half of the state word.
     pub state_bits: u32,
     /// Change counter.
@@ -254,9 +253,10 @@ impl<A: Address> NewFlow<A> {
         let (address_delta, port_delta) = deltas(&key, &twin);
         FlowValue {
             generation: self.generation,
-            path: state::path(self.state_bits),
+            path: state::path(self.state_bits, self.flags),
             key,
             twin,
+            last_seen_ns: self.now_ns,
             hop: 0,
             address_delta,
             port_delta,
@@ -264,16 +264,15 @@ impl<A: Address> NewFlow<A> {
             address_stamp: self.address_stamp,
             generation_end: self.generation,
             state: if kind == ORIGINAL { state::word(self.state_bits, self.n) } else { 0 },
-            last_seen_ns: self.now_ns,
             birth_ns: self.birth_ns,
             epoch: self.epoch,
             service: self.service,
             endpoint: self.endpoint,
-            touched_jiffies: 0,
             flags: self.flags | kind,
             mark: self.mark,
             service_slot: self.service_slot,
             target: self.target,
+            reserved: [0; 2],
         }
     }
 }

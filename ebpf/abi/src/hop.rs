@@ -43,8 +43,20 @@ pub struct HopKey {
 }
 assert_size!(HopKey, 24);
 
-/// What a flow keeps of its next hop: the index, and the stamp it was found under. 0: not known yet.
+/// Bits of [`word`] that are the index.
+pub const INDEX_BITS: u32 = 12;
+const _: () = assert!(crate::map::MAX_HOPS == 1 << INDEX_BITS);
+
+/// What a flow keeps of its next hop: the index, and above it the low bits of the stamp it was found under. 0: not
+/// known yet.
 #[inline(always)]
-pub const fn word(index: u32, stamp: u32) -> u64 {
-    (stamp as u64) << 32 | index as u64
+pub const fn word(index: u32, stamp: u32) -> u32 {
+    stamp << INDEX_BITS | index
+}
+
+/// The index in a [`word`], if that was found under this stamp. 0: none.
+#[inline(always)]
+pub const fn index(word: u32, stamp: u32) -> u32 {
+    let index = word & ((1 << INDEX_BITS) - 1);
+    if self::word(index, stamp) == word { index } else { 0 }
 }

@@ -9,6 +9,7 @@
 //! | [`ADDRESSES`] | array | address index | [`AddressValue`](crate::address::AddressValue) |
 //! | [`ANSWERS`] | hash | [`AnswerKey`](crate::address::AnswerKey) | [`AnswerValue`](crate::address::AnswerValue) |
 //! | [`INTERFACES`] | hash | ifindex, `u32` | [`InterfaceValue`](crate::address::InterfaceValue) |
+//! | [`MACS`] | array | ifindex % [`MAX_MACS`] | [`MacValue`](crate::address::MacValue) |
 //! | [`TRANSIT4`] | LPM trie | prefix length, address | [`TransitValue`](crate::address::TransitValue) |
 //! | [`HOPS`] | array | hop index, never 0 | [`HopValue`](crate::hop::HopValue) |
 //! | [`HOP_INDEX`] | hash | [`HopKey`](crate::hop::HopKey) | index into [`HOPS`], `u32` |
@@ -61,6 +62,8 @@ names! {
     ANSWERS,
     /// The interfaces the dataplane is attached to.
     INTERFACES,
+    /// Their MACs, for XDP.
+    MACS,
     /// Endpoint-side networks, whose transit needs a lease.
     TRANSIT4,
     /// The same for IPv6.
@@ -164,6 +167,8 @@ pub const STAGE_PROGRAMS: &[(&str, u32, &str)] = &[
 /// A `u64` global of the programs: nanoseconds of one of the kernel's ticks (1/HZ). 0 (the default): jiffies and the
 /// coarse clock decide nothing, the precise clock is always read.
 pub const GLOBAL_TICK_NS: &str = "TICK_NS";
+/// A `u64` global of the programs: what `jiffies * TICK_NS` must be added (wrapping) to be `CLOCK_MONOTONIC`.
+pub const GLOBAL_TICK_OFFSET_NS: &str = "TICK_OFFSET_NS";
 /// So many ticks the clocks that follow the tick may stand still (DESIGN section 5).
 pub const MARGIN_TICKS: u64 = 8;
 
@@ -177,6 +182,8 @@ pub const MAX_ADDRESSES: u32 = 4096;
 pub const MAX_ANSWERS: u32 = 16384;
 /// Interfaces the dataplane can be attached to.
 pub const MAX_INTERFACES: u32 = 256;
+/// Size of [`MACS`].
+pub const MAX_MACS: u32 = 1024;
 /// Endpoint-side networks of a family.
 pub const MAX_TRANSIT: u32 = 1024;
 /// Neighbours: the size of [`HOPS`].

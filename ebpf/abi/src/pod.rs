@@ -3,7 +3,7 @@
 use core::fmt::Debug;
 use core::hash::Hash;
 
-use crate::address::{AddressValue, AnswerKey, AnswerValue, InterfaceValue, TransitValue};
+use crate::address::{AddressValue, AnswerKey, AnswerValue, InterfaceValue, MacValue, TransitValue};
 use crate::age::AgeEntry;
 use crate::event::FlowEvent;
 use crate::flow::{Address, FlowKey, FlowValue};
@@ -57,6 +57,7 @@ pod!(
     HopValue,
     InterfaceValue,
     LeaseValue,
+    MacValue,
     PositionKey,
     ServiceLoad,
     ServiceRef,

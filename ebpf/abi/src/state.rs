@@ -12,7 +12,7 @@
 //! bit 31     dead                local to this kernel, never replicated
 //! ```
 
-use crate::flow::{PATH_DEAD, PATH_FAST};
+use crate::flow::{FORWARDING, PATH_DEAD, PATH_DIRECT, PATH_FAST};
 
 /// Phase: SYN seen (TCP), or one packet in one direction (UDP).
 pub const NEW: u32 = 0;
@@ -75,18 +75,16 @@ pub const fn phase(bits: u32) -> u32 {
     bits & PHASE
 }
 
-/// [`crate::flow::FlowValue4::path`] of both entries of a flow in this state. A new flow waits for its
-/// handshake and a reset-pending one to be restored, so each of their packets needs a decision.
+/// [`crate::flow::FlowValue::path`] of both entries of a flow in this state and with these flags. A new flow waits
+/// for its handshake and a reset-pending one to be restored, so each of their packets needs a decision.
 #[inline(always)]
-pub const fn path(bits: u32) -> u32 {
+pub const fn path(bits: u32, flags: u32) -> u32 {
     if bits & DEAD != 0 {
         return PATH_DEAD;
     }
-    if bits & TENTATIVE != 0 {
-        return 0;
-    }
-    match phase(bits) {
-        ESTABLISHED | CLOSING | CLOSED => PATH_FAST,
+    let fast = match phase(bits) {
+        ESTABLISHED | CLOSING | CLOSED if bits & TENTATIVE == 0 => PATH_FAST,
         _ => 0,
-    }
+    };
+    if flags & FORWARDING == 0 { fast } else { fast | PATH_DIRECT }
 }
