@@ -1,6 +1,6 @@
 use proptest::prelude::*;
 
-use super::{Document, changes, export_cluster, export_group, export_service, parse};
+use super::{Document, changes, export_cluster, export_group, export_service, export_snat_rule, parse};
 use crate::arbitrary;
 use crate::command::Command;
 use crate::ids::LogIndex;
@@ -75,32 +75,68 @@ fn json_is_read_and_an_array_is_several_documents() {
 #[test]
 fn what_is_wrong_is_named_with_what_is_allowed() {
     let cases = [
-        ("port: 70000", "document 1: spec.port: 70000: allowed 1-65535"),
-        ("port: -1", "document 1: spec.port: -1: allowed 1-65535"),
         (
-            "port: \"443\"",
-            "document 1: spec.port: \"443\": allowed 1-65535 (ranges and * are not in this version)",
+            "port: 70000",
+            "document 1: spec.port: 70000: allowed 1-65535, a range such as \"1000-1999\", or \"*\"",
         ),
+        ("port: -1", "document 1: spec.port: -1: allowed 1-65535"),
+        ("port: 0", "document 1: spec.port: 0: allowed 1-65535"),
+        ("port: 20-10", "document 1: spec.port: 20-10: allowed 1-65535"),
+        ("sync: none", "document 1: spec.port: missing: allowed 1-65535"),
         (
             "colour: red\n  port: 1",
             "document 1: spec.colour: unknown field (red): allowed the fields group, ",
         ),
         (
-            "port: 1\n  on_miss: recover",
-            "document 1: spec.on_miss: recover: allowed drop (recover and reset are not",
+            "port: 1\n  on_miss: recover\n  algorithm: round-robin",
+            "document 1: spec.on_miss: recover: allowed drop, reset (recover needs algorithm maglev or source-hash",
         ),
-        ("port: 1\n  mode: dsr-l2", "document 1: spec.mode: dsr-l2: allowed nat (fullnat, "),
+        (
+            "port: 1\n  mode: dsr",
+            "document 1: spec.mode: dsr: allowed nat, fullnat, one-arm, host-one-arm, dsr-l2",
+        ),
         (
             "port: 1\n  sync: after:5s",
-            "document 1: spec.sync: after:5s: allowed immediate, none (established",
+            "document 1: spec.sync: after:5s: allowed immediate, established, none (after:… is not in this version)",
         ),
         (
-            "port: 1\n  limits: {connections: 5}",
-            "document 1: spec.limits: {\"connections\":5}: allowed nothing",
+            "port: 1\n  limits: {connections: 0}",
+            "document 1: spec.limits.connections: 0: allowed 1-4294967295",
         ),
         (
-            "port: 1\n  algorithm: source-hash",
-            "document 1: spec.algorithm: source-hash: allowed maglev, round-robin",
+            "port: 1\n  limits: {new_per_second: 10000001}",
+            "document 1: spec.limits.new_per_second: 10000001: allowed 1-10000000",
+        ),
+        (
+            "port: 1\n  algorithm: random",
+            "document 1: spec.algorithm: random: allowed maglev, round-robin, weighted-round-robin, source-hash, ",
+        ),
+        ("port: 1\n  affinity: {by: cookie}", "document 1: spec.affinity.by: cookie: allowed source"),
+        (
+            "port: 1\n  affinity: {by: source, prefix4: 33}",
+            "document 1: spec.affinity.prefix4: 33: allowed 0-32",
+        ),
+        (
+            "port: 1\n  affinity: {by: source, timeout: 31d}",
+            "document 1: spec.affinity.timeout: 31d: allowed 1s-30d",
+        ),
+        (
+            "port: 1\n  timeouts: {syn: 10}",
+            "document 1: spec.timeouts.syn: 10: allowed a number with ms, s, m, h",
+        ),
+        ("port: 1\n  timeouts: {syn: 500ms}", "document 1: spec.timeouts.syn: 500ms: allowed 1s-30d"),
+        ("port: 1\n  slow_start: 16m", "document 1: spec.slow_start: 16m: allowed 1ms-15m"),
+        (
+            "port: 1\n  sources: [10.0.0.1/8]",
+            "document 1: spec.sources[0]: 10.0.0.1/8: allowed a prefix such as 10.0.0.0/8",
+        ),
+        (
+            "port: 1\n  snat_pool: [192.0.2.11]",
+            "document 1: spec.snat_pool: 1 elements: allowed nothing: only mode fullnat has a pool",
+        ),
+        (
+            "port: 1\n  health: {type: tcp}",
+            "document 1: spec.health.type: tcp: allowed none (probes are not in this version)",
         ),
         (
             "port: 1\n  endpoints: [{address: 10.0.0.11, port: 1, weight: -1}]",
@@ -111,8 +147,24 @@ fn what_is_wrong_is_named_with_what_is_allowed() {
             "document 1: spec.endpoints[1]: 10.0.0.11:1: allowed each address and port once",
         ),
         (
+            "port: 7\n  endpoints: [{address: 10.0.0.11}, {address: 10.0.0.11, port: 7}]",
+            "document 1: spec.endpoints[1]: 10.0.0.11:7: allowed each address and port once",
+        ),
+        (
             "port: 1\n  endpoints: [{address: \"2001:db8::1\", port: 1}]",
-            "document 1: spec.endpoints[0].address: 2001:db8::1: allowed an IPv4 address (IPv6 is not in this version)",
+            "document 1: spec.endpoints[0].address: 2001:db8::1: allowed an address of the family of a VIP",
+        ),
+        (
+            "port: 1\n  mode: dsr-l2\n  endpoints: [{address: \"2001:db8::1\"}]",
+            "document 1: spec.endpoints[0].address: 2001:db8::1: allowed an address of the family of a VIP",
+        ),
+        (
+            "port: 1\n  mode: dsr-gue\n  endpoints: [{address: \"2001:db8::1\", port: 2}]",
+            "document 1: spec.endpoints[0].port: 2: allowed no port, or the service's one",
+        ),
+        (
+            "port: 1\n  endpoints: [{address: fe80::1, port: 1}]\n  mode: dsr-ipip",
+            "document 1: spec.endpoints[0].address: fe80::1: allowed a unicast IPv6 address beyond the link",
         ),
     ];
     for (line, expected) in cases {
@@ -138,7 +190,7 @@ fn documents_that_are_no_documents_are_refused() {
     assert!(
         wrong("apiVersion: v1\nkind: Cluster\nspec: {}")[0].contains("apiVersion: v1: allowed lockstep/v1")
     );
-    assert!(wrong("apiVersion: lockstep/v1\nkind: SnatRule")[0].contains("SnatRule is not in this version"));
+    assert!(wrong("apiVersion: lockstep/v1\nkind: Route")[0].contains("Cluster, Group, Service or SnatRule"));
     assert!(wrong("apiVersion: lockstep/v1\nkind: Group\nspec: {}")[0].contains("name: missing"));
     assert!(wrong("{\"apiVersion\": ")[0].contains("manifest: "));
     assert!(wrong("a: [1\nb: 2")[0].contains("YAML documents or JSON"));
@@ -166,9 +218,11 @@ proptest! {
     fn applying_what_was_exported_changes_nothing((mut state, index) in arbitrary::state()) {
         let groups = state.groups.values().map(|g| export_group(&g.spec));
         let services = state.services.values().map(|s| export_service(&s.spec));
+        let rules = state.snat_rules.values().map(|r| export_snat_rule(&r.spec));
         let all: Vec<_> = std::iter::once(export_cluster(&state.settings))
             .chain(groups)
             .chain(services)
+            .chain(rules)
             .map(|mut document| {
                 document["status"] = serde_json::json!({"owner": "a", "epoch": 7});
                 document
