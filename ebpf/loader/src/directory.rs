@@ -23,8 +23,8 @@ use crate::trie::TrieKey;
 /// Whose a flow is here: the service that its client speaks to, or the rule that made it.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Origin {
-    pub(crate) address_index: u32,
-    pub(crate) address_stamp: u32,
+    pub(crate) address_index: u16,
+    pub(crate) address_stamp: u16,
     pub(crate) group: u64,
     pub(crate) service: u64,
     pub(crate) service_slot: u16,
@@ -68,8 +68,8 @@ impl<'a, A: KernelFamily> Directory<'a, A> {
 
     /// The address of a flow, as long as it is still the one that the flow was made with.
     pub(crate) fn address_of(&mut self, flow: &FlowValue<A>) -> Result<Option<AddressValue>, DataplaneError> {
-        let address = self.address(flow.address_index)?;
-        Ok(address.filter(|address| address.stamp == flow.address_stamp))
+        let address = self.address(flow.address_index.into())?;
+        Ok(address.filter(|address| address.stamp == u32::from(flow.address_stamp)))
     }
 
     pub(crate) fn group_of(&mut self, flow: &FlowValue<A>) -> Result<Option<GroupId>, DataplaneError> {
@@ -109,8 +109,8 @@ impl<'a, A: KernelFamily> Directory<'a, A> {
         let version = version.filter(|version| version.service == current.service);
         let keeps = version.filter(|version| version.flags & AFFINITY != 0);
         Ok(Some(Origin {
-            address_index: index,
-            address_stamp: address.stamp,
+            address_index: index as u16,
+            address_stamp: address.stamp as u16,
             group: address.group,
             service: current.service,
             service_slot: current.service_slot as u16,
@@ -153,8 +153,8 @@ impl<'a, A: KernelFamily> Directory<'a, A> {
             return Ok(None);
         }
         Ok(Some(Origin {
-            address_index: index,
-            address_stamp: address.stamp,
+            address_index: index as u16,
+            address_stamp: address.stamp as u16,
             group: address.group,
             service: rule,
             service_slot: 0,

@@ -26,6 +26,14 @@ pub enum DataplaneError {
         /// What differs.
         reason: String,
     },
+    /// Programs of another schema are attached from the same pin directory. Nothing was touched.
+    #[error("{path}: another build's dataplane is in place, on {interfaces}: hand this node's groups over and purge it with that build, or with `lockstepd --purge` (live flows are lost), then start again", path = path.display())]
+    OtherBuild {
+        /// Its folder.
+        path: PathBuf,
+        /// Where it is attached.
+        interfaces: String,
+    },
     /// A pin could not be opened, made or removed.
     #[error("{path}: {source}", path = path.display())]
     Pin {
@@ -78,6 +86,7 @@ impl DataplaneError {
             Self::Interfaces { .. } => "interfaces",
             Self::NoInterface { .. } => "no_interface",
             Self::Incompatible { .. } => "incompatible_pin",
+            Self::OtherBuild { .. } => "other_build",
             Self::Pin { .. } => "pin",
             Self::Load(_) => "load",
             Self::Attach { .. } => "attach",

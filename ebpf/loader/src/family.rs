@@ -125,9 +125,8 @@ pub(crate) fn wide(ip: IpAddr) -> [u32; 4] {
         IpAddr::V4(v4) => [u32::from_ne_bytes(v4.octets()), 0, 0, 0],
         IpAddr::V6(v6) => {
             let octets = v6.octets();
-            let word = |i: usize| {
-                u32::from_ne_bytes([octets[i], octets[i + 1], octets[i + 2], octets[i + 3]])
-            };
+            let word =
+                |i: usize| u32::from_ne_bytes([octets[i], octets[i + 1], octets[i + 2], octets[i + 3]]);
             [word(0), word(4), word(8), word(12)]
         }
     }

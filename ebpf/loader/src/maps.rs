@@ -3,13 +3,13 @@
 use std::path::Path;
 
 use aya::Pod;
-use lockstep_abi::address::{AddressValue, AnswerKey, AnswerValue, InterfaceValue, TransitValue};
+use lockstep_abi::address::{AddressValue, AnswerKey, AnswerValue, InterfaceValue, MacValue, TransitValue};
 use lockstep_abi::flow::{FlowKey, FlowValue};
 use lockstep_abi::hop::{HopKey, HopValue};
 use lockstep_abi::map as names;
 use lockstep_abi::service::{
-    AffinityKey, AffinityValue, Endpoint, GuardKey, GuardValue, PositionKey, RangeKey, ServiceKey, ServiceRef,
-    ServiceVersion, SourceKey,
+    AffinityKey, AffinityValue, Endpoint, GuardKey, GuardValue, PositionKey, RangeKey, ServiceKey,
+    ServiceRef, ServiceVersion, SourceKey,
 };
 use lockstep_abi::snat::SnatSet;
 
@@ -32,6 +32,7 @@ pub(crate) struct Maps {
     pub(crate) addresses: Map<u32, AddressValue>,
     pub(crate) answers: Map<AnswerKey, AnswerValue>,
     pub(crate) interfaces: Map<u32, InterfaceValue>,
+    pub(crate) macs: Map<u32, MacValue>,
     pub(crate) hops: Map<u32, HopValue>,
     pub(crate) hop_index: Map<HopKey, u32>,
     pub(crate) hop_stamp: Map<u32, u32>,
@@ -92,6 +93,7 @@ impl Maps {
             addresses: open(pins, names::ADDRESSES)?,
             answers: open(pins, names::ANSWERS)?,
             interfaces: open(pins, names::INTERFACES)?,
+            macs: open(pins, names::MACS)?,
             hops: open(pins, names::HOPS)?,
             hop_index: open(pins, names::HOP_INDEX)?,
             hop_stamp: open(pins, names::HOP_STAMP)?,

@@ -119,7 +119,13 @@ mod tests {
             destination_port_be: port.to_be(),
             ..FlowKey4::default()
         };
-        for key in [reply(77, 32768, 1), reply(77, 32768, 2), reply(77, 33791, 1), reply(77, 40000, 1), reply(78, 1, 1)] {
+        for key in [
+            reply(77, 32768, 1),
+            reply(77, 32768, 2),
+            reply(77, 33791, 1),
+            reply(77, 40000, 1),
+            reply(78, 1, 1),
+        ] {
             count.meet(&key);
         }
         let usage = count.usage();

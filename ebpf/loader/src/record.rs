@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use lockstep_abi::event::FlowEvent;
 use lockstep_abi::flow::{
-    FORWARD_DSR_GUE, FORWARD_DSR_IPIP, FORWARD_DSR_L2, FORWARD_NAT, FORWARDING, FlowKey as KernelKey, FlowValue,
+    FORWARD_DSR_GUE, FORWARD_DSR_IPIP, FORWARD_DSR_L2, FORWARD_NAT, FORWARDING, FlowKey as KernelKey,
+    FlowValue,
 };
 use lockstep_abi::service::Timeouts;
 use lockstep_abi::{state, timeout};

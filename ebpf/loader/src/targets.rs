@@ -69,7 +69,8 @@ impl Targets {
 
 impl TargetTable {
     pub(crate) fn new(map: Map<u32, TargetValue>) -> Result<Self, DataplaneError> {
-        let values = map.slice(0, names::MAX_TARGETS as usize).map_err(DataplaneError::map(names::TARGETS))?;
+        let values =
+            map.slice(0, names::MAX_TARGETS as usize).map_err(DataplaneError::map(names::TARGETS))?;
         Ok(Self { map, known: Shared::new(Targets::new(&values)) })
     }
 

@@ -118,20 +118,15 @@ impl<'a, A: KernelFamily> Writer<'a, A> {
     }
 
     /// The service or rule of the record, if it is of the record's group here as well.
-    fn origin(
-        &mut self,
-        record: &FlowRecord,
-        key: &FlowKey<A>,
-    ) -> Result<Option<Origin>, DataplaneError> {
+    fn origin(&mut self, record: &FlowRecord, key: &FlowKey<A>) -> Result<Option<Origin>, DataplaneError> {
         let origin = if record.endpoint.get() == 0 {
             let address = record.source.unwrap_or(record.key.service).ip();
             self.directory.rule(address, record.service.get())?
         } else {
             self.directory.frontend(key)?
         };
-        Ok(origin.filter(|origin| {
-            origin.group == record.group.get() && origin.service == record.service.get()
-        }))
+        Ok(origin
+            .filter(|origin| origin.group == record.group.get() && origin.service == record.service.get()))
     }
 
     fn flow(&self, op: &FlowOp, record: &FlowRecord, key: FlowKey<A>, origin: &Origin) -> Option<NewFlow<A>> {

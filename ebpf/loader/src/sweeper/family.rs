@@ -115,8 +115,11 @@ impl<A: KernelFamily> FamilySweep<A> {
                 pass.loads.meet(value.target, value.service_slot);
                 let owner = owner(flows, &mut directory, value, now)?;
                 let since = owner.as_ref().and_then(|owner| owner.held_since_ns);
-                let limit =
-                    timeout::idle_ns(key.protocol, state::bits(value.state), directory.timeouts(value.service));
+                let limit = timeout::idle_ns(
+                    key.protocol,
+                    state::bits(value.state),
+                    directory.timeouts(value.service),
+                );
                 if since.is_some_and(|since| now.0.saturating_sub(value.last_seen_ns.max(since)) > limit) {
                     idle.push(Candidate::new(value, owner.as_ref()));
                 }
