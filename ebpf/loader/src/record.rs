@@ -6,9 +6,9 @@ use std::time::Duration;
 use lockstep_abi::event::FlowEvent;
 use lockstep_abi::flow::{FlowKey4, FlowValue4};
 use lockstep_abi::{state, timeout};
-use lockstep_model::flow::{FlowKey, FlowRecord, FlowStamp, FlowState, FlowVersion};
+use lockstep_model::flow::{FlowKey, FlowKind, FlowRecord, FlowStamp, FlowState, FlowVersion};
 use lockstep_model::ids::{EndpointId, Epoch, GroupId, ServiceId};
-use lockstep_model::protocol::Protocol;
+use lockstep_model::protocol::{Family, Protocol};
 
 use crate::clock::KernelInstant;
 
@@ -20,7 +20,7 @@ pub(crate) fn kernel_key(key: &FlowKey) -> Option<FlowKey4> {
         destination_be: address_be(*service.ip()),
         source_port_be: client.port().to_be(),
         destination_port_be: service.port().to_be(),
-        protocol: key.protocol.number(),
+        protocol: key.protocol.number(Family::V4),
         pad: [0; 3],
     })
 }
@@ -43,6 +43,8 @@ pub(crate) fn of_entry(value: &FlowValue4, group: GroupId, now: KernelInstant) -
         service: ServiceId(value.service),
         endpoint: EndpointId(value.endpoint),
         endpoint_address: socket(value.twin.source_be, value.twin.source_port_be),
+        source: None,
+        kind: FlowKind::Nat,
         version: version(value.birth_ns, state::n(value.state)),
         state: flow_state(bits)?,
         state_bits: bits & state::REPLICATED,
@@ -58,6 +60,8 @@ pub(crate) fn of_event(event: &FlowEvent, now: KernelInstant) -> Option<FlowReco
         service: ServiceId(event.service),
         endpoint: EndpointId(event.endpoint),
         endpoint_address: socket(event.endpoint_be, event.endpoint_port_be),
+        source: None,
+        kind: FlowKind::Nat,
         version: version(event.birth_ns, event.n),
         state: flow_state(event.state_bits)?,
         state_bits: event.state_bits & state::REPLICATED,
@@ -72,7 +76,7 @@ pub(crate) fn stamp(value: &FlowValue4) -> FlowStamp {
 
 /// The `last_seen_ns` of an entry with this much time left.
 pub(crate) fn last_seen(record: &FlowRecord, now: KernelInstant) -> u64 {
-    let idle = timeout::idle_ns(record.key.protocol.number(), record.state_bits);
+    let idle = timeout::idle_ns(record.key.protocol.number(Family::V4), record.state_bits);
     let remaining = u64::try_from(record.remaining.as_nanos()).unwrap_or(u64::MAX).min(idle);
     now.0.saturating_sub(idle - remaining)
 }

@@ -8,8 +8,9 @@ use lockstep_abi::service::{
 };
 use lockstep_model::ids::EndpointId;
 use lockstep_model::image::{EndpointImage, ServiceImage};
-use lockstep_model::intent::{Algorithm, SyncPolicy};
+use lockstep_model::intent::{Algorithm, Limits, Mode, OnMiss, SyncPolicy, Timeouts};
 use lockstep_model::maglev;
+use lockstep_model::protocol::{Family, Protocol};
 
 use super::Apply;
 use crate::error::DataplaneError;
@@ -20,8 +21,13 @@ use crate::sys;
 impl Apply<'_> {
     pub(super) fn publish_services(&mut self) -> Result<(), DataplaneError> {
         for service in &self.image.services {
-            let taking: Vec<EndpointImage> =
-                service.endpoints.iter().copied().filter(EndpointImage::takes_new_flows).collect();
+            if let Some(what) = not_yet(service) {
+                self.report
+                    .warnings
+                    .push(format!("service {}: {what} is not in the dataplane yet", service.name));
+                continue;
+            }
+            let taking = service.eligible();
             let taking = &taking[..taking.len().min(names::MAX_ENDPOINTS as usize)];
             let header = header(service, taking.len());
             let endpoints: Vec<Endpoint> = taking.iter().filter_map(kernel_endpoint).collect();
@@ -166,11 +172,13 @@ fn header(service: &ServiceImage, endpoints: usize) -> ServiceVersion {
         algorithm: match service.algorithm {
             Algorithm::Maglev => MAGLEV,
             Algorithm::RoundRobin => ROUND_ROBIN,
+            other => unreachable!("{other:?} is not in the dataplane yet"),
         },
         endpoint_count: endpoints as u32,
         sync: match service.sync {
             SyncPolicy::Immediate => SYNC_IMMEDIATE,
             SyncPolicy::None => SYNC_NONE,
+            SyncPolicy::Established => unreachable!("it is not in the dataplane yet"),
         },
         pad: 0,
     }
@@ -186,16 +194,40 @@ fn kernel_endpoint(endpoint: &EndpointImage) -> Option<Endpoint> {
 }
 
 fn frontends(service: &ServiceImage) -> impl Iterator<Item = ServiceKey> + '_ {
-    service.frontends.iter().flat_map(|frontend| {
+    let served = service.frontends.iter().filter(|_| not_yet(service).is_none());
+    served.flat_map(|frontend| {
         service.protocols.iter().filter_map(|protocol| {
             Some(ServiceKey {
-                vip_be: ip_be(frontend.ip())?,
-                port_be: frontend.port().to_be(),
-                protocol: protocol.number(),
+                vip_be: ip_be(frontend.vip)?,
+                port_be: frontend.ports.first.to_be(),
+                protocol: protocol.number(Family::V4),
                 pad: 0,
             })
         })
     })
+}
+
+/// What a service asks for that the programs do not do.
+fn not_yet(service: &ServiceImage) -> Option<&'static str> {
+    let known = |algorithm| matches!(algorithm, Algorithm::Maglev | Algorithm::RoundRobin);
+    let endpoints = &service.endpoints;
+    [
+        (service.mode != Mode::Nat, "a mode other than nat"),
+        (!known(service.algorithm), "an algorithm other than maglev and round-robin"),
+        (service.sync == SyncPolicy::Established, "sync established"),
+        (service.on_miss == OnMiss::Reset, "on_miss reset"),
+        (service.affinity.is_some(), "affinity"),
+        (service.timeouts != Timeouts::default(), "a timeout of its own"),
+        (!service.sources.is_empty(), "a list of sources"),
+        (service.limits != Limits::default(), "a limit"),
+        (service.slow_start.is_some(), "slow start"),
+        (service.frontends.iter().any(|f| f.vip.is_ipv6()), "an IPv6 VIP"),
+        (service.frontends.iter().any(|f| !f.ports.is_single()), "a range of ports"),
+        (endpoints.iter().any(|e| e.address.port() == 0), "an endpoint without a port"),
+        (service.protocols.iter().any(|p| !matches!(p, Protocol::Tcp | Protocol::Udp)), "sctp or icmp"),
+    ]
+    .into_iter()
+    .find_map(|(asked, what)| asked.then_some(what))
 }
 
 /// Four positions to a word, the first in the lowest bits.
