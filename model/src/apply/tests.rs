@@ -1,3 +1,7 @@
+mod blocks;
+mod services;
+mod snat;
+
 use std::net::IpAddr;
 
 use proptest::prelude::*;

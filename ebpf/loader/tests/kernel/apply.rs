@@ -11,7 +11,7 @@ use lockstep_loader::Dataplane;
 use lockstep_model::flow::WriteOutcome;
 use lockstep_model::ids::{GroupId, Revision};
 use lockstep_model::image::{GroupImage, Image};
-use lockstep_model::intent::SyncPolicy;
+use lockstep_model::intent::{PortRange, SyncPolicy};
 
 use crate::bed::{Bed, FLOATING, GROUP, TCP_SERVICE, VIP, endpoint, image, record, upsert, version};
 
@@ -144,7 +144,7 @@ fn many_versions_at_once_fit() {
     for number in 0..256u64 {
         let mut service = pattern.clone();
         service.id = lockstep_model::ids::ServiceId(1000 + number);
-        service.frontends[0].set_port(1000 + number as u16);
+        service.frontends[0].ports = PortRange::single(1000 + number as u16);
         many.services.push(service);
     }
     again(&mut dataplane, &many);
@@ -213,8 +213,7 @@ fn slots_and_indexes_stay_while_others_come_and_go() {
             name: "other".into(),
             addresses: vec![lockstep_model::image::AddressImage {
                 address: IpAddr::V4(Ipv4Addr::new(192, 0, 2, 9)),
-                vip: true,
-                after: None,
+                ..image().groups[0].addresses[0]
             }],
             ..image().groups[0].clone()
         },

@@ -11,10 +11,12 @@ use std::time::Duration;
 use aya::Pod;
 use aya::maps::{HashMap, MapData};
 use lockstep_loader::{Dataplane, DataplaneConfig};
-use lockstep_model::flow::{FlowChange, FlowKey, FlowOp, FlowRecord, FlowState, FlowVersion};
+use lockstep_model::flow::{FlowChange, FlowKey, FlowKind, FlowOp, FlowRecord, FlowState, FlowVersion};
 use lockstep_model::ids::{EndpointId, Epoch, GroupId, Revision, ServiceId};
-use lockstep_model::image::{AddressImage, EndpointImage, GroupImage, Image, ServiceImage};
-use lockstep_model::intent::{Algorithm, EndpointState, SyncPolicy};
+use lockstep_model::image::{AddressImage, EndpointImage, Frontend, GroupImage, Image, ServiceImage};
+use lockstep_model::intent::{
+    Algorithm, EndpointState, Limits, Mode, OnMiss, PortRange, SyncPolicy, Timeouts,
+};
 use lockstep_model::protocol::Protocol;
 use nix::sched::{CloneFlags, unshare};
 
@@ -98,16 +100,32 @@ pub(crate) fn ip(arguments: &str) {
 }
 
 pub(crate) fn image() -> Image {
-    let address = |address: Ipv4Addr, vip| AddressImage { address: IpAddr::V4(address), vip, after: None };
+    let address = |address: Ipv4Addr, vip| AddressImage {
+        address: IpAddr::V4(address),
+        vip,
+        floating: !vip,
+        snat: false,
+        port_blocks: 0,
+        static_host: None,
+        after: None,
+    };
     let service = |id, name: &str, port, protocol, algorithm| ServiceImage {
         id,
         name: name.into(),
         revision: Revision(30),
         group: GROUP,
-        frontends: vec![SocketAddr::new(IpAddr::V4(VIP), port)],
+        frontends: vec![Frontend { vip: IpAddr::V4(VIP), ports: PortRange::single(port) }],
         protocols: vec![protocol],
         algorithm,
+        mode: Mode::Nat,
         sync: SyncPolicy::Immediate,
+        on_miss: OnMiss::Drop,
+        affinity: None,
+        timeouts: Timeouts::default(),
+        sources: vec![],
+        limits: Limits::default(),
+        slow_start: None,
+        snat: vec![],
         endpoints: (11..=13).map(endpoint).collect(),
     };
     Image {
@@ -123,6 +141,7 @@ pub(crate) fn image() -> Image {
             service(TCP_SERVICE, "web", 80, Protocol::Tcp, Algorithm::RoundRobin),
             service(UDP_SERVICE, "dns", 53, Protocol::Udp, Algorithm::Maglev),
         ],
+        snat_rules: vec![],
     }
 }
 
@@ -132,6 +151,7 @@ pub(crate) fn endpoint(host: u8) -> EndpointImage {
         address: SocketAddr::new(IpAddr::V4(Ipv4Addr::new(10, 0, 0, host)), 8080),
         weight: 100,
         state: EndpointState::Active,
+        backup: false,
     }
 }
 
@@ -149,6 +169,8 @@ pub(crate) fn record(client: u32, version: FlowVersion) -> FlowRecord {
         service: TCP_SERVICE,
         endpoint: endpoint(host).id,
         endpoint_address: endpoint(host).address,
+        source: None,
+        kind: FlowKind::Nat,
         version,
         state: FlowState::Established,
         state_bits: lockstep_abi::state::ESTABLISHED | lockstep_abi::state::SEEN,
