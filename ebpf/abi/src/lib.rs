@@ -15,6 +15,7 @@ pub mod age;
 pub mod checksum;
 pub mod event;
 pub mod flow;
+pub mod hop;
 pub mod lease;
 pub mod map;
 #[cfg(feature = "user")]

@@ -18,6 +18,9 @@
 //! | [`COUNTERS`] | per-CPU array | [`Reason`](crate::reason::Reason) | `u64` |
 //! | [`LOST_EVENTS`] | array | shard | how many events of that shard found the ring full, `u64`; only grows |
 //! | [`EVENTS`] | ring buffer | | [`FlowEvent`](crate::event::FlowEvent) |
+//! | [`HOPS`] | array | hop index; 0 is no hop | [`HopValue`](crate::hop::HopValue) |
+//! | [`HOP_INDEX`] | hash | [`HopKey`](crate::hop::HopKey) | index into [`HOPS`], `u32` |
+//! | [`HOP_STAMP`] | array of one | 0 | the current stamp, `u32`; 0 only until user space has opened the maps |
 //! | [`STAGES`] | program array | [`STAGE_SLOW`], [`STAGE_LOCAL`] | program |
 
 /// Flow entries of both directions.
@@ -52,11 +55,17 @@ pub const COUNTERS: &str = "COUNTERS";
 pub const LOST_EVENTS: &str = "LOST_EVENTS";
 /// Flow events.
 pub const EVENTS: &str = "EVENTS";
+/// Next hops, kept by user space from netlink.
+pub const HOPS: &str = "HOPS";
+/// (interface, next hop's address) to index.
+pub const HOP_INDEX: &str = "HOP_INDEX";
+/// What flows compare the stamp beside their hop's index with; raised when routes change.
+pub const HOP_STAMP: &str = "HOP_STAMP";
 /// Tail calls. Filled by the loader before the entry program is attached.
 pub const STAGES: &str = "STAGES";
 
 /// Every map whose content outlives the daemon, and is therefore pinned (I12).
-pub const PINNED: [&str; 16] = [
+pub const PINNED: [&str; 19] = [
     FLOWS,
     LEASES,
     ADDRESS_INDEX,
@@ -73,6 +82,9 @@ pub const PINNED: [&str; 16] = [
     COUNTERS,
     LOST_EVENTS,
     EVENTS,
+    HOPS,
+    HOP_INDEX,
+    HOP_STAMP,
 ];
 
 /// The program to attach: tcx ingress. A `SchedClassifier`, as all of them.
@@ -118,6 +130,8 @@ pub const MAGLEV_SLOTS: u32 = 65537;
 /// `u64` words of a Maglev table: slot `i` is in word `i / 4`, bits `16 * (i % 4)` and up. One packed array
 /// rather than a map per service: publishing needs no map creation, and a lookup is one array read.
 pub const MAGLEV_WORDS: u32 = MAGLEV_SLOTS.div_ceil(4);
+/// Size of [`HOPS`] and [`HOP_INDEX`]; index 0 is never used.
+pub const MAX_HOPS: u32 = 4096;
 /// Bytes of the event ring.
 pub const EVENT_RING_BYTES: u32 = 1 << 22;
 

@@ -4,6 +4,7 @@ use crate::address::{AddressValue, AnswerKey, AnswerValue, InterfaceValue, Trans
 use crate::age::AgeEntry;
 use crate::event::FlowEvent;
 use crate::flow::{FlowKey4, FlowValue4};
+use crate::hop::{HopKey, HopValue};
 use crate::lease::LeaseValue;
 use crate::service::{Endpoint, GuardKey, GuardValue, ServiceKey, ServiceRef, ServiceVersion};
 
@@ -25,6 +26,8 @@ pod!(
     FlowEvent,
     FlowKey4,
     FlowValue4,
+    HopKey,
+    HopValue,
     LeaseValue,
     Endpoint,
     GuardKey,

@@ -5,6 +5,7 @@ use std::path::Path;
 use aya::Pod;
 use lockstep_abi::address::{AddressValue, AnswerKey, AnswerValue, InterfaceValue, TransitValue};
 use lockstep_abi::flow::{FlowKey4, FlowValue4};
+use lockstep_abi::hop::{HopKey, HopValue};
 use lockstep_abi::map as names;
 use lockstep_abi::service::{Endpoint, GuardKey, GuardValue, ServiceKey, ServiceRef, ServiceVersion};
 
@@ -30,6 +31,9 @@ pub(crate) struct Maps {
     pub(crate) maglev: Map<u32, u64>,
     pub(crate) guards: Map<GuardKey, GuardValue>,
     pub(crate) lost_events: Map<u32, u64>,
+    pub(crate) hops: Map<u32, HopValue>,
+    pub(crate) hop_index: Map<HopKey, u32>,
+    pub(crate) hop_stamp: Map<u32, u32>,
 }
 
 impl Maps {
@@ -49,6 +53,9 @@ impl Maps {
             maglev: open(pins, names::MAGLEV)?,
             guards: open(pins, names::GUARDS)?,
             lost_events: open(pins, names::LOST_EVENTS)?,
+            hops: open(pins, names::HOPS)?,
+            hop_index: open(pins, names::HOP_INDEX)?,
+            hop_stamp: open(pins, names::HOP_STAMP)?,
         })
     }
 

@@ -5,6 +5,7 @@ use aya_ebpf::macros::map;
 use aya_ebpf::maps::{Array, HashMap, LpmTrie, PerCpuArray, ProgramArray, RingBuf};
 use lockstep_abi::address::{AddressValue, AnswerKey, AnswerValue, InterfaceValue, TransitValue};
 use lockstep_abi::flow::{FlowKey4, FlowValue4};
+use lockstep_abi::hop::{HopKey, HopValue};
 use lockstep_abi::lease::LeaseValue;
 use lockstep_abi::map;
 use lockstep_abi::reason;
@@ -60,6 +61,15 @@ pub(crate) static LOST_EVENTS: Array<u64> = Array::with_max_entries(map::SHARDS,
 
 #[map]
 pub(crate) static EVENTS: RingBuf = RingBuf::with_byte_size(map::EVENT_RING_BYTES, 0);
+
+#[map]
+pub(crate) static HOPS: Array<HopValue> = Array::with_max_entries(map::MAX_HOPS, 0);
+
+#[map]
+pub(crate) static HOP_INDEX: HashMap<HopKey, u32> = HashMap::with_max_entries(map::MAX_HOPS, 0);
+
+#[map]
+pub(crate) static HOP_STAMP: Array<u32> = Array::with_max_entries(1, 0);
 
 #[map]
 pub(crate) static STAGES: ProgramArray = ProgramArray::with_max_entries(2, 0);
