@@ -25,6 +25,7 @@ use crate::counters::Counters;
 use crate::error::DataplaneError;
 use crate::events::FlowEvents;
 use crate::flows::FlowTable;
+use crate::hops::{HopOptions, HopWatcher, KernelHops};
 use crate::interfaces::Interface;
 use crate::lease::LeaseWriter;
 use crate::map::Map;
@@ -166,6 +167,11 @@ impl Dataplane {
     /// The ring buffer's reader. One at a time: two would each get some of the events.
     pub fn events(&self) -> Result<FlowEvents, DataplaneError> {
         FlowEvents::open(&self.pins, self.maps.clone())
+    }
+
+    /// What keeps the next hops. One at a time: two would write over each other.
+    pub fn hop_watcher(&self, options: HopOptions) -> Result<HopWatcher<KernelHops>, DataplaneError> {
+        HopWatcher::open(KernelHops::new(self.maps.clone()), options)
     }
 
     /// What ages flows.

@@ -14,6 +14,7 @@ mod error;
 mod events;
 mod flows;
 mod grace;
+mod hops;
 mod interfaces;
 mod lease;
 mod map;
@@ -35,6 +36,10 @@ pub use error::DataplaneError;
 pub use events::FlowEvents;
 pub use flows::{FlowTable, WalkCursor, WalkPage, WalkedFlow};
 pub use grace::wait_grace_period;
+pub use hops::{
+    Adopted, HopCounts, HopOptions, HopReport, HopSink, HopStats, HopStopper, HopWatcher, KernelHops,
+    LostHop, Reread, Write,
+};
 pub use interfaces::{Interface, Prefix};
 pub use lease::{LeaseError, LeaseUntil, LeaseWriter};
 pub use object::OBJECT;
