@@ -76,8 +76,6 @@ pub struct HopReport {
     pub refresh_error: Option<String>,
     /// The totals.
     pub stats: HopStats,
-    /// [`HopStopper::stop`] was called.
-    pub stopped: bool,
 }
 
 /// Ends a step that waits, from another thread.
@@ -85,9 +83,19 @@ pub struct HopReport {
 pub struct HopStopper(Arc<EventFd>);
 
 impl HopStopper {
-    /// The step that runs, and each after it, answers that it was stopped.
+    fn new() -> nix::Result<Self> {
+        EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK).map(|event| Self(Arc::new(event)))
+    }
+
+    /// The step that runs, and each after it, does not wait.
     pub fn stop(&self) -> io::Result<()> {
         self.0.write(1).map(drop).map_err(io::Error::from)
+    }
+
+    /// Whether it was called.
+    pub fn is_stopped(&self) -> bool {
+        let mut fds = [PollFd::new(self.0.as_fd(), PollFlags::POLLIN)];
+        matches!(poll(&mut fds, PollTimeout::ZERO), Ok(1))
     }
 }
 
@@ -102,7 +110,7 @@ pub struct HopWatcher<S> {
     listener: Option<Listener>,
     reason: &'static str,
     next_read: Instant,
-    stop: Arc<EventFd>,
+    stop: HopStopper,
     stats: HopStats,
     lost_before: u64,
 }
@@ -112,8 +120,7 @@ impl<S: HopSink> HopWatcher<S> {
     /// and so must each step be.
     pub fn open(sink: S, options: HopOptions) -> Result<Self, DataplaneError> {
         let now = Instant::now();
-        let stop = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)
-            .map_err(|errno| netlink("a wake-up")(errno.into()))?;
+        let stop = HopStopper::new().map_err(|errno| netlink("a wake-up")(errno.into()))?;
         let mut watcher = Self {
             table: HopTable::new(options.xdp.clone(), sink.read()?),
             refresh: Refresh::new(now, options.refresh_every, RandomState::new().build_hasher().finish()),
@@ -121,7 +128,7 @@ impl<S: HopSink> HopWatcher<S> {
             listener: None,
             reason: "start",
             next_read: now,
-            stop: Arc::new(stop),
+            stop,
             stats: HopStats::default(),
             lost_before: 0,
             options,
@@ -135,7 +142,7 @@ impl<S: HopSink> HopWatcher<S> {
 
     /// What ends a step.
     pub fn stopper(&self) -> HopStopper {
-        HopStopper(self.stop.clone())
+        self.stop.clone()
     }
 
     /// The totals.
@@ -149,7 +156,7 @@ impl<S: HopSink> HopWatcher<S> {
         let mut report = HopReport::default();
         // What an earlier step could not write comes before anything new.
         self.flush()?;
-        report.stopped = self.wait(Instant::now() + timeout)?;
+        self.wait(Instant::now() + timeout)?;
         self.hear()?;
         let now = Instant::now();
         if self.listener.is_none() && now >= self.next_read {
@@ -171,8 +178,7 @@ impl<S: HopSink> HopWatcher<S> {
         self.flush()
     }
 
-    /// Whether this was asked to stop.
-    fn wait(&self, until: Instant) -> Result<bool, DataplaneError> {
+    fn wait(&self, until: Instant) -> Result<(), DataplaneError> {
         let mut until = until.min(self.refresh.next_deadline());
         until = self.table.next_deadline().map_or(until, |deadline| until.min(deadline));
         if self.listener.is_none() {
@@ -182,13 +188,12 @@ impl<S: HopSink> HopWatcher<S> {
         // Rounded up: a deadline is not awaited by looking at the clock all the time.
         let left = (left + Duration::from_micros(999)).as_millis();
         let left = PollTimeout::try_from(left.min(60_000)).expect("a minute fits");
-        let mut fds = vec![PollFd::new(self.stop.as_fd(), PollFlags::POLLIN)];
+        let mut fds = vec![PollFd::new(self.stop.0.as_fd(), PollFlags::POLLIN)];
         fds.extend(self.listener.as_ref().map(|listener| PollFd::new(listener.fd(), PollFlags::POLLIN)));
         match poll(&mut fds, left) {
-            Ok(_) | Err(Errno::EINTR) => {}
-            Err(errno) => return Err(netlink("waiting")(errno.into())),
+            Ok(_) | Err(Errno::EINTR) => Ok(()),
+            Err(errno) => Err(netlink("waiting")(errno.into())),
         }
-        Ok(fds[0].any().unwrap_or(false))
     }
 
     fn hear(&mut self) -> Result<(), DataplaneError> {

@@ -1,7 +1,7 @@
 use lockstep_abi::hop::HopValue;
 use lockstep_loader::{HopOptions, Write};
 
-use crate::bed::{Bed, index, ip, key, mac};
+use crate::bed::{Bed, index, ip, key, mac, sysctl};
 
 #[test]
 fn neighbours_that_were_there_before_are_hops_from_the_start() {
@@ -10,8 +10,6 @@ fn neighbours_that_were_there_before_are_hops_from_the_start() {
         ip("neighbour add 10.0.0.12 lladdr 02:00:00:00:00:12 dev eth0 nud stale");
         ip("neighbour add 10.0.0.13 lladdr 02:00:00:00:00:13 dev eth0 nud noarp");
     });
-    let own = std::fs::read_to_string("/sys/class/net/eth0/address");
-    drop(own);
     let hop = bed.hop("10.0.0.11").unwrap();
     assert_eq!((hop.ifindex, hop.mtu, hop.destination_mac), (index("eth0"), 1500, mac(0x11)));
     assert_eq!(bed.hop("10.0.0.12").unwrap().destination_mac, mac(0x12));
@@ -64,7 +62,7 @@ fn a_neighbour_that_goes_or_fails_is_no_hop_until_it_is_back() {
 #[test]
 fn a_neighbour_of_ipv6_is_a_hop_as_well() {
     let mut bed = Bed::with(HopOptions::default(), || {
-        crate::bed::sysctl("ipv6/conf/eth0/disable_ipv6", "0");
+        sysctl("ipv6/conf/eth0/disable_ipv6", "0");
     });
     ip("-6 neighbour add fe80::11 lladdr 02:00:00:00:00:16 dev eth0");
     bed.until_mac("fe80::11", mac(0x16));

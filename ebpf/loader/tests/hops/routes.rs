@@ -19,7 +19,6 @@ fn whatever_routing_depends_on_raises_the_stamp() {
 
 #[test]
 fn ipv6_routes_and_rules_raise_the_stamp() {
-    sysctl_for_new_interfaces();
     let mut bed = Bed::with(Default::default(), || {
         sysctl("ipv6/conf/eth0/accept_dad", "0");
         sysctl("ipv6/conf/eth0/router_solicitations", "0");
@@ -35,8 +34,6 @@ fn ipv6_routes_and_rules_raise_the_stamp() {
         bed.raises(arguments);
     }
 }
-
-fn sysctl_for_new_interfaces() {}
 
 /// A next hop object is changed without a word about the routes that use it.
 #[test]

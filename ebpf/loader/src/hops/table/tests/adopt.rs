@@ -44,7 +44,7 @@ fn reading_again_finds_what_was_missed() {
         ),
         (
             "a neighbour went",
-            |all| drop(all.neighbours.remove(0)),
+            |all| all.neighbours.retain(|neighbour| neighbour.key != at(ETH0, 11)),
             |rig| {
                 assert_eq!(rig.hop(ETH0, 11), None);
                 assert!(rig.kernel.index.contains_key(&at(ETH0, 11)), "it keeps its index");
