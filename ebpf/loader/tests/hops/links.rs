@@ -1,3 +1,4 @@
+use lockstep_abi::hop::{USABLE, XDP};
 use lockstep_loader::HopOptions;
 
 use crate::bed::{Bed, index, ip, key, mac};
@@ -102,4 +103,38 @@ fn an_interface_is_taken_for_what_it_is() {
     ip("neighbour replace 10.9.0.1 lladdr 02:00:00:00:00:77 dev bare0");
     let bare0 = index("bare0");
     bed.until("with ARP", |maps, _| maps.hop(bare0, "10.9.0.1").is_some());
+}
+
+/// The kernel tells of a port that leaves its bridge with the words of a link that is deleted.
+#[test]
+fn a_link_that_joins_and_leaves_a_bridge_keeps_its_hops() {
+    let mut bed = bed();
+    ip("link add br0 type bridge");
+    ip("link set br0 up");
+    bed.raises("link set eth0 master br0");
+    bed.raises("link set eth0 nomaster");
+    assert_eq!(bed.hop("10.0.0.11").unwrap().destination_mac, mac(0x11));
+}
+
+#[test]
+fn only_some_kinds_of_devices_take_what_xdp_redirects() {
+    let options =
+        HopOptions { xdp: ["eth0", "br0", "mv0"].map(String::from).into(), ..HopOptions::default() };
+    let mut bed = Bed::with(options, || {
+        ip("link add mv0 link eth0 type macvlan");
+        ip("link add br0 type bridge");
+        ip("link add plain0 type veth peer name plain1");
+        ip("link set plain0 master br0");
+        for name in ["mv0", "plain1", "plain0", "br0"] {
+            ip(&format!("link set {name} up"));
+        }
+    });
+    for (name, flags) in
+        [("eth0", USABLE | XDP), ("mv0", USABLE), ("br0", USABLE), ("plain0", USABLE), ("plain1", USABLE)]
+    {
+        ip(&format!("neighbour add 10.8.0.1 lladdr 02:00:00:00:00:81 dev {name}"));
+        let ifindex = index(name);
+        bed.until(name, |maps, _| maps.hop(ifindex, "10.8.0.1").is_some());
+        assert_eq!(bed.sink.maps().hop(ifindex, "10.8.0.1").unwrap().flags, flags, "{name}");
+    }
 }

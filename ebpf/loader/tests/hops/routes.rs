@@ -6,6 +6,8 @@ fn whatever_routing_depends_on_raises_the_stamp() {
     for arguments in [
         "route add 198.51.100.0/24 via 10.0.0.11",
         "route replace 198.51.100.0/24 via 10.0.0.12",
+        "route replace 198.51.100.0/24 nexthop via 10.0.0.11 nexthop via 10.0.0.12",
+        "route replace 198.51.100.0/24 nexthop via 10.0.0.11 nexthop via 10.0.0.13",
         "route del 198.51.100.0/24",
         "address add 10.0.1.1/24 dev eth0",
         "address del 10.0.1.1/24 dev eth0",
