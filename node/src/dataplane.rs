@@ -5,12 +5,15 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use anyhow::{Context, Result};
-use lockstep_loader::{AnswerTable, Counters, Dataplane, DataplaneConfig, FlowTable, LeaseWriter};
+use lockstep_loader::{
+    AnswerTable, Counters, Dataplane, DataplaneConfig, FlowTable, HopOptions, LeaseWriter,
+};
 use lockstep_model::ids::GroupId;
 use tokio::sync::watch;
 
 use crate::announce::{Announcement, Announcer, SCHEDULE};
 use crate::config::{self, Config};
+use crate::hops::Hops;
 use crate::links::Down;
 use crate::reconcile::Programmed;
 
@@ -20,6 +23,8 @@ pub(crate) struct Handle {
     pub(crate) loader: Arc<Mutex<Dataplane>>,
     /// The flows.
     pub(crate) flows: FlowTable,
+    /// The thread that keeps the next hops.
+    pub(crate) hops: Hops,
     /// What was asked for.
     pub(crate) config: config::Dataplane,
     answers: AnswerTable,
@@ -38,6 +43,11 @@ fn loader_config(config: &config::Dataplane) -> DataplaneConfig {
         pin_dir: config.pin_dir.clone(),
         max_flows: config.max_flows,
     }
+}
+
+fn hop_options(config: &config::Dataplane) -> HopOptions {
+    let with_xdp = config.interfaces.iter().filter(|interface| interface.hook.chosen() == "xdp");
+    HopOptions { xdp: with_xdp.map(|interface| interface.name.clone()).collect(), ..HopOptions::default() }
 }
 
 /// Loads or adopts the dataplane that `config` describes.
@@ -81,6 +91,10 @@ impl Handle {
     ) -> Result<Self> {
         Ok(Self {
             flows: loader.flows(),
+            hops: Hops::start(
+                loader.hop_watcher(hop_options(&config)).context("the next hops cannot be read")?,
+            )
+            .context("the thread that keeps the next hops cannot be started")?,
             answers: loader.answers(),
             packets: loader.counter_table(),
             leases: loader.lease_writer(),

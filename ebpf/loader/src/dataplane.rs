@@ -22,6 +22,7 @@ use crate::events::FlowEvents;
 use crate::flows::FlowTable;
 use crate::forwarding;
 use crate::hook::{self, Choice, Hook, HookReport, InterfaceConfig};
+use crate::hops::{HopOptions, HopWatcher, KernelHops};
 use crate::interfaces::Interface;
 use crate::lease::LeaseWriter;
 use crate::maps::Maps;
@@ -184,6 +185,11 @@ impl Dataplane {
     /// The ring buffer's reader. One at a time: two would each get some of the events.
     pub fn events(&self) -> Result<FlowEvents, DataplaneError> {
         FlowEvents::open(&self.pins, self.maps.clone())
+    }
+
+    /// What keeps the next hops. One at a time: two would write over each other.
+    pub fn hop_watcher(&self, options: HopOptions) -> Result<HopWatcher<KernelHops>, DataplaneError> {
+        HopWatcher::open(KernelHops::new(self.maps.clone()), options)
     }
 
     /// What ages flows. One at a time: each writes what it has counted.

@@ -69,6 +69,14 @@ pub enum DataplaneError {
         /// The kernel's reason.
         source: io::Error,
     },
+    /// Netlink could not be used.
+    #[error("netlink: {what}: {source}")]
+    Netlink {
+        /// For what.
+        what: &'static str,
+        /// The kernel's reason.
+        source: io::Error,
+    },
     /// The image asks for more than the maps can hold; nothing of that kind was added.
     #[error("{what}: the limit of {limit} is reached")]
     Limit {
@@ -92,6 +100,7 @@ impl DataplaneError {
             Self::Attach { .. } => "attach",
             Self::Sysctl { .. } => "sysctl",
             Self::Map { .. } => "map",
+            Self::Netlink { .. } => "netlink",
             Self::Limit { .. } => "limit",
         }
     }

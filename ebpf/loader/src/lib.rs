@@ -18,6 +18,7 @@ mod flows;
 mod forwarding;
 mod grace;
 mod hook;
+mod hops;
 mod interfaces;
 mod lease;
 mod map;
@@ -46,6 +47,10 @@ pub use events::FlowEvents;
 pub use flows::{FlowTable, WalkCursor, WalkPage, WalkedFlow};
 pub use grace::wait_grace_period;
 pub use hook::{Hook, HookReport, InterfaceConfig};
+pub use hops::{
+    Adopted, HopCounts, HopOptions, HopReport, HopSink, HopStats, HopStopper, HopWatcher, KernelHops,
+    LostHop, Reread, Write,
+};
 pub use interfaces::Interface;
 pub use lease::{LeaseError, LeaseUntil, LeaseWriter};
 pub use object::OBJECT;

@@ -6,5 +6,6 @@ mod apply;
 mod bed;
 mod events;
 mod flows;
+mod hops;
 mod leases;
 mod sweeper;
