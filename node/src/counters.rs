@@ -22,7 +22,7 @@ pub(crate) fn help(family: &str) -> &'static str {
         "ownership" => "Decisions of this node while it led",
         "reconcile" => "Passes that compare the kernel with the agreed state",
         "raft_refused" => "Requests of peers that were refused",
-        "announce" => "Gratuitous ARP",
+        "announce" => "Gratuitous ARP and unsolicited neighbour advertisements",
         "hops" => "The next hop table: what happened to it",
         "events" => "Flow events from the kernel",
         _ => "",
