@@ -31,7 +31,7 @@ assert_size!(FlowKey4, 16);
 assert_size!(FlowKey6, 40);
 
 /// An address of either family, as the packet has it.
-pub trait Address: Copy + Eq {
+pub trait Address: Copy + Eq + 'static {
     /// The one's complement sum of its words.
     fn sum(&self) -> u32;
     /// The exclusive or of its 16-bit words, host order.

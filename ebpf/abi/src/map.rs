@@ -29,7 +29,6 @@
 //! | [`SERVICE_LOADS`] | array | service slot | [`ServiceLoad`](crate::service::ServiceLoad) |
 //! | [`SNAT_SOURCES4`] | LPM trie | prefix length, address | index into [`SNAT_SETS`], `u32` |
 //! | [`SNAT_SETS`] | array | set index | [`SnatSet`](crate::snat::SnatSet) |
-//! | [`STATIC_HOSTS4`] | hash | the host's address | address index, `u32`: what it leaves as |
 //! | [`GUARDS4`] | hash | [`GuardKey4`](crate::service::GuardKey4) | [`GuardValue`](crate::service::GuardValue) |
 //! | [`COUNTERS`] | per-CPU array | [`Reason`](crate::reason::Reason) | `u64` |
 //! | [`LOST_EVENTS`] | array | shard | how many events of that shard found the ring full, `u64`; only grows |
@@ -110,10 +109,6 @@ names! {
     SNAT_SOURCES6,
     /// Their rules.
     SNAT_SETS,
-    /// Hosts with a static address.
-    STATIC_HOSTS4,
-    /// The same for IPv6.
-    STATIC_HOSTS6,
     /// The reply guard: every endpoint, drained and disabled ones included.
     GUARDS4,
     /// The same for IPv6.
@@ -150,6 +145,10 @@ pub const STAGE_SPECIAL4: u32 = 2;
 pub const STAGE_SPECIAL6: u32 = 3;
 /// ARP.
 pub const STAGE_ARP: u32 = 4;
+/// ICMP errors about packets of IPv4 that were not forwarded.
+pub const STAGE_COMPLAIN4: u32 = 5;
+/// The same of IPv6.
+pub const STAGE_COMPLAIN6: u32 = 6;
 /// Size of the program arrays.
 pub const STAGES: u32 = 8;
 

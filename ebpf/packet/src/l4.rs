@@ -1,9 +1,5 @@
 //! TCP and UDP headers, as far as they matter.
 
-use lockstep_abi::flow::FlowKey4;
-
-use crate::ipv4::Ipv4;
-
 /// TCP flag.
 pub const FIN: u8 = 0x01;
 /// TCP flag.
@@ -13,20 +9,45 @@ pub const RST: u8 = 0x04;
 /// TCP flag.
 pub const ACK: u8 = 0x10;
 
-/// The key of a packet from its IPv4 header and the first four bytes behind it.
-#[inline(always)]
-pub fn key(ip: &Ipv4, ports: [u8; 4]) -> FlowKey4 {
-    FlowKey4 {
-        source_be: ip.source_be,
-        destination_be: ip.destination_be,
-        source_port_be: u16::from_ne_bytes([ports[0], ports[1]]),
-        destination_port_be: u16::from_ne_bytes([ports[2], ports[3]]),
-        protocol: ip.protocol,
-        pad: [0; 3],
-    }
+/// TCP's fixed header as it stands in a packet.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TcpHeader {
+    /// Source port.
+    pub source_be: u16,
+    /// Destination port.
+    pub destination_be: u16,
+    /// Sequence number.
+    pub sequence_be: u32,
+    /// Acknowledgement number.
+    pub acknowledgement_be: u32,
+    /// Length in words, in the upper half.
+    pub offset: u8,
+    /// Flags.
+    pub flags: u8,
+    /// Window.
+    pub window_be: u16,
+    /// Checksum.
+    pub checksum: u16,
+    /// Urgent pointer.
+    pub urgent_be: u16,
 }
 
-/// Whether a packet with these TCP flags needs a decision even on an established flow. UDP has none (0).
+/// UDP's header as it stands in a packet.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct UdpHeader {
+    /// Source port.
+    pub source_be: u16,
+    /// Destination port.
+    pub destination_be: u16,
+    /// Length, this header included.
+    pub length_be: u16,
+    /// Checksum.
+    pub checksum: u16,
+}
+
+/// Whether a packet with these flags needs a decision even on an established flow. UDP has none (0).
 #[inline(always)]
 pub const fn needs_decision(flags: u8) -> bool {
     flags & (SYN | FIN | RST) != 0
@@ -42,4 +63,17 @@ pub const fn contradictory(flags: u8) -> bool {
 #[inline(always)]
 pub const fn opens(flags: u8) -> bool {
     flags & (SYN | ACK | RST | FIN) == SYN
+}
+
+/// The first chunk of an SCTP packet (RFC 9260, section 3.2) as TCP's flags say it: INIT and INIT ACK are the
+/// handshake's beginning, ABORT resets, SHUTDOWN and its answers end one side and then the other. All else goes on.
+#[inline(always)]
+pub const fn chunk_flags(chunk: u8) -> u8 {
+    match chunk {
+        1 => SYN,
+        2 => SYN | ACK,
+        6 => RST,
+        7 | 8 | 14 => FIN | ACK,
+        _ => ACK,
+    }
 }

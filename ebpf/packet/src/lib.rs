@@ -8,31 +8,20 @@
 
 pub mod arp;
 pub mod icmp;
-pub mod ipv4;
+pub mod ip;
 pub mod l4;
+pub mod port;
 pub mod select;
 pub mod transition;
 
-/// Offsets in an Ethernet frame with an IPv4 packet that has no options.
+/// Offsets in an Ethernet frame.
 pub mod offset {
     /// Destination MAC, then source MAC.
     pub const ETHERNET: u32 = 0;
-    /// The IPv4 header, or the ARP packet.
+    /// The IP header, or the ARP packet.
     pub const NETWORK: u32 = 14;
-    /// Time to live, and the protocol behind it.
-    pub const TTL: u32 = NETWORK + 8;
-    /// Header checksum.
-    pub const IPV4_CHECKSUM: u32 = NETWORK + 10;
-    /// Source address, and the destination behind it.
-    pub const ADDRESSES: u32 = NETWORK + 12;
-    /// TCP, UDP or ICMP header.
-    pub const TRANSPORT: u32 = NETWORK + 20;
-    /// TCP's data offset, and the flags behind it.
-    pub const TCP_FLAGS: u32 = TRANSPORT + 12;
-    /// TCP's checksum.
-    pub const TCP_CHECKSUM: u32 = TRANSPORT + 16;
-    /// UDP's checksum.
-    pub const UDP_CHECKSUM: u32 = TRANSPORT + 6;
-    /// ICMP's checksum.
-    pub const ICMP_CHECKSUM: u32 = TRANSPORT + 2;
+    /// TCP's checksum, in its header.
+    pub const TCP_CHECKSUM: u32 = 16;
+    /// UDP's checksum, in its header.
+    pub const UDP_CHECKSUM: u32 = 6;
 }

@@ -12,13 +12,16 @@
 //! ```
 //!
 //! An RST never closes a flow by itself: endpoints check whether it is in their window (RFC 5961), the
-//! dataplane cannot. UDP goes from new to established when both directions were seen.
+//! dataplane cannot. UDP and ICMP go from new to established when both directions were seen. SCTP's chunks are told in
+//! TCP's flags (`l4::chunk_flags`). With direct return the endpoint's packets are never seen: the client's count for
+//! both.
 
-use lockstep_abi::UDP;
 use lockstep_abi::state;
 use lockstep_abi::state::{
-    BEFORE_RESET, BEFORE_RESET_SHIFT, CLOSED, CLOSING, ESTABLISHED, NEW, PHASE, RESET_PENDING, phase,
+    BEFORE_RESET, BEFORE_RESET_SHIFT, CLOSED, CLOSING, ESTABLISHED, NEW, PHASE, RESET_PENDING, TENTATIVE,
+    phase,
 };
+use lockstep_abi::timeout::connectionless;
 
 use crate::l4;
 
@@ -44,13 +47,26 @@ impl From {
 /// State bits of a flow made by its first packet.
 #[inline(always)]
 pub const fn first(protocol: u8) -> u32 {
-    if protocol == UDP { NEW | state::SEEN } else { NEW | state::SEEN | state::SYN }
+    if connectionless(protocol) { NEW | state::SEEN } else { NEW | state::SEEN | state::SYN }
+}
+
+/// State bits of a flow made again by its hash, from the middle of a connection: established if the endpoint agrees.
+#[inline(always)]
+pub const fn recovered() -> u32 {
+    ESTABLISHED | state::SEEN | TENTATIVE
+}
+
+/// Whether the endpoint refuses a flow that was made again: it does not know the connection, so that it was another
+/// endpoint's, or is over.
+#[inline(always)]
+pub const fn refuses(bits: u32, from: From, flags: u8) -> bool {
+    bits & TENTATIVE != 0 && matches!(from, From::Endpoint) && flags & l4::RST != 0
 }
 
 /// Whether a packet without a flow may make one.
 #[inline(always)]
 pub const fn may_open(protocol: u8, flags: u8) -> bool {
-    protocol == UDP || l4::opens(flags)
+    connectionless(protocol) || l4::opens(flags)
 }
 
 /// Whether a packet of the client on a live entry begins another connection: a SYN, and the old one is over
@@ -58,7 +74,7 @@ pub const fn may_open(protocol: u8, flags: u8) -> bool {
 /// same endpoint.
 #[inline(always)]
 pub const fn reopens(protocol: u8, bits: u32, flags: u8) -> bool {
-    protocol != UDP && l4::opens(flags) && matches!(phase(bits), CLOSING | CLOSED | RESET_PENDING)
+    !connectionless(protocol) && l4::opens(flags) && matches!(phase(bits), CLOSING | CLOSED | RESET_PENDING)
 }
 
 /// The state bits after a packet. Equal to `bits` when nothing changed: then there is no new version, and no
@@ -66,8 +82,11 @@ pub const fn reopens(protocol: u8, bits: u32, flags: u8) -> bool {
 #[inline(always)]
 pub const fn after(protocol: u8, bits: u32, from: From, flags: u8) -> u32 {
     let mut new = bits | from.bit(state::SEEN);
-    if protocol == UDP {
+    if connectionless(protocol) {
         return if phase(new) == NEW && both(new, state::SEEN) { with_phase(new, ESTABLISHED) } else { new };
+    }
+    if matches!(from, From::Endpoint) && flags & l4::RST == 0 {
+        new &= !TENTATIVE;
     }
     if flags & l4::RST != 0 {
         new |= from.bit(state::RST);
@@ -92,6 +111,18 @@ pub const fn after(protocol: u8, bits: u32, from: From, flags: u8) -> u32 {
         new = with_phase(new, if both(new, state::FIN) { CLOSED } else { CLOSING });
     }
     new
+}
+
+/// The same of a flow whose replies go past this node: a packet of the client's that does not begin the connection
+/// shows that the endpoint answers, and its FIN is the last that will be seen.
+#[inline(always)]
+pub const fn after_direct(protocol: u8, bits: u32, flags: u8) -> u32 {
+    let seen = state::SEEN | state::SEEN << 1;
+    if connectionless(protocol) {
+        return with_phase(bits | seen, ESTABLISHED);
+    }
+    let opens = flags & l4::SYN != 0;
+    after(protocol, if opens { bits } else { bits | seen }, From::Client, flags)
 }
 
 #[inline(always)]

@@ -1,46 +1,50 @@
 //! The sweeper's kernel half; see `lockstep_abi::age`.
 
+use core::ffi::c_void;
+use core::marker::PhantomData;
 use core::mem::size_of;
 use core::ptr::{addr_of, addr_of_mut};
 
-use aya_ebpf::cty::c_void;
 use aya_ebpf::helpers::generated::bpf_loop;
-use aya_ebpf::macros::classifier;
 use aya_ebpf::programs::TcContext;
 use lockstep_abi::age::{
     ABSENT, AGE_BATCH, AGE_HEADER, ALIVE, AgeEntry, DYING, FORCE, FREED, MARKED, NOT_OWNER,
 };
-use lockstep_abi::flow::{ORIGINAL, PATH_DEAD};
+use lockstep_abi::flow::{FORWARDING, FlowValue, ORIGINAL, PATH_DEAD};
+use lockstep_abi::service::Timeouts;
 use lockstep_abi::state;
-use lockstep_abi::timeout::{DEAD_NS, idle_ns};
+use lockstep_abi::timeout::{self, DEAD_NS, idle_ns};
 
 use crate::atomic;
+use crate::family::Family;
 use crate::lease::{permitted, precise_ns};
-use crate::maps::FLOWS;
+use crate::load;
+use crate::maps::SERVICE_TIMEOUTS;
 
 /// The packet, and how many entries were considered.
-struct Run {
+struct Run<F> {
     ctx: TcContext,
     done: i32,
+    family: PhantomData<F>,
 }
 
-#[classifier]
-pub fn age(ctx: TcContext) -> i32 {
-    let mut run = Run { ctx, done: 0 };
+#[inline(always)]
+pub(crate) fn age<F: Family>(ctx: TcContext) -> i32 {
+    let mut run = Run::<F> { ctx, done: 0, family: PhantomData };
     // A loop helper, so that the verifier looks at one round and not at all of them.
     // SAFETY: the callback has the signature that the helper calls, and `run` outlives the call.
-    unsafe { bpf_loop(AGE_BATCH as u32, round as *mut c_void, addr_of_mut!(run).cast(), 0) };
+    unsafe { bpf_loop(AGE_BATCH as u32, round::<F> as *mut c_void, addr_of_mut!(run).cast(), 0) };
     run.done
 }
 
-extern "C" fn round(index: u32, run: *mut Run) -> i64 {
+extern "C" fn round<F: Family>(index: u32, run: *mut Run<F>) -> i64 {
     // SAFETY: the pointer given to bpf_loop above.
     let run = unsafe { &mut *run };
-    let offset = AGE_HEADER + index as usize * size_of::<AgeEntry>();
-    let Ok(mut entry) = run.ctx.load::<AgeEntry>(offset) else {
+    let offset = AGE_HEADER + index as usize * size_of::<AgeEntry<F::Address>>();
+    let Ok(mut entry) = run.ctx.load::<AgeEntry<F::Address>>(offset) else {
         return 1;
     };
-    entry.outcome = consider(&mut entry);
+    entry.outcome = consider::<F>(&mut entry);
     if run.ctx.store(offset, &entry, 0).is_err() {
         return 1;
     }
@@ -49,19 +53,20 @@ extern "C" fn round(index: u32, run: *mut Run) -> i64 {
 }
 
 #[inline(always)]
-fn consider(entry: &mut AgeEntry) -> u32 {
-    let Some(original) = FLOWS.get_ptr_mut(&entry.key) else {
+fn consider<F: Family>(entry: &mut AgeEntry<F::Address>) -> u32 {
+    let Some(original) = F::flows().get_ptr_mut(&entry.key) else {
         return ABSENT;
     };
     // SAFETY: a live map value; words that packets change are read and written one at a time.
     unsafe {
-        if (*original).kind != ORIGINAL {
+        if (*original).kind() != ORIGINAL {
             return ABSENT;
         }
         let forced = entry.flags & FORCE != 0;
         let mut seen = addr_of!((*original).last_seen_ns).read_volatile();
         if !forced {
-            match permitted((*original).address_index, entry.key.destination_be) {
+            let address = u32::from((*original).address_index);
+            match permitted(address, u32::from((*original).address_stamp)) {
                 Ok((_, lease)) => seen = later(seen, lease.since_ns),
                 Err(_) => return NOT_OWNER,
             }
@@ -69,6 +74,7 @@ fn consider(entry: &mut AgeEntry) -> u32 {
         let word = addr_of!((*original).state).read_volatile();
         let bits = state::bits(word);
         let twin_key = atomic::read_key(addr_of!((*original).twin));
+        let direct = (*original).flags & FORWARDING != 0;
         let now = precise_ns();
         entry.birth_ns = (*original).birth_ns;
         if bits & state::DEAD != 0 {
@@ -77,15 +83,17 @@ fn consider(entry: &mut AgeEntry) -> u32 {
             if (now.wrapping_sub(died) as i64) < DEAD_NS as i64 {
                 return DYING;
             }
-            let _ = FLOWS.remove(&twin_key);
-            let _ = FLOWS.remove(&entry.key);
+            if !direct {
+                let _ = F::flows().remove(&twin_key);
+            }
+            let _ = F::flows().remove(&entry.key);
             return FREED;
         }
-        let twin = FLOWS.get_ptr_mut(&twin_key);
+        let twin = if direct { None } else { F::flows().get_ptr_mut(&twin_key) };
         if let Some(twin) = twin {
             seen = later(seen, addr_of!((*twin).last_seen_ns).read_volatile());
         }
-        if !forced && (now.wrapping_sub(seen) as i64) < idle_ns(entry.key.protocol, bits) as i64 {
+        if !forced && (now.wrapping_sub(seen) as i64) < limit_ns(original, entry.key.protocol, bits) as i64 {
             return ALIVE;
         }
         let n = state::n(word).wrapping_add(1);
@@ -97,8 +105,24 @@ fn consider(entry: &mut AgeEntry) -> u32 {
         if let Some(twin) = twin {
             addr_of_mut!((*twin).path).write_volatile(PATH_DEAD);
         }
+        load::left(original);
         entry.n = n;
         MARKED
+    }
+}
+
+/// How long the flow may be idle: its service says, as long as that exists.
+///
+/// # Safety
+/// `original` points to a live value of the flow map.
+#[inline(always)]
+unsafe fn limit_ns<A>(original: *const FlowValue<A>, protocol: u8, bits: u32) -> u64 {
+    // SAFETY: the caller's promise.
+    let (slot, service) = unsafe { (u32::from((*original).service_slot), (*original).service) };
+    let timeouts: Option<&Timeouts> = SERVICE_TIMEOUTS.get(slot);
+    match timeouts {
+        Some(timeouts) if slot != 0 && timeouts.service == service => idle_ns(protocol, bits, timeouts),
+        _ => idle_ns(protocol, bits, &timeout::DEFAULT),
     }
 }
 

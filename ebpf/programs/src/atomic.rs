@@ -1,10 +1,9 @@
 //! Compare-and-swap, and reads and writes that the compiler neither splits nor moves.
 
 use core::intrinsics::{AtomicOrdering, atomic_cxchg, atomic_xadd};
-use core::mem::transmute;
-use core::ptr::addr_of;
+use core::mem::{MaybeUninit, size_of};
 
-use lockstep_abi::flow::FlowKey4;
+use lockstep_abi::flow::{Address, FlowKey};
 
 /// Swaps `old` for `new`; false when the word held something else.
 ///
@@ -26,22 +25,60 @@ pub(crate) unsafe fn add(word: *mut u64, by: u64) -> u64 {
     unsafe { atomic_xadd::<u64, u64, { AtomicOrdering::SeqCst }>(word, by) }
 }
 
+/// Words of a key.
+const fn words<A>() -> usize {
+    size_of::<FlowKey<A>>() / size_of::<u32>()
+}
+
 /// Reads a key out of a map value, word by word, in this order.
 ///
 /// # Safety
 /// `key` points into a live map value.
 #[inline(always)]
-pub(crate) unsafe fn read_key(key: *const FlowKey4) -> FlowKey4 {
-    let words: *const u32 = key.cast();
-    // SAFETY: the caller's promise; a key is four u32 wide (asserted in abi) and as strictly aligned, and
-    // every bit pattern is one.
+pub(crate) unsafe fn read_key<A: Address>(key: *const FlowKey<A>) -> FlowKey<A> {
+    let from: *const u32 = key.cast();
+    let mut copy = MaybeUninit::<FlowKey<A>>::uninit();
+    let to: *mut u32 = copy.as_mut_ptr().cast();
+    // SAFETY: the caller's promise; a key is whole words (sizes are asserted in abi), each is written, and every bit
+    // pattern is a key.
     unsafe {
-        transmute::<[u32; 4], FlowKey4>([
-            addr_of!(*words).read_volatile(),
-            words.add(1).read_volatile(),
-            words.add(2).read_volatile(),
-            words.add(3).read_volatile(),
-        ])
+        for i in 0..words::<A>() {
+            to.add(i).write(from.add(i).read_volatile());
+        }
+        copy.assume_init()
+    }
+}
+
+/// Whether a key in a map value is this one, word by word.
+///
+/// # Safety
+/// `key` points into a live map value.
+#[inline(always)]
+pub(crate) unsafe fn same_key<A: Address>(key: *const FlowKey<A>, other: &FlowKey<A>) -> bool {
+    let left: *const u32 = key.cast();
+    let right: *const u32 = core::ptr::from_ref(other).cast();
+    let mut differs = 0;
+    // SAFETY: the caller's promise; a key is whole words.
+    unsafe {
+        for i in 0..words::<A>() {
+            differs |= left.add(i).read_volatile() ^ right.add(i).read();
+        }
+    }
+    differs == 0
+}
+
+/// Exchanges two keys, word by word: the stack has no room for a third.
+#[inline(always)]
+pub(crate) fn swap_keys<A: Address>(left: &mut FlowKey<A>, right: &mut FlowKey<A>) {
+    let left: *mut u32 = core::ptr::from_mut(left).cast();
+    let right: *mut u32 = core::ptr::from_mut(right).cast();
+    // SAFETY: both are whole words and borrowed for this alone; volatile keeps the compiler from making a copy.
+    unsafe {
+        for i in 0..words::<A>() {
+            let word = left.add(i).read_volatile();
+            left.add(i).write_volatile(right.add(i).read_volatile());
+            right.add(i).write_volatile(word);
+        }
     }
 }
 
@@ -50,14 +87,13 @@ pub(crate) unsafe fn read_key(key: *const FlowKey4) -> FlowKey4 {
 /// # Safety
 /// `into` points into a live map value.
 #[inline(always)]
-pub(crate) unsafe fn write_key(into: *mut FlowKey4, key: &FlowKey4) {
-    let into: *mut u32 = into.cast();
-    // SAFETY: the caller's promise; a key is four u32 wide and as strictly aligned.
+pub(crate) unsafe fn write_key<A: Address>(into: *mut FlowKey<A>, key: &FlowKey<A>) {
+    let to: *mut u32 = into.cast();
+    let from: *const u32 = core::ptr::from_ref(key).cast();
+    // SAFETY: the caller's promise; a key is whole words.
     unsafe {
-        let words = transmute::<FlowKey4, [u32; 4]>(*key);
-        into.write_volatile(words[0]);
-        into.add(1).write_volatile(words[1]);
-        into.add(2).write_volatile(words[2]);
-        into.add(3).write_volatile(words[3]);
+        for i in 0..words::<A>() {
+            to.add(i).write_volatile(from.add(i).read());
+        }
     }
 }

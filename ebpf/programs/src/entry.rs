@@ -1,83 +1,90 @@
-//! The program at the hook: what is ours, and the fast path.
+//! What stands at the hook: what is ours, and the fast path.
 
 use core::ptr::addr_of;
 
-use aya_ebpf::macros::classifier;
-use aya_ebpf::programs::TcContext;
-use lockstep_abi::flow::{PATH_FAST, REPLY};
-use lockstep_abi::map::{STAGE_LOCAL, STAGE_SLOW};
+use lockstep_abi::flow::PATH_FAST;
+use lockstep_abi::map::STAGE_ARP;
 use lockstep_abi::reason::Reason;
 use lockstep_abi::{TCP, UDP};
 use lockstep_packet::l4;
 
-use crate::count::{Verdict, action, count, pass};
-use crate::forward::{forward, take, touch};
+use crate::count::{Verdict, count};
+use crate::family::{Family, V4, V6};
+use crate::forward::{Translation, leave, touch};
+use crate::hook::Hook;
+use crate::hop;
 use crate::lease::permitted;
-use crate::maps::{FLOWS, STAGES};
-use crate::skb;
-
-// linux/if_packet.h
-const PACKET_HOST: u32 = 0;
-const PACKET_BROADCAST: u32 = 1;
+use crate::transport::transport;
 
 const IPV4_BE: u16 = 0x0800u16.to_be();
+const IPV6_BE: u16 = 0x86ddu16.to_be();
 const ARP_BE: u16 = 0x0806u16.to_be();
 
-#[classifier]
-pub fn entry(ctx: TcContext) -> i32 {
-    action(ingress(&ctx))
+#[inline(always)]
+pub(crate) fn ingress<H: Hook>(hook: &H) -> Verdict {
+    match hook.ethertype_be() {
+        Some(IPV4_BE) => family::<H, V4>(hook),
+        Some(IPV6_BE) => family::<H, V6>(hook),
+        Some(ARP_BE) if !H::IN_FRONT => hook.stage(STAGE_ARP),
+        None => hook.pass(Reason::PassNotOurs),
+        Some(_) if H::IN_FRONT => hook.pass(Reason::XdpPassed),
+        Some(_) => hook.pass(Reason::PassNotIp),
+    }
 }
 
 #[inline(always)]
-fn ingress(ctx: &TcContext) -> Verdict {
-    let frame = skb::frame(ctx);
-    if frame.vlan {
-        return pass(Reason::PassNotOurs);
+fn family<H: Hook, F: Family>(hook: &H) -> Verdict {
+    if !hook.is_ours() {
+        return not_ours::<H, F>(hook);
     }
-    if frame.protocol_be == ARP_BE
-        && (frame.packet_type == PACKET_HOST || frame.packet_type == PACKET_BROADCAST)
-    {
-        return stage(ctx, STAGE_LOCAL);
+    let Some(ip) = F::ip(hook) else {
+        return hook.stage(F::STAGE_SLOW);
+    };
+    let ip = ip?;
+    if !ip.is_plain() || (ip.protocol != TCP && ip.protocol != UDP) {
+        return special::<H, F>(hook);
     }
-    if frame.packet_type != PACKET_HOST {
-        return pass(Reason::PassNotOurs);
+    let Some(transport) = transport::<H, F>(hook, &ip) else {
+        return hook.stage(F::STAGE_SLOW);
+    };
+    let (key, flags) = transport?;
+    if l4::needs_decision(flags) || !ip.may_be_forwarded() {
+        return hook.stage(F::STAGE_SLOW);
     }
-    if frame.protocol_be != IPV4_BE {
-        return pass(Reason::PassNotIpv4);
-    }
-    let ip = skb::ipv4(ctx)?;
-    if ip.protocol != TCP && ip.protocol != UDP {
-        return stage(ctx, STAGE_LOCAL);
-    }
-    if ip.fragment || ip.options {
-        return stage(ctx, STAGE_SLOW);
-    }
-    let (key, flags) = skb::transport(ctx, &ip)?;
-    if l4::needs_decision(flags) {
-        return stage(ctx, STAGE_SLOW);
-    }
-    let Some(entry) = FLOWS.get_ptr_mut(&key) else {
-        return stage(ctx, STAGE_SLOW);
+    let Some(entry) = F::flows().get_ptr_mut(&key) else {
+        return hook.stage(F::STAGE_SLOW);
     };
     // SAFETY: a live map value; `path` is one aligned word.
     if unsafe { addr_of!((*entry).path).read_volatile() } != PATH_FAST {
-        return stage(ctx, STAGE_SLOW);
+        return hook.stage(F::STAGE_SLOW);
     }
     // SAFETY: a live map value.
-    let translation = unsafe { take(entry, &key) }?;
-    let vip = if translation.kind == REPLY { translation.twin.destination_be } else { key.destination_be };
-    permitted(translation.address_index, vip)?;
+    let translation = unsafe { Translation::of(entry) };
+    permitted(translation.address_index, translation.address_stamp)?;
+    let Some(hop) = hop::kept::<H, F>(hook, translation.hop, ip.protocol) else {
+        return hook.stage(F::STAGE_SLOW);
+    };
     // SAFETY: a live map value.
     unsafe { touch(entry) };
-    let verdict = forward(ctx, &ip, &translation)?;
+    let verdict = leave::<H, F>(hook, &ip, &key, &translation, &hop)?;
     count(Reason::ForwardedFast);
     Ok(verdict)
 }
 
-/// Continues in another program; returns only when that is missing.
+/// To the tc program's stage for everything else.
 #[inline(always)]
-fn stage(ctx: &TcContext, index: u32) -> Verdict {
-    // SAFETY: the context is valid, and nothing here needs dropping.
-    unsafe { STAGES.tail_call(ctx, index) };
-    Err(Reason::StageMissing)
+fn special<H: Hook, F: Family>(hook: &H) -> Verdict {
+    if H::IN_FRONT { hook.pass(Reason::XdpPassed) } else { hook.stage(F::STAGE_SPECIAL) }
+}
+
+/// Neighbour solicitations go to many stations: a multicast group that few addresses share.
+#[inline(always)]
+fn not_ours<H: Hook, F: Family>(hook: &H) -> Verdict {
+    if H::IN_FRONT {
+        return hook.pass(Reason::XdpPassed);
+    }
+    if F::NUMBER == V6::NUMBER && hook.is_multicast() {
+        return hook.stage(F::STAGE_SPECIAL);
+    }
+    hook.pass(Reason::PassNotOurs)
 }

@@ -1,37 +1,40 @@
 //! Packets that are not for an owned address and belong to no flow: the reply guard (I10), and transit.
 
-use core::ptr::addr_of;
+use core::ffi::c_void;
+use core::ptr::{addr_of, addr_of_mut};
 
-use aya_ebpf::bindings::{BPF_FIB_LKUP_RET_FWD_DISABLED, BPF_FIB_LKUP_RET_NOT_FWDED};
-use aya_ebpf::maps::lpm_trie::Key;
-use aya_ebpf::programs::TcContext;
-use lockstep_abi::address::TRANSIT_GROUPS;
-use lockstep_abi::flow::FlowKey4;
+use aya_ebpf::helpers::generated::bpf_loop;
+use lockstep_abi::address::{TRANSIT_GROUPS, TransitValue};
+use lockstep_abi::flow::FlowKey;
 use lockstep_abi::reason::Reason;
 use lockstep_abi::service::GuardKey;
-use lockstep_packet::ipv4::Ipv4;
+use lockstep_packet::l4;
 
-use crate::count::{Verdict, pass};
-use crate::forward::{no_route, route};
+use crate::count::Verdict;
+use crate::family::Family;
+use crate::hook::Hook;
 use crate::lease::held;
-use crate::maps::{GUARDS, TRANSIT};
 
-/// The guard's key for a packet with ports.
+/// Whether this may be an answer of a service's endpoint. What opens a connection of its own is none.
 #[inline(always)]
-pub(crate) fn port(key: &FlowKey4) -> GuardKey {
-    GuardKey { address_be: key.source_be, port_be: key.source_port_be, protocol: key.protocol, pad: 0 }
+pub(crate) fn answers<F: Family>(key: &FlowKey<F::Address>, flags: u8) -> bool {
+    let (address_be, protocol) = (key.source_be, key.protocol);
+    if l4::opens(flags) {
+        return false;
+    }
+    guarded::<F>(&GuardKey { address_be, port_be: key.source_port_be, protocol, pad: 0 })
+        || guarded::<F>(&GuardKey { address_be, port_be: 0, protocol, pad: 0 })
 }
 
-/// The guard's key for a packet that shows none.
+/// Whether an endpoint sent it, of a packet that shows no port.
 #[inline(always)]
-pub(crate) fn address(source_be: u32) -> GuardKey {
-    GuardKey { address_be: source_be, port_be: 0, protocol: 0, pad: 0 }
+pub(crate) fn is_endpoint<F: Family>(source_be: &F::Address) -> bool {
+    guarded::<F>(&GuardKey { address_be: *source_be, port_be: 0, protocol: 0, pad: 0 })
 }
 
-/// Whether an endpoint sent it.
 #[inline(always)]
-pub(crate) fn guarded(key: GuardKey) -> bool {
-    let Some(guard) = GUARDS.get_ptr(&key) else {
+fn guarded<F: Family>(key: &GuardKey<F::Address>) -> bool {
+    let Some(guard) = F::guard(key) else {
         return false;
     };
     // The read keeps the compiler from combining the pointer with another one, which the verifier refuses.
@@ -40,37 +43,33 @@ pub(crate) fn guarded(key: GuardKey) -> bool {
     true
 }
 
-/// Passes what is for this node itself. Of the rest, what an endpoint sent is dropped for `reason`, and what
-/// comes from an endpoint-side network needs a lease: the kernel's own forwarding must not show to a client
+/// A search for a group of a network whose lease is held here.
+struct Search<'a> {
+    transit: &'a TransitValue,
+    held: bool,
+}
+
+/// What comes from an endpoint-side network needs a lease: the kernel's own forwarding must not show to a client
 /// what only the owner may translate.
 #[inline(always)]
-pub(crate) fn not_served(ctx: &TcContext, ip: &Ipv4, guarded: bool, reason: Reason) -> Verdict {
-    let transit = if guarded { None } else { TRANSIT.get(Key::new(32, ip.source_be)) };
-    let groups = match transit {
-        // SAFETY: a live map value.
-        Some(transit) => unsafe { addr_of!(transit.count).read_volatile() },
-        None => 0,
+pub(crate) fn transit<H: Hook, F: Family>(hook: &H, source_be: &F::Address, reason: Reason) -> Verdict {
+    let Some(transit) = F::transit(source_be) else {
+        return Err(Reason::TransitWithoutLease);
     };
-    if !guarded && groups == 0 {
-        return pass(Reason::PassLocal);
+    let mut search = Search { transit, held: false };
+    // A loop helper, so that the verifier looks at one group and not at all of them.
+    // SAFETY: the callback has the signature that the helper calls, and `search` outlives the call.
+    unsafe { bpf_loop(TRANSIT_GROUPS as u32, lease as *mut c_void, addr_of_mut!(search).cast(), 0) };
+    if search.held { hook.pass(reason) } else { Err(Reason::TransitWithoutLease) }
+}
+
+extern "C" fn lease(round: u32, search: *mut Search<'_>) -> i64 {
+    // SAFETY: the pointer given to bpf_loop above.
+    let search = unsafe { &mut *search };
+    let round = round as usize;
+    if round >= TRANSIT_GROUPS || round as u32 >= search.transit.count {
+        return 1;
     }
-    let mut params = no_route();
-    let fate = route(ctx, ip.protocol, ip.source_be, ip.destination_be, &mut params);
-    if fate == BPF_FIB_LKUP_RET_NOT_FWDED || fate == BPF_FIB_LKUP_RET_FWD_DISABLED {
-        return pass(Reason::PassLocal);
-    }
-    if guarded {
-        return Err(reason);
-    }
-    if let Some(transit) = transit {
-        for i in 0..TRANSIT_GROUPS {
-            if i as u32 >= groups {
-                break;
-            }
-            if held(transit.slots[i]).is_some() {
-                return pass(Reason::PassTransit);
-            }
-        }
-    }
-    Err(Reason::TransitWithoutLease)
+    search.held = held(search.transit.slots[round]).is_some();
+    i64::from(search.held)
 }

@@ -1,24 +1,46 @@
-//! The lease check (I3, I4), and the clock it reads.
+//! The lease check (I3, I4), and the clocks it reads.
 
-use core::ptr::addr_of;
+use core::ptr::{addr_of, addr_of_mut};
 
-use aya_ebpf::helpers::generated::{bpf_ktime_get_coarse_ns, bpf_ktime_get_ns};
+use aya_ebpf::helpers::generated::{bpf_jiffies64, bpf_ktime_get_coarse_ns, bpf_ktime_get_ns};
 use lockstep_abi::address::AddressValue;
 use lockstep_abi::lease::{LeaseValue, UNBOUNDED};
-use lockstep_abi::map::MAX_LEASE_NS;
+use lockstep_abi::map::MARGIN_TICKS;
 use lockstep_abi::reason::Reason;
 
 use crate::maps::{ADDRESSES, LEASES};
 
-/// Set by the loader: `lockstep_abi::map::GLOBAL_COARSE_MARGIN_NS`.
+/// Set by the loader: `lockstep_abi::map::GLOBAL_TICK_NS`.
 #[unsafe(no_mangle)]
-static COARSE_MARGIN_NS: u64 = 0;
+static TICK_NS: u64 = 0;
 
-/// The coarse clock: exact enough for ages, a few nanoseconds to read.
+/// Set by the loader: `lockstep_abi::map::GLOBAL_TICK_OFFSET_NS`.
+#[unsafe(no_mangle)]
+static TICK_OFFSET_NS: u64 = 0;
+
 #[inline(always)]
-pub(crate) fn coarse_ns() -> u64 {
-    // SAFETY: a helper without arguments.
-    unsafe { bpf_ktime_get_coarse_ns() }
+fn tick() -> u64 {
+    // SAFETY: a static of this object, which the loader may have set.
+    unsafe { addr_of!(TICK_NS).read_volatile() }
+}
+
+#[inline(always)]
+fn jiffies() -> u64 {
+    // SAFETY: a helper without arguments; the verifier makes it one load.
+    unsafe { bpf_jiffies64() }
+}
+
+/// The clock that moves with the kernel's tick: exact enough for ages, and nearly free to read.
+#[inline(always)]
+pub(crate) fn tick_ns() -> u64 {
+    let tick = tick();
+    if tick == 0 {
+        // SAFETY: a helper without arguments.
+        return unsafe { bpf_ktime_get_coarse_ns() };
+    }
+    // SAFETY: a static of this object, which the loader may have set.
+    let offset = unsafe { addr_of!(TICK_OFFSET_NS).read_volatile() };
+    jiffies().wrapping_mul(tick).wrapping_add(offset)
 }
 
 /// The precise clock.
@@ -30,41 +52,79 @@ pub(crate) fn precise_ns() -> u64 {
 
 /// The lease of a slot, if it permits forwarding now.
 ///
-/// The coarse clock can stand still for some ticks when the CPU that keeps time is stolen. It runs behind the
-/// precise one, so it sees more lease left than there is; it decides only while that is more than the margin.
+/// The precise clock decides, and what it said is noted in the lease as a number of ticks that may pass before it
+/// must be asked again. Ticks can stand still while the CPU that keeps time is stolen, so the note ends
+/// [`MARGIN_TICKS`] before the lease does. It belongs to one value of `until_ns`: a renewal or a release makes it
+/// void.
 #[inline(always)]
 pub(crate) fn held(slot: u32) -> Option<&'static LeaseValue> {
-    let lease = LEASES.get(slot)?;
+    let lease = LEASES.get_ptr_mut(slot)?;
     // SAFETY: a live array element; user space changes its words one at a time.
-    let (flags, until) =
-        unsafe { (addr_of!(lease.flags).read_volatile(), addr_of!(lease.until_ns).read_volatile()) };
-    if flags & UNBOUNDED != 0 {
-        return Some(lease);
+    unsafe {
+        if addr_of!((*lease).flags).read_volatile() & UNBOUNDED != 0 {
+            return Some(&*lease);
+        }
+        let until = addr_of!((*lease).until_ns).read_volatile();
+        let note = addr_of!((*lease).fast).read_volatile();
+        if until == 0 {
+            return None;
+        }
+        let now = jiffies() as u32;
+        let left = ((note >> 32) as u32).wrapping_sub(now) as i32;
+        if note != 0 && note as u32 == until as u32 && left > 0 {
+            return Some(&*lease);
+        }
+        if decide(lease, until, now) { Some(&*lease) } else { None }
     }
-    // SAFETY: a static of this object, which the loader may have set.
-    let margin = unsafe { addr_of!(COARSE_MARGIN_NS).read_volatile() };
-    let left = until.wrapping_sub(coarse_ns());
-    if margin != 0 && left > margin && left <= MAX_LEASE_NS {
-        return Some(lease);
-    }
-    if LeaseValue::accepts(until, precise_ns()) { Some(lease) } else { None }
 }
 
-/// The address at `index`, which must be `address_be`, and its group's lease, which must be held.
+/// # Safety
+/// `lease` points to a live array element.
+#[inline(always)]
+unsafe fn decide(lease: *mut LeaseValue, until: u64, jiffies: u32) -> bool {
+    let now = precise_ns();
+    if !LeaseValue::accepts(until, now) {
+        return false;
+    }
+    let tick = tick();
+    if tick != 0 {
+        let ticks = until.wrapping_sub(now) / tick;
+        if ticks > MARGIN_TICKS {
+            let limit = jiffies.wrapping_add((ticks - MARGIN_TICKS) as u32);
+            // SAFETY: the caller's promise; one aligned word, which any CPU may write: each writes what is true.
+            unsafe {
+                addr_of_mut!((*lease).fast).write_volatile(u64::from(limit) << 32 | u64::from(until as u32));
+            }
+        }
+    }
+    true
+}
+
+/// The address at `index`, which must bear `stamp`, and its group's lease, which must be held.
 #[inline(always)]
 pub(crate) fn permitted(
     index: u32,
-    address_be: u32,
+    stamp: u32,
 ) -> Result<(&'static AddressValue, &'static LeaseValue), Reason> {
     let address = ADDRESSES.get(index).ok_or(Reason::AddressGone)?;
     // SAFETY: a live array element that user space may be replacing.
-    let (named, slot) = unsafe {
-        (addr_of!(address.address_be).read_volatile(), addr_of!(address.lease_slot).read_volatile())
-    };
-    if named != address_be {
+    let (found, slot) =
+        unsafe { (addr_of!(address.stamp).read_volatile(), addr_of!(address.lease_slot).read_volatile()) };
+    if found != stamp || stamp == 0 {
         return Err(Reason::AddressGone);
     }
     Ok((address, held(slot).ok_or(Reason::NoLease)?))
+}
+
+/// The same for an address that was found by itself.
+#[inline(always)]
+pub(crate) fn permitted_now(
+    index: u32,
+) -> Result<(&'static AddressValue, &'static LeaseValue), Reason> {
+    let address = ADDRESSES.get(index).ok_or(Reason::AddressGone)?;
+    // SAFETY: a live array element that user space may be replacing.
+    let stamp = unsafe { addr_of!(address.stamp).read_volatile() };
+    permitted(index, stamp)
 }
 
 /// Whether the owner may begin flows: not while its intent is stale, since it would choose by services and

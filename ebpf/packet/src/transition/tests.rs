@@ -5,7 +5,7 @@ extern crate std;
 use lockstep_abi::state::{
     self, CLOSED, CLOSING, ESTABLISHED, FIN, NEW, RESET_PENDING, SEEN, SYN, path, phase,
 };
-use lockstep_abi::{TCP, UDP, flow};
+use lockstep_abi::{ICMP, SCTP, TCP, UDP, flow};
 use proptest::prelude::*;
 
 use super::From::{Client, Endpoint};
@@ -56,7 +56,7 @@ fn the_handshake_is_complete_with_the_third_packet() {
     let syn_ack = after(TCP, first(TCP), Endpoint, l4::SYN | l4::ACK);
     assert_eq!(phase(syn_ack), NEW);
     let ack = after(TCP, syn_ack, Client, l4::ACK);
-    assert_eq!((phase(ack), path(ack)), (ESTABLISHED, flow::PATH_FAST));
+    assert_eq!((phase(ack), path(ack, 0)), (ESTABLISHED, flow::PATH_FAST));
     assert_eq!(after(TCP, ack, Endpoint, l4::ACK), ack, "data changes nothing");
 }
 
@@ -75,7 +75,7 @@ fn a_reset_is_forgotten_with_the_next_packet() {
         let before = example(start);
         for from in [Client, Endpoint] {
             let reset = after(TCP, before, from, l4::RST);
-            assert_eq!(path(reset), 0, "each packet of a reset-pending flow is looked at");
+            assert_eq!(path(reset, 0), 0, "each packet of a reset-pending flow is looked at");
             let again = after(TCP, reset, Endpoint, l4::RST);
             assert_eq!(phase(again), RESET_PENDING, "an RST does not restore");
             let restored = after(TCP, again, Client, l4::ACK);
@@ -113,7 +113,7 @@ fn udp_is_established_when_both_have_spoken() {
     let bits = first(UDP);
     assert_eq!(after(UDP, bits, Client, 0), bits);
     let bits = after(UDP, bits, Endpoint, 0);
-    assert_eq!((phase(bits), path(bits)), (ESTABLISHED, flow::PATH_FAST));
+    assert_eq!((phase(bits), path(bits, 0)), (ESTABLISHED, flow::PATH_FAST));
     assert_eq!(after(UDP, bits, Client, 0xff), bits);
 }
 
@@ -128,10 +128,52 @@ fn timeouts_follow_the_phase() {
         (TCP, RESET_PENDING, RESET_PENDING_NS),
         (UDP, NEW, UDP_NEW_NS),
         (UDP, ESTABLISHED, UDP_ESTABLISHED_NS),
+        (SCTP, ESTABLISHED, TCP_ESTABLISHED_NS),
+        (ICMP, ESTABLISHED, UDP_ESTABLISHED_NS),
+        (TCP, recovered(), TCP_NEW_NS),
     ];
     for (protocol, phase, expected) in all {
-        assert_eq!(idle_ns(protocol, phase | SEEN), expected);
+        assert_eq!(idle_ns(protocol, phase | SEEN, &DEFAULT), expected);
     }
+}
+
+#[test]
+fn a_recovered_flow_is_believed_when_the_endpoint_goes_on() {
+    let bits = recovered();
+    assert_eq!(path(bits, 0), 0, "each packet is looked at until then");
+    assert!(refuses(bits, Endpoint, l4::RST) && !refuses(bits, Client, l4::RST));
+    assert!(!refuses(bits, Endpoint, l4::ACK));
+    let confirmed = after(TCP, bits, Endpoint, l4::ACK);
+    assert_eq!((phase(confirmed), path(confirmed, 0)), (ESTABLISHED, flow::PATH_FAST));
+    assert!(!refuses(confirmed, Endpoint, l4::RST));
+}
+
+#[test]
+fn with_direct_return_the_client_alone_brings_a_flow_through_its_life() {
+    let new = after_direct(TCP, first(TCP), l4::SYN);
+    assert_eq!(phase(new), NEW, "a retransmitted SYN says nothing of the endpoint");
+    let up = after_direct(TCP, new, l4::ACK);
+    assert_eq!(
+        (phase(up), path(up, flow::FORWARD_DSR_L2)),
+        (ESTABLISHED, flow::PATH_FAST | flow::PATH_DIRECT)
+    );
+    assert_eq!(phase(after_direct(TCP, up, l4::FIN | l4::ACK)), CLOSING);
+    assert_eq!(phase(after_direct(UDP, first(UDP), 0)), ESTABLISHED);
+}
+
+#[test]
+fn an_sctp_association_lives_by_its_chunks() {
+    let (init, init_ack, cookie_echo, cookie_ack, data, shutdown, shutdown_ack, abort) =
+        (1, 2, 10, 11, 0, 7, 8, 6);
+    let step = |bits, from, chunk| after(SCTP, bits, from, l4::chunk_flags(chunk));
+    assert!(may_open(SCTP, l4::chunk_flags(init)) && !may_open(SCTP, l4::chunk_flags(data)));
+    let new = step(first(SCTP), Endpoint, init_ack);
+    assert_eq!(phase(new), NEW);
+    let up = step(step(new, Client, cookie_echo), Endpoint, cookie_ack);
+    assert_eq!(phase(up), ESTABLISHED);
+    assert_eq!(phase(step(up, Endpoint, abort)), RESET_PENDING);
+    let closing = step(up, Client, shutdown);
+    assert_eq!((phase(closing), phase(step(closing, Endpoint, shutdown_ack))), (CLOSING, CLOSED));
 }
 
 fn packets() -> impl Strategy<Value = std::vec::Vec<(bool, u8)>> {
@@ -140,7 +182,7 @@ fn packets() -> impl Strategy<Value = std::vec::Vec<(bool, u8)>> {
 
 proptest! {
     #[test]
-    fn any_sequence_keeps_a_known_phase_and_never_loses_a_fin(protocol in prop::sample::select(&[TCP, UDP][..]), packets in packets()) {
+    fn any_sequence_keeps_a_known_phase_and_never_loses_a_fin(protocol in prop::sample::select(&[TCP, UDP, SCTP, ICMP][..]), packets in packets()) {
         let mut bits = first(protocol);
         for (client, flags) in packets {
             let from = if client { Client } else { Endpoint };
@@ -178,14 +220,19 @@ proptest! {
             pad: [0; 3],
         };
         let flow = NewFlow {
-            key, endpoint_be: u32::from_ne_bytes(endpoint), endpoint_port_be: ports[2], address_index: 0,
+            key,
+            reply_key: FlowKey4 {
+                source_be: u32::from_ne_bytes(endpoint), destination_be: key.source_be, source_port_be: ports[2],
+                destination_port_be: key.source_port_be, protocol: TCP, pad: [0; 3],
+            },
+            address_index: 0, address_stamp: 1,
             state_bits: first(TCP), n: 0, now_ns: 0, birth_ns: 0, epoch: 0, service: 0, endpoint: 0, mark: 0,
-            flags: 0, generation: 1,
+            flags: 0, service_slot: 0, target: 0, generation: 1,
         };
         for value in [flow.original(), flow.reply()] {
             let before = sum(&value.key, &rest);
             let after = sum(&value.twin.reversed(), &rest);
-            let changed = apply(apply(before, value.address_delta), value.port_delta);
+            let changed = apply(apply(before, value.address_delta.into()), value.port_delta.into());
             // 0 and 0xffff are the same number in one's complement.
             prop_assert_eq!(changed % 0xffff, after % 0xffff);
         }

@@ -1,0 +1,224 @@
+//! The headers of IPv4 and IPv6 as the pipeline needs them, laid out as they stand in a packet.
+
+use lockstep_abi::reason::Reason;
+
+/// What the dataplane needs of a header.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ip<A> {
+    /// Source, network order.
+    pub source_be: A,
+    /// Destination, network order.
+    pub destination_be: A,
+    /// IANA protocol. Of IPv6: of the next header, which may be an extension.
+    pub protocol: u8,
+    /// Time to live, or hop limit, as received.
+    pub ttl: u8,
+    /// Type of service, or traffic class.
+    pub class: u8,
+    /// Any fragment, the first included. Of IPv6: never, that is an extension header.
+    pub fragment: bool,
+    /// The header is longer than the shortest (IPv4).
+    pub options: bool,
+    /// The packet may not be fragmented on its way.
+    pub whole: bool,
+    /// Bytes of the packet by its own account, header included; 0 in an aggregate beyond 64 KiB.
+    pub total: u32,
+}
+
+impl<A> Ip<A> {
+    /// Whether a router may pass it on.
+    #[inline(always)]
+    pub const fn may_be_forwarded(&self) -> bool {
+        self.ttl > 1
+    }
+
+    /// Whether the transport header follows at once.
+    #[inline(always)]
+    pub const fn is_plain(&self) -> bool {
+        !self.fragment && !self.options
+    }
+}
+
+/// RFC 791, section 3.1, without options.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Header4 {
+    /// Version and length in words.
+    pub version: u8,
+    /// Type of service.
+    pub tos: u8,
+    /// Total length.
+    pub total_be: u16,
+    /// Identification.
+    pub id_be: u16,
+    /// Flags and fragment offset.
+    pub fragment_be: u16,
+    /// Time to live.
+    pub ttl: u8,
+    /// Protocol.
+    pub protocol: u8,
+    /// Header checksum.
+    pub checksum: u16,
+    /// Source.
+    pub source_be: u32,
+    /// Destination.
+    pub destination_be: u32,
+}
+
+/// More-fragments, or an offset.
+const FRAGMENT_BE: u16 = 0x3fffu16.to_be();
+const DONT_FRAGMENT_BE: u16 = 0x4000u16.to_be();
+
+impl Header4 {
+    /// `length` is what the frame holds from the header on. An aggregated (GSO) packet may hold more than its
+    /// 16-bit total length says.
+    #[inline(always)]
+    pub const fn parse(&self, length: u32) -> Result<Ip<u32>, Reason> {
+        let bytes = (self.version & 0x0f) as u32 * 4;
+        let total = u16::from_be(self.total_be) as u32;
+        // Total length 0 is what an aggregate beyond 64 KiB says (BIG TCP).
+        if self.version >> 4 != 4
+            || bytes < 20
+            || length < bytes
+            || (total != 0 && (total < bytes || total > length))
+        {
+            return Err(Reason::Malformed);
+        }
+        Ok(Ip {
+            source_be: self.source_be,
+            destination_be: self.destination_be,
+            protocol: self.protocol,
+            ttl: self.ttl,
+            class: self.tos,
+            fragment: self.fragment_be & FRAGMENT_BE != 0,
+            options: bytes > 20,
+            whole: self.fragment_be & DONT_FRAGMENT_BE != 0,
+            total,
+        })
+    }
+}
+
+/// RFC 8200, section 3.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Header6 {
+    /// Version, traffic class, flow label.
+    pub version: [u8; 4],
+    /// Length of what follows.
+    pub payload_be: u16,
+    /// Next header.
+    pub next: u8,
+    /// Hop limit.
+    pub hop_limit: u8,
+    /// Source.
+    pub source_be: [u32; 4],
+    /// Destination.
+    pub destination_be: [u32; 4],
+}
+
+/// Bytes of the fixed header.
+const HEADER6: u32 = 40;
+
+impl Header6 {
+    /// See [`Header4::parse`]. Payload length 0 is what an aggregate beyond 64 KiB says, or a jumbogram.
+    #[inline(always)]
+    pub const fn parse(&self, length: u32) -> Result<Ip<[u32; 4]>, Reason> {
+        let payload = u16::from_be(self.payload_be) as u32;
+        let total = if payload == 0 { 0 } else { HEADER6 + payload };
+        if self.version[0] >> 4 != 6 || length < HEADER6 || total > length {
+            return Err(Reason::Malformed);
+        }
+        Ok(Ip {
+            source_be: self.source_be,
+            destination_be: self.destination_be,
+            protocol: self.next,
+            ttl: self.hop_limit,
+            class: self.version[0] << 4 | self.version[1] >> 4,
+            fragment: false,
+            options: false,
+            whole: true,
+            total,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn header4() -> Header4 {
+        Header4 {
+            version: 0x45,
+            total_be: 40u16.to_be(),
+            fragment_be: 0x4000u16.to_be(),
+            ttl: 64,
+            protocol: 6,
+            source_be: u32::from_ne_bytes([192, 0, 2, 1]),
+            destination_be: u32::from_ne_bytes([192, 0, 2, 10]),
+            ..Header4::default()
+        }
+    }
+
+    #[test]
+    fn a_plain_header_is_read() {
+        let ip = header4().parse(40).unwrap();
+        assert_eq!(ip.source_be.to_ne_bytes(), [192, 0, 2, 1]);
+        assert_eq!(ip.destination_be.to_ne_bytes(), [192, 0, 2, 10]);
+        assert_eq!((ip.protocol, ip.ttl, ip.is_plain(), ip.whole, ip.total), (6, 64, true, true, 40));
+    }
+
+    #[test]
+    fn contradictory_headers_are_refused() {
+        let refuse = |change: fn(&mut Header4), length| {
+            let mut h = header4();
+            change(&mut h);
+            assert_eq!(h.parse(length), Err(Reason::Malformed));
+        };
+        refuse(|h| h.version = 0x65, 40);
+        refuse(|h| h.version = 0x44, 40);
+        refuse(|h| h.version = 0x4f, 40);
+        refuse(|h| h.total_be = 19u16.to_be(), 40);
+        refuse(|_| (), 39);
+        assert!(header4().parse(60).is_ok(), "Ethernet padding is allowed");
+        let aggregate = Header4 { total_be: 0, ..header4() };
+        assert!(aggregate.parse(100_000).is_ok(), "an aggregate beyond 64 KiB says 0");
+    }
+
+    #[test]
+    fn every_kind_of_fragment_is_seen_and_dont_fragment_is_none() {
+        for (word, fragment) in
+            [(0x4000, false), (0, false), (0x2000, true), (1, true), (0x1f00, true), (0x2109, true)]
+        {
+            let h = Header4 { fragment_be: u16::to_be(word), ..header4() };
+            let ip = h.parse(40).unwrap();
+            assert_eq!((ip.fragment, ip.is_plain()), (fragment, !fragment), "{word:#x}");
+        }
+        let options = Header4 { version: 0x46, ..header4() };
+        assert!(!options.parse(40).unwrap().is_plain());
+    }
+
+    #[test]
+    fn ttl_of_one_is_not_forwarded() {
+        for (ttl, expected) in [(0, false), (1, false), (2, true), (255, true)] {
+            assert_eq!(Header4 { ttl, ..header4() }.parse(40).unwrap().may_be_forwarded(), expected);
+        }
+    }
+
+    #[test]
+    fn ipv6_headers_are_read_and_checked() {
+        let header = Header6 {
+            version: [0x6a, 0xb0, 0, 1],
+            payload_be: 20u16.to_be(),
+            next: 6,
+            hop_limit: 9,
+            source_be: [1, 2, 3, 4],
+            destination_be: [5, 6, 7, 8],
+        };
+        let ip = header.parse(60).unwrap();
+        assert_eq!((ip.source_be, ip.destination_be), ([1, 2, 3, 4], [5, 6, 7, 8]));
+        assert_eq!((ip.protocol, ip.ttl, ip.class, ip.total), (6, 9, 0xab, 60));
+        assert_eq!(header.parse(59), Err(Reason::Malformed));
+        assert_eq!(Header6 { version: [0x45, 0, 0, 0], ..header }.parse(60), Err(Reason::Malformed));
+        assert!(Header6 { payload_be: 0, ..header }.parse(100_000).is_ok(), "an aggregate says 0");
+    }
+}

@@ -1,0 +1,85 @@
+//! Direct server return: the packet goes to the endpoint as it is, and the endpoint answers the client itself.
+
+use core::ptr::{addr_of, addr_of_mut};
+
+use lockstep_abi::flow::{FORWARD_DSR_L2, FORWARDING, FlowKey, FlowValue};
+use lockstep_abi::reason::Reason;
+use lockstep_abi::service::TargetValue;
+use lockstep_packet::ip::Ip;
+
+use crate::count::{Verdict, count};
+use crate::family::Family;
+use crate::forward::Translation;
+use crate::hook::Hook;
+use crate::hop::{self, Way};
+use crate::maps::TARGETS;
+
+/// The endpoint of a flow.
+///
+/// # Safety
+/// `entry` points to a live value of the flow map.
+#[inline(always)]
+unsafe fn target<A>(entry: *const FlowValue<A>) -> Result<&'static TargetValue, Reason> {
+    // SAFETY: the caller's promise.
+    let (index, endpoint) =
+        unsafe { (addr_of!((*entry).target).read_volatile(), addr_of!((*entry).endpoint).read_volatile()) };
+    let target = TARGETS.get(u32::from(index)).ok_or(Reason::TargetGone)?;
+    if target.endpoint == endpoint { Ok(target) } else { Err(Reason::TargetGone) }
+}
+
+/// Sends a client's packet to the flow's endpoint. A router between them would see a packet of its own network: with
+/// encapsulation the time to live is the outer header's affair, without it nothing routes the packet any more. Either
+/// way this is a hop, and counts as one.
+#[inline(always)]
+pub(crate) fn forward<H: Hook, F: Family>(
+    hook: &H,
+    ip: &Ip<F::Address>,
+    key: &FlowKey<F::Address>,
+    translation: &Translation<F::Address>,
+    kind: u32,
+) -> Verdict {
+    if !ip.may_be_forwarded() {
+        return Err(Reason::TtlExceeded);
+    }
+    // SAFETY: a live map value.
+    let target = unsafe { target(translation.entry()) }?;
+    translation.prove(key)?;
+    if kind & FORWARDING != FORWARD_DSR_L2 {
+        return encapsulated::<H, F>(hook, ip, key, target, kind);
+    }
+    if let Some(hop) = hop::kept::<H, F>(hook, translation.hop, ip.protocol) {
+        let verdict = hop::send(hook, &hop)?;
+        count(Reason::ForwardedSlow);
+        return Ok(verdict);
+    }
+    let endpoint = F::narrow(target.address);
+    match hop::find::<H, F>(hook, ip.protocol, &key.source_be, &endpoint)? {
+        Way::Known(hop, word) => {
+            // SAFETY: a live map value; one aligned word, good by itself.
+            unsafe { addr_of_mut!((*translation.entry()).hop).write_volatile(word) };
+            let verdict = hop::send(hook, &hop)?;
+            count(Reason::ForwardedSlow);
+            Ok(verdict)
+        }
+        Way::Unresolved(_) if H::IN_FRONT => hook.pass(Reason::XdpPassed),
+        Way::Unresolved(fib) => {
+            count(Reason::ForwardedSlow);
+            hop::resolve(&fib)
+        }
+    }
+}
+
+/// In an outer header. XDP leaves it to tc.
+#[inline(always)]
+fn encapsulated<H: Hook, F: Family>(
+    hook: &H,
+    _ip: &Ip<F::Address>,
+    _key: &FlowKey<F::Address>,
+    _target: &TargetValue,
+    _kind: u32,
+) -> Verdict {
+    if H::IN_FRONT {
+        return hook.pass(Reason::XdpPassed);
+    }
+    Err(Reason::NextHopUnsupported)
+}

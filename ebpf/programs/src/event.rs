@@ -1,0 +1,51 @@
+//! Telling user space of a flow's creation or change.
+
+use lockstep_abi::event::FlowEvent;
+use lockstep_abi::flow::{Address, FlowValue, KIND, NO_SYNC, SYNC_LATE};
+use lockstep_abi::map::SHARDS;
+use lockstep_abi::reason::Reason;
+use lockstep_abi::state;
+
+use crate::atomic;
+use crate::count::count;
+use crate::lease::tick_ns;
+use crate::maps::{EVENTS, LOST_EVENTS};
+
+/// Puts an event into the ring about a flow in this state, unless the flow's policy is to be silent. `flow` is a copy
+/// of the original entry, or what that was made of.
+#[inline(always)]
+pub(crate) fn report<A: Address>(flow: &FlowValue<A>, kind: u32, word: u64, group: u64, epoch: u64) {
+    let bits = state::bits(word);
+    let early = flow.flags & SYNC_LATE != 0 && state::phase(bits) == state::NEW;
+    if flow.flags & NO_SYNC != 0 || early {
+        return;
+    }
+    let shard = flow.key.shard();
+    let Some(mut slot) = EVENTS.reserve::<FlowEvent<A>>(0) else {
+        count(Reason::EventLost);
+        if let Some(lost) = LOST_EVENTS.get_ptr_mut(shard % SHARDS) {
+            // SAFETY: a live array element.
+            unsafe { atomic::add(lost, 1) };
+        }
+        return;
+    };
+    let event = slot.as_mut_ptr();
+    // SAFETY: room for an event, each field of which is written.
+    unsafe {
+        (*event).kind = kind;
+        (*event).shard = shard;
+        (*event).key = flow.key;
+        (*event).reply_key = flow.twin;
+        (*event).state_bits = bits & state::REPLICATED;
+        (*event).n = state::n(word);
+        (*event).birth_ns = flow.birth_ns;
+        (*event).epoch = epoch;
+        (*event).group = group;
+        (*event).service = flow.service;
+        (*event).endpoint = flow.endpoint;
+        (*event).now_ns = tick_ns();
+        (*event).flags = flow.flags & !KIND;
+        (*event).pad = 0;
+    }
+    slot.submit(0);
+}

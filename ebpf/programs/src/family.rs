@@ -1,0 +1,314 @@
+//! What differs between IPv4 and IPv6: where things stand in a header, and which maps hold what. The stages are
+//! written once over this.
+
+use aya_ebpf::bindings::bpf_fib_lookup as FibParams;
+use aya_ebpf::maps::HashMap;
+use aya_ebpf::maps::lpm_trie::Key;
+use lockstep_abi::address::TransitValue;
+use lockstep_abi::checksum::{add, apply, replace};
+use lockstep_abi::flow::{Address, FlowKey, FlowValue};
+use lockstep_abi::map::{
+    STAGE_COMPLAIN4, STAGE_COMPLAIN6, STAGE_SLOW4, STAGE_SLOW6, STAGE_SPECIAL4, STAGE_SPECIAL6,
+};
+use lockstep_abi::reason::Reason;
+use lockstep_abi::service::{GuardKey, GuardValue, RangeKey, ServiceKey, ServiceRef};
+use lockstep_packet::icmp;
+use lockstep_packet::ip::{Header4, Header6, Ip};
+use lockstep_packet::offset::NETWORK;
+
+use crate::hook::{Deltas, Hook};
+use crate::maps::{
+    ADDRESS_INDEX4, ADDRESS_INDEX6, Address6, FLOWS4, FLOWS6, GUARDS4, GUARDS6, KEY4, KEY6, RANGES4, RANGES6, SCRATCH4,
+    SCRATCH6, SERVICES4, SERVICES6, SNAT_SOURCES4, SNAT_SOURCES6, TRANSIT4,
+    TRANSIT6,
+};
+
+/// The next hop in the routing table's answer is of this family.
+const AF_INET: u8 = 2;
+const AF_INET6: u8 = 10;
+
+/// Time to live of what is sent from here.
+const ANSWER_TTL: u8 = 64;
+
+/// Bits of a port, and of what stands before it in a range's key behind the address.
+const RANGE_BITS: u32 = 32;
+
+/// IPv4 or IPv6.
+pub(crate) trait Family {
+    type Address: Address;
+
+    /// 4 or 6.
+    const NUMBER: u32;
+    /// Where the transport header of a plain packet begins.
+    const TRANSPORT: u32;
+    /// Bits of an address.
+    const BITS: u32;
+    /// Address family of the kernel's interfaces.
+    const AF: u8;
+    /// IANA number of its ICMP.
+    const ICMP: u8;
+    /// ICMP type.
+    const ECHO_REQUEST: u8;
+    /// ICMP type.
+    const ECHO_REPLY: u8;
+    const STAGE_SLOW: u32;
+    const STAGE_SPECIAL: u32;
+    const STAGE_COMPLAIN: u32;
+
+    /// The header; `None` if it is out of reach.
+    fn ip<H: Hook>(hook: &H) -> Option<Result<Ip<Self::Address>, Reason>>;
+
+    /// Writes the addresses of `twin`, reversed, and the time to live, which is one less than before, and mends the
+    /// header's own checksum.
+    fn rewrite<H: Hook>(
+        hook: &H,
+        ip: &Ip<Self::Address>,
+        twin: &FlowKey<Self::Address>,
+        deltas: Deltas,
+    ) -> Option<()>;
+
+    /// Exchanges the addresses and writes the time to live of an answer.
+    fn turn_around<H: Hook>(hook: &H, ip: &Ip<Self::Address>) -> Option<()>;
+
+    /// Whether an ICMP message of this type carries the packet it is about.
+    fn is_error(kind: u8) -> bool;
+
+    /// Tells the routing table from where to where.
+    fn ask(fib: &mut FibParams, source_be: &Self::Address, destination_be: &Self::Address);
+
+    /// The next hop that the routing table named, in an answer of this family.
+    fn answered(fib: &FibParams) -> Self::Address;
+
+    /// The address of the first word, or of all four.
+    fn narrow(wide: [u32; 4]) -> Self::Address;
+
+    fn flows() -> &'static HashMap<FlowKey<Self::Address>, FlowValue<Self::Address>>;
+    fn scratch() -> Option<*mut FlowValue<Self::Address>>;
+    fn key_room() -> Option<*mut FlowKey<Self::Address>>;
+    fn address_index(address_be: &Self::Address) -> Option<u32>;
+    fn service(key: &ServiceKey<Self::Address>) -> Option<ServiceRef>;
+    fn range(key: RangeKey<Self::Address>) -> Option<ServiceRef>;
+    fn guard(key: &GuardKey<Self::Address>) -> Option<*const GuardValue>;
+    fn transit(source_be: &Self::Address) -> Option<&'static TransitValue>;
+    fn snat_set(source_be: &Self::Address) -> Option<u32>;
+}
+
+pub(crate) struct V4;
+pub(crate) struct V6;
+
+macro_rules! maps {
+    ($flows:ident, $scratch:ident, $key:ident, $index:ident, $services:ident, $ranges:ident, $guards:ident, $transit:ident,
+     $snat:ident) => {
+        #[inline(always)]
+        fn flows() -> &'static HashMap<FlowKey<Self::Address>, FlowValue<Self::Address>> {
+            &$flows
+        }
+
+        #[inline(always)]
+        fn scratch() -> Option<*mut FlowValue<Self::Address>> {
+            $scratch.get_ptr_mut(0)
+        }
+
+        #[inline(always)]
+        fn key_room() -> Option<*mut FlowKey<Self::Address>> {
+            $key.get_ptr_mut(0)
+        }
+
+        #[inline(always)]
+        fn address_index(address_be: &Self::Address) -> Option<u32> {
+            // SAFETY: elements of this map are replaced only while their address is not in use.
+            unsafe { $index.get(address_be) }.copied()
+        }
+
+        #[inline(always)]
+        fn service(key: &ServiceKey<Self::Address>) -> Option<ServiceRef> {
+            // SAFETY: an element that user space replaces as a whole; the version it names is compared with it.
+            unsafe { $services.get(key) }.copied()
+        }
+
+        #[inline(always)]
+        fn range(key: RangeKey<Self::Address>) -> Option<ServiceRef> {
+            $ranges.get(Key::new(Self::BITS + RANGE_BITS, key)).copied()
+        }
+
+        #[inline(always)]
+        fn guard(key: &GuardKey<Self::Address>) -> Option<*const GuardValue> {
+            $guards.get_ptr(key)
+        }
+
+        #[inline(always)]
+        fn transit(source_be: &Self::Address) -> Option<&'static TransitValue> {
+            $transit.get(Key::new(Self::BITS, *source_be))
+        }
+
+        #[inline(always)]
+        fn snat_set(source_be: &Self::Address) -> Option<u32> {
+            $snat.get(Key::new(Self::BITS, *source_be)).copied()
+        }
+    };
+}
+
+impl Family for V4 {
+    type Address = u32;
+
+    const NUMBER: u32 = 4;
+    const TRANSPORT: u32 = NETWORK + 20;
+    const BITS: u32 = 32;
+    const AF: u8 = AF_INET;
+    const ICMP: u8 = lockstep_abi::ICMP;
+    const ECHO_REQUEST: u8 = 8;
+    const ECHO_REPLY: u8 = 0;
+    const STAGE_SLOW: u32 = STAGE_SLOW4;
+    const STAGE_SPECIAL: u32 = STAGE_SPECIAL4;
+    const STAGE_COMPLAIN: u32 = STAGE_COMPLAIN4;
+
+    maps!(
+        FLOWS4,
+        SCRATCH4,
+        KEY4,
+        ADDRESS_INDEX4,
+        SERVICES4,
+        RANGES4,
+        GUARDS4,
+        TRANSIT4,
+        SNAT_SOURCES4
+    );
+
+    #[inline(always)]
+    fn ip<H: Hook>(hook: &H) -> Option<Result<Ip<u32>, Reason>> {
+        let header = hook.at::<Header4>(NETWORK)?;
+        // SAFETY: in bounds; the eBPF machine reads words at any address.
+        Some(unsafe { *header }.parse(hook.length().wrapping_sub(NETWORK)))
+    }
+
+    #[inline(always)]
+    fn rewrite<H: Hook>(hook: &H, ip: &Ip<u32>, twin: &FlowKey<u32>, deltas: Deltas) -> Option<()> {
+        let header = hook.at::<Header4>(NETWORK)?;
+        let ttl = |ttl: u8| u32::from(u16::from_ne_bytes([ttl, ip.protocol]));
+        let difference = add(u32::from(deltas.addresses), replace(ttl(ip.ttl), ttl(ip.ttl - 1)));
+        // SAFETY: in bounds; the eBPF machine writes words at any address.
+        unsafe {
+            (*header).checksum = apply((*header).checksum, difference);
+            (*header).ttl = ip.ttl - 1;
+            (*header).source_be = twin.destination_be;
+            (*header).destination_be = twin.source_be;
+        }
+        Some(())
+    }
+
+    #[inline(always)]
+    fn turn_around<H: Hook>(hook: &H, ip: &Ip<u32>) -> Option<()> {
+        let header = hook.at::<Header4>(NETWORK)?;
+        let ttl = |ttl: u8| u32::from(u16::from_ne_bytes([ttl, ip.protocol]));
+        // SAFETY: in bounds; the eBPF machine writes words at any address.
+        unsafe {
+            (*header).checksum = apply((*header).checksum, replace(ttl(ip.ttl), ttl(ANSWER_TTL)));
+            (*header).ttl = ANSWER_TTL;
+            (*header).source_be = ip.destination_be;
+            (*header).destination_be = ip.source_be;
+        }
+        Some(())
+    }
+
+    #[inline(always)]
+    fn is_error(kind: u8) -> bool {
+        icmp::is_error(kind)
+    }
+
+    #[inline(always)]
+    fn ask(fib: &mut FibParams, source_be: &u32, destination_be: &u32) {
+        fib.__bindgen_anon_3.ipv4_src = *source_be;
+        fib.__bindgen_anon_4.ipv4_dst = *destination_be;
+    }
+
+    #[inline(always)]
+    fn answered(fib: &FibParams) -> u32 {
+        // SAFETY: the caller knows the family of the answer.
+        unsafe { fib.__bindgen_anon_4.ipv4_dst }
+    }
+
+    #[inline(always)]
+    fn narrow(wide: [u32; 4]) -> u32 {
+        wide[0]
+    }
+}
+
+impl Family for V6 {
+    type Address = Address6;
+
+    const NUMBER: u32 = 6;
+    const TRANSPORT: u32 = NETWORK + 40;
+    const BITS: u32 = 128;
+    const AF: u8 = AF_INET6;
+    const ICMP: u8 = lockstep_abi::ICMPV6;
+    const ECHO_REQUEST: u8 = 128;
+    const ECHO_REPLY: u8 = 129;
+    const STAGE_SLOW: u32 = STAGE_SLOW6;
+    const STAGE_SPECIAL: u32 = STAGE_SPECIAL6;
+    const STAGE_COMPLAIN: u32 = STAGE_COMPLAIN6;
+
+    maps!(
+        FLOWS6,
+        SCRATCH6,
+        KEY6,
+        ADDRESS_INDEX6,
+        SERVICES6,
+        RANGES6,
+        GUARDS6,
+        TRANSIT6,
+        SNAT_SOURCES6
+    );
+
+    #[inline(always)]
+    fn ip<H: Hook>(hook: &H) -> Option<Result<Ip<Address6>, Reason>> {
+        let header = hook.at::<Header6>(NETWORK)?;
+        // SAFETY: in bounds; the eBPF machine reads words at any address.
+        Some(unsafe { *header }.parse(hook.length().wrapping_sub(NETWORK)))
+    }
+
+    #[inline(always)]
+    fn rewrite<H: Hook>(hook: &H, ip: &Ip<Address6>, twin: &FlowKey<Address6>, _deltas: Deltas) -> Option<()> {
+        let header = hook.at::<Header6>(NETWORK)?;
+        // SAFETY: in bounds; the eBPF machine writes words at any address.
+        unsafe {
+            (*header).hop_limit = ip.ttl - 1;
+            (*header).source_be = twin.destination_be;
+            (*header).destination_be = twin.source_be;
+        }
+        Some(())
+    }
+
+    #[inline(always)]
+    fn turn_around<H: Hook>(hook: &H, ip: &Ip<Address6>) -> Option<()> {
+        let header = hook.at::<Header6>(NETWORK)?;
+        // SAFETY: in bounds; the eBPF machine writes words at any address.
+        unsafe {
+            (*header).hop_limit = ANSWER_TTL;
+            (*header).source_be = ip.destination_be;
+            (*header).destination_be = ip.source_be;
+        }
+        Some(())
+    }
+
+    #[inline(always)]
+    fn is_error(kind: u8) -> bool {
+        kind < 128
+    }
+
+    #[inline(always)]
+    fn ask(fib: &mut FibParams, source_be: &Address6, destination_be: &Address6) {
+        fib.__bindgen_anon_3.ipv6_src = *source_be;
+        fib.__bindgen_anon_4.ipv6_dst = *destination_be;
+    }
+
+    #[inline(always)]
+    fn answered(fib: &FibParams) -> Address6 {
+        // SAFETY: the caller knows the family of the answer.
+        unsafe { fib.__bindgen_anon_4.ipv6_dst }
+    }
+
+    #[inline(always)]
+    fn narrow(wide: [u32; 4]) -> Address6 {
+        wide
+    }
+}

@@ -1,0 +1,174 @@
+//! The way out: the table of next hops, and the kernel's routing table where that does not know.
+
+use core::mem::{size_of, zeroed};
+use core::ptr::addr_of;
+
+use aya_ebpf::bindings::{
+    BPF_FIB_LKUP_RET_FRAG_NEEDED, BPF_FIB_LKUP_RET_FWD_DISABLED, BPF_FIB_LKUP_RET_NO_NEIGH,
+    BPF_FIB_LKUP_RET_SUCCESS, BPF_FIB_LKUP_RET_UNSUPP_LWT, bpf_fib_lookup as FibParams, bpf_redir_neigh,
+};
+use aya_ebpf::helpers::generated::{bpf_fib_lookup, bpf_redirect_neigh};
+use lockstep_abi::flow::Address;
+use lockstep_abi::hop::{HopKey, HopValue, USABLE, XDP, index, word};
+use lockstep_abi::reason::Reason;
+use lockstep_packet::offset::{ETHERNET, NETWORK};
+
+use crate::count::{Verdict, count};
+use crate::family::{Family, V4, V6};
+use crate::hook::Hook;
+use crate::maps::{HOP_INDEX, HOP_STAMP, HOPS};
+
+/// Two MACs as they stand in a frame, in words.
+pub(crate) type Macs = [u16; 6];
+
+/// A neighbour and how to reach it.
+#[derive(Clone, Copy)]
+pub(crate) struct Hop {
+    pub(crate) ifindex: u32,
+    pub(crate) macs: Macs,
+}
+
+/// What the routing table says.
+pub(crate) enum Way {
+    /// To this neighbour; the word to keep in the flow, 0 if the table of next hops does not have it.
+    Known(Hop, u32),
+    /// The neighbour must be asked for its MAC first.
+    Unresolved(FibParams),
+}
+
+#[inline(always)]
+fn stamp() -> u32 {
+    match HOP_STAMP.get_ptr(0) {
+        // SAFETY: a live array element.
+        Some(stamp) => unsafe { addr_of!(*stamp).read_volatile() },
+        None => 0,
+    }
+}
+
+/// The next hop that a flow keeps, if it is still good for this packet at this hook.
+#[inline(always)]
+pub(crate) fn kept<H: Hook, F: Family>(hook: &H, kept: u32, protocol: u8) -> Option<Hop> {
+    let index = index(kept, stamp());
+    if index == 0 {
+        return None;
+    }
+    usable::<H, F>(hook, index, protocol)
+}
+
+#[inline(always)]
+fn usable<H: Hook, F: Family>(hook: &H, index: u32, protocol: u8) -> Option<Hop> {
+    let hop = HOPS.get_ptr(index)?;
+    let needed = if H::IN_FRONT { USABLE | XDP } else { USABLE };
+    // SAFETY: a live array element. User space changes it in place: a packet in between may carry half of each
+    // MAC and is lost, as it would be on its way to a neighbour that changed.
+    unsafe {
+        let fits = hook.fits(addr_of!((*hop).mtu).read_volatile(), F::TRANSPORT, protocol);
+        if addr_of!((*hop).flags).read_volatile() & needed != needed || !fits {
+            return None;
+        }
+        Some(Hop {
+            ifindex: addr_of!((*hop).ifindex).read_volatile(),
+            macs: addr_of!((*hop).destination_mac).cast::<Macs>().read(),
+        })
+    }
+}
+const _: () = assert!(
+    core::mem::offset_of!(HopValue, source_mac) == core::mem::offset_of!(HopValue, destination_mac) + 6
+);
+
+/// Empty parameters for [`route`].
+#[inline(always)]
+pub(crate) fn no_route() -> FibParams {
+    // SAFETY: integers only.
+    unsafe { zeroed() }
+}
+
+/// Asks the kernel's routing table. Also answers whether it would forward at all.
+#[inline(always)]
+pub(crate) fn route<H: Hook, F: Family>(
+    hook: &H,
+    protocol: u8,
+    source_be: &F::Address,
+    destination_be: &F::Address,
+    fib: &mut FibParams,
+) -> u32 {
+    fib.family = F::AF;
+    fib.l4_protocol = protocol;
+    F::ask(fib, source_be, destination_be);
+    fib.ifindex = hook.ifindex();
+    // With 0 (tc) the kernel compares the packet itself with the MTU, segments of an aggregate one by one.
+    fib.__bindgen_anon_1.tot_len = if H::IN_FRONT { hook.length().wrapping_sub(NETWORK) as u16 } else { 0 };
+    // SAFETY: context and parameters are valid and of the stated size.
+    unsafe { bpf_fib_lookup(hook.context(), fib, size_of::<FibParams>() as i32, 0) as u32 }
+}
+
+/// Finds the way by the routing table.
+#[inline(always)]
+pub(crate) fn find<H: Hook, F: Family>(
+    hook: &H,
+    protocol: u8,
+    source_be: &F::Address,
+    destination_be: &F::Address,
+) -> Result<Way, Reason> {
+    let stamp = stamp();
+    let mut fib = no_route();
+    let unresolved = match route::<H, F>(hook, protocol, source_be, destination_be, &mut fib) {
+        BPF_FIB_LKUP_RET_SUCCESS => false,
+        BPF_FIB_LKUP_RET_NO_NEIGH => true,
+        BPF_FIB_LKUP_RET_FRAG_NEEDED => return Err(Reason::FragNeeded),
+        BPF_FIB_LKUP_RET_FWD_DISABLED => return Err(Reason::ForwardingOff),
+        BPF_FIB_LKUP_RET_UNSUPP_LWT => return Err(Reason::NextHopUnsupported),
+        _ => return Err(Reason::NoRoute),
+    };
+    if unresolved {
+        return Ok(Way::Unresolved(fib));
+    }
+    let index = known(&fib);
+    if H::IN_FRONT && usable::<H, F>(hook, index, protocol).is_none() {
+        // Only the table says whether a device takes frames from XDP.
+        return Ok(Way::Unresolved(fib));
+    }
+    let [d0, d1, d2, d3, d4, d5] = fib.dmac;
+    let [s0, s1, s2, s3, s4, s5] = fib.smac;
+    let pair = |a, b| u16::from_ne_bytes([a, b]);
+    let macs = [pair(d0, d1), pair(d2, d3), pair(d4, d5), pair(s0, s1), pair(s2, s3), pair(s4, s5)];
+    Ok(Way::Known(Hop { ifindex: fib.ifindex, macs }, if index == 0 { 0 } else { word(index, stamp) }))
+}
+
+/// The index of the neighbour that the routing table named; 0: none.
+#[inline(always)]
+fn known(fib: &FibParams) -> u32 {
+    let (family, address) = if fib.family == V4::AF {
+        (V4::NUMBER, V4::answered(fib).wide())
+    } else {
+        (V6::NUMBER, V6::answered(fib))
+    };
+    let key = HopKey { ifindex: fib.ifindex, family, address };
+    // SAFETY: one aligned word, which user space replaces as a whole.
+    unsafe { HOP_INDEX.get(&key) }.copied().unwrap_or(0)
+}
+
+/// Writes the MACs and sends.
+#[inline(always)]
+pub(crate) fn send<H: Hook>(hook: &H, hop: &Hop) -> Verdict {
+    let macs = hook.at::<Macs>(ETHERNET).ok_or(Reason::RewriteFailed)?;
+    // SAFETY: in bounds; the eBPF machine writes words at any address.
+    unsafe { *macs = hop.macs };
+    Ok(hook.send(hop.ifindex))
+}
+
+/// The kernel resolves the neighbour and queues the packet meanwhile. At tc.
+#[inline(always)]
+pub(crate) fn resolve(fib: &FibParams) -> Verdict {
+    // SAFETY: integers only.
+    let mut hop: bpf_redir_neigh = unsafe { zeroed() };
+    hop.nh_family = u32::from(fib.family);
+    if fib.family == V4::AF {
+        hop.__bindgen_anon_1.ipv4_nh = V4::answered(fib);
+    } else {
+        hop.__bindgen_anon_1.ipv6_nh = V6::answered(fib);
+    }
+    count(Reason::ForwardedUnresolved);
+    // SAFETY: the parameters are valid and of the stated size.
+    Ok(unsafe { bpf_redirect_neigh(fib.ifindex, &mut hop, size_of::<bpf_redir_neigh>() as i32, 0) } as i32)
+}

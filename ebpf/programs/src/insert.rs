@@ -1,0 +1,347 @@
+//! Writing a flow's entries: the reply's first, which reserves the translated tuple.
+
+use core::ffi::c_void;
+use core::marker::PhantomData;
+use core::ptr::{addr_of, addr_of_mut};
+
+use aya_ebpf::bindings::BPF_NOEXIST;
+use aya_ebpf::helpers::generated::{bpf_get_prandom_u32, bpf_loop};
+use lockstep_abi::event::CREATED;
+use lockstep_abi::flow::{Address, FORWARDING, FlowKey, FlowValue, KIND, ORIGINAL, deltas};
+use lockstep_abi::reason::Reason;
+use lockstep_abi::service::ServiceKey;
+use lockstep_abi::state;
+use lockstep_abi::timeout::DEAD_NS;
+use lockstep_packet::port::port;
+
+use crate::atomic;
+use crate::count::count;
+use crate::event::report;
+use crate::family::Family;
+use crate::load;
+use crate::maps::ADDRESSES;
+
+const EEXIST: i32 = -17;
+const E2BIG: i32 = -7;
+const ENOMEM: i32 = -12;
+
+/// Source ports that are tried for a flow before it is refused.
+const PORT_TRIES: u32 = 32;
+
+/// What becomes of the client's address and port.
+#[derive(Clone, Copy)]
+pub(crate) struct Source {
+    /// Whether the source is translated at all.
+    pub(crate) translate: bool,
+    /// Whether the port stays (one host has the address to itself).
+    pub(crate) keep_port: bool,
+    /// The address's index.
+    pub(crate) index: u32,
+    /// Where the search for a port begins.
+    pub(crate) hash: u32,
+}
+
+impl Source {
+    pub(crate) const KEPT: Self = Self { translate: false, keep_port: false, index: 0, hash: 0 };
+}
+
+/// The beginnings of a flow, where the kernel can copy it from: the stack has no room for it. What makes the flow
+/// fills in the rest, and then [`begin`]s it.
+#[inline(always)]
+pub(crate) fn draft<F: Family>(
+    key: &FlowKey<F::Address>,
+    state_bits: u32,
+    now_ns: u64,
+) -> Result<&'static mut FlowValue<F::Address>, Reason> {
+    let room = F::scratch().ok_or(Reason::FlowInsertFailed)?;
+    // SAFETY: the element is this CPU's own, and programs of one hook do not nest; a helper without arguments.
+    let (flow, generation) = unsafe { (&mut *room, bpf_get_prandom_u32()) };
+    flow.generation = generation;
+    flow.generation_end = generation;
+    flow.key = *key;
+    flow.last_seen_ns = now_ns;
+    flow.birth_ns = now_ns;
+    flow.hop = 0;
+    flow.mark = 0;
+    flow.state = state::word(state_bits, 0);
+    flow.reserved = [0; 2];
+    Ok(flow)
+}
+
+/// Writes the drafted flow and tells of it. With `reopen`, in place of one that this packet has claimed.
+#[inline(always)]
+pub(crate) fn begin<F: Family>(
+    flow: &'static mut FlowValue<F::Address>,
+    source: Source,
+    group: u64,
+    reopen: bool,
+) -> Result<(), Reason> {
+    flow.flags |= ORIGINAL;
+    flow.path = state::path(state::bits(flow.state), flow.flags);
+    let blocks = if source.translate { from_address::<F>(flow, source)? } else { 0 };
+    (flow.address_delta, flow.port_delta) = deltas(&flow.key, &flow.twin);
+    let made = if reopen {
+        take_over::<F>(flow, source, blocks)
+    } else {
+        insert::<F>(flow, source, blocks)
+    };
+    if !made? {
+        return Ok(());
+    }
+    load::entered(flow.service_slot, flow.target);
+    count(Reason::FlowCreated);
+    report(flow, CREATED, flow.state, group, flow.epoch);
+    Ok(())
+}
+
+/// Makes a drafted original the reply, or the reply the original.
+#[inline(always)]
+pub(crate) fn turn<A: Address>(flow: &mut FlowValue<A>, state: u64) {
+    atomic::swap_keys(&mut flow.key, &mut flow.twin);
+    // What one direction adds to a sum, the other takes away.
+    flow.address_delta = !flow.address_delta;
+    flow.port_delta = !flow.port_delta;
+    flow.flags ^= KIND;
+    flow.state = state;
+}
+
+/// Inserts both entries. False: another CPU was first.
+#[inline(always)]
+fn insert<F: Family>(
+    flow: &mut FlowValue<F::Address>,
+    source: Source,
+    blocks: u64,
+) -> Result<bool, Reason> {
+    let direct = flow.flags & FORWARDING != 0;
+    if !direct && !reserve::<F>(flow, source, blocks)? {
+        return Ok(false);
+    }
+    match F::flows().insert(&flow.key, &*flow, u64::from(BPF_NOEXIST)) {
+        Ok(()) => Ok(true),
+        Err(error) => {
+            if !direct {
+                let _ = F::flows().remove(&flow.twin);
+            }
+            if error == EEXIST { Ok(false) } else { Err(refusal(error)) }
+        }
+    }
+}
+
+/// Writes the reply entry, with a translated source on a free port. False: this very flow was made by another CPU.
+#[inline(always)]
+fn reserve<F: Family>(
+    flow: &mut FlowValue<F::Address>,
+    source: Source,
+    blocks: u64,
+) -> Result<bool, Reason> {
+    let state = flow.state;
+    turn(flow, 0);
+    let outcome = if source.translate && !source.keep_port {
+        on_a_port::<F>(source, blocks)
+    } else {
+        match F::flows().insert(&flow.key, &*flow, u64::from(BPF_NOEXIST)) {
+            Ok(()) => Ok(true),
+            Err(EEXIST) => taken::<F>(flow),
+            Err(error) => Err(refusal(error)),
+        }
+    };
+    turn(flow, state);
+    outcome
+}
+
+/// A search for a port for the drafted reply of a flow.
+struct Search<F> {
+    family: PhantomData<F>,
+    blocks: u64,
+    hash: u32,
+    /// What came of it.
+    outcome: i32,
+}
+
+/// [`Search::outcome`]: the entry is written.
+const RESERVED: i32 = 0;
+/// [`Search::outcome`]: somebody has every port that was tried. Any other negative: why the kernel refused.
+const NONE_FREE: i32 = 1;
+
+/// Writes a reply entry on the first port that nobody has.
+#[inline(always)]
+fn on_a_port<F: Family>(source: Source, blocks: u64) -> Result<bool, Reason> {
+    let mut search = Search::<F> { family: PhantomData, blocks, hash: source.hash, outcome: NONE_FREE };
+    // A loop helper, so that the verifier looks at one try and not at all of them.
+    // SAFETY: the callback has the signature that the helper calls, and `search` outlives the call.
+    unsafe { bpf_loop(PORT_TRIES, probe::<F> as *mut c_void, addr_of_mut!(search).cast(), 0) };
+    match search.outcome {
+        RESERVED => Ok(true),
+        NONE_FREE => Err(Reason::PortsExhausted),
+        error => Err(refusal(error)),
+    }
+}
+
+extern "C" fn probe<F: Family>(attempt: u32, search: *mut Search<F>) -> i64 {
+    // SAFETY: the pointer given to bpf_loop above; the draft is this CPU's own, and programs of one hook do not nest.
+    let search = unsafe { &mut *search };
+    let Some(room) = F::scratch() else {
+        return 1;
+    };
+    // SAFETY: the same.
+    let reply = unsafe { &mut *room };
+    let Some(port) = port(search.blocks, search.hash, attempt) else {
+        return 1;
+    };
+    reply.key.destination_port_be = port.to_be();
+    if is_service::<F>(&reply.key) {
+        return 0;
+    }
+    reply.port_delta = deltas(&reply.key, &reply.twin).1;
+    match F::flows().insert(&reply.key, &*reply, u64::from(BPF_NOEXIST)) {
+        Err(EEXIST) => 0,
+        Ok(()) => {
+            search.outcome = RESERVED;
+            1
+        }
+        Err(error) => {
+            search.outcome = error;
+            1
+        }
+    }
+}
+
+/// Takes the translated address; answers the blocks of its ports.
+#[inline(always)]
+fn from_address<F: Family>(flow: &mut FlowValue<F::Address>, source: Source) -> Result<u64, Reason> {
+    let address = ADDRESSES.get_ptr(source.index).ok_or(Reason::AddressGone)?;
+    // SAFETY: a live array element that user space may be replacing; the reply of a flow with half an address would
+    // not come back, and the flow would expire.
+    unsafe {
+        if addr_of!((*address).stamp).read_volatile() == 0 {
+            return Err(Reason::AddressGone);
+        }
+        flow.twin.destination_be = F::narrow((*address).address);
+        Ok(addr_of!((*address).port_blocks).read_volatile())
+    }
+}
+
+/// Whether clients may speak to this very address and port.
+#[inline(always)]
+fn is_service<F: Family>(reply_key: &FlowKey<F::Address>) -> bool {
+    F::service(&ServiceKey {
+        vip_be: reply_key.destination_be,
+        port_be: reply_key.destination_port_be,
+        protocol: reply_key.protocol,
+        pad: 0,
+    })
+    .is_some()
+}
+
+#[inline(always)]
+fn refusal(error: i32) -> Reason {
+    match error {
+        E2BIG | ENOMEM => Reason::FlowTableFull,
+        _ => Reason::FlowInsertFailed,
+    }
+}
+
+/// Somebody has the tuple of this reply: this very flow, made by another CPU; another flow; or half a flow that was
+/// left behind, which makes room once nobody can have it in hand.
+#[inline(always)]
+fn taken<F: Family>(reply: &FlowValue<F::Address>) -> Result<bool, Reason> {
+    let Some(holder) = F::flows().get_ptr(&reply.key) else {
+        return Err(Reason::Raced);
+    };
+    // SAFETY: a live map value; its twin's place is as good a key as a copy of it.
+    let (own, half, birth_ns, seen_ns) = unsafe {
+        let half = match F::flows().get_ptr(&(*holder).twin) {
+            Some(original) => !atomic::same_key(addr_of!((*original).twin), &reply.key),
+            None => true,
+        };
+        let own = atomic::same_key(addr_of!((*holder).twin), &reply.twin);
+        (own, half, (*holder).birth_ns, (*holder).last_seen_ns)
+    };
+    let settled = |since: u64| reply.birth_ns.wrapping_sub(since) as i64 > DEAD_NS as i64;
+    if half && settled(birth_ns) && settled(seen_ns) {
+        let _ = F::flows().remove(&reply.key);
+        return Err(Reason::TwinMissing);
+    }
+    if own { Ok(false) } else { Err(Reason::ReplyTupleTaken) }
+}
+
+/// Puts a flow in the place of the dead one that this packet has claimed. Live elements are changed in place
+/// and never freed here: another CPU may have them in hand. The old reply entry, if the endpoint or the port is
+/// another now, stays dead until the sweeper finds that its original names another twin.
+#[inline(always)]
+fn take_over<F: Family>(
+    flow: &mut FlowValue<F::Address>,
+    source: Source,
+    blocks: u64,
+) -> Result<bool, Reason> {
+    let original = F::flows().get_ptr_mut(&flow.key).ok_or(Reason::Raced)?;
+    // SAFETY: a live map value; the claim keeps everybody else from changing it.
+    let claimed = unsafe { addr_of!((*original).state).read_volatile() };
+    if state::bits(claimed) & state::DEAD == 0 {
+        return Err(Reason::Raced);
+    }
+    // The count goes on, so that no word of the state ever comes back.
+    flow.state = state::word(state::bits(flow.state), state::n(claimed).wrapping_add(1));
+    if flow.flags & FORWARDING == 0 {
+        if source.translate && !source.keep_port {
+            // A port of its own: the old one waits with the old entry.
+            reserve::<F>(flow, source, blocks)?;
+        } else {
+            let state = flow.state;
+            turn(flow, 0);
+            let returned = return_to::<F>(flow);
+            turn(flow, state);
+            returned?;
+        }
+    }
+    // SAFETY: a live map value.
+    unsafe { replace(original, flow) };
+    Ok(true)
+}
+
+/// Writes the reply entry of a reopened flow, over the old one if the endpoint is the same.
+#[inline(always)]
+fn return_to<F: Family>(reply: &FlowValue<F::Address>) -> Result<(), Reason> {
+    match F::flows().insert(&reply.key, reply, u64::from(BPF_NOEXIST)) {
+        Ok(()) => Ok(()),
+        Err(EEXIST) => {
+            let holder = F::flows().get_ptr_mut(&reply.key).ok_or(Reason::Raced)?;
+            // SAFETY: a live map value.
+            unsafe {
+                if !atomic::same_key(addr_of!((*holder).twin), &reply.twin) {
+                    return Err(Reason::ReplyTupleTaken);
+                }
+                replace(holder, reply);
+            }
+            Ok(())
+        }
+        Err(error) => Err(refusal(error)),
+    }
+}
+
+/// Writes a value over another of the same key, so that readers see one of the two or notice.
+#[inline(always)]
+unsafe fn replace<A: Address>(entry: *mut FlowValue<A>, value: &FlowValue<A>) {
+    // SAFETY: the caller's promise; volatile, because the order is the protocol (see FlowValue).
+    unsafe {
+        addr_of_mut!((*entry).generation).write_volatile(value.generation);
+        atomic::write_key(addr_of_mut!((*entry).twin), &value.twin);
+        addr_of_mut!((*entry).last_seen_ns).write_volatile(value.last_seen_ns);
+        addr_of_mut!((*entry).hop).write_volatile(value.hop);
+        addr_of_mut!((*entry).address_delta).write_volatile(value.address_delta);
+        addr_of_mut!((*entry).port_delta).write_volatile(value.port_delta);
+        addr_of_mut!((*entry).address_index).write_volatile(value.address_index);
+        addr_of_mut!((*entry).address_stamp).write_volatile(value.address_stamp);
+        addr_of_mut!((*entry).birth_ns).write_volatile(value.birth_ns);
+        addr_of_mut!((*entry).epoch).write_volatile(value.epoch);
+        addr_of_mut!((*entry).service).write_volatile(value.service);
+        addr_of_mut!((*entry).endpoint).write_volatile(value.endpoint);
+        addr_of_mut!((*entry).mark).write_volatile(value.mark);
+        addr_of_mut!((*entry).flags).write_volatile(value.flags);
+        addr_of_mut!((*entry).service_slot).write_volatile(value.service_slot);
+        addr_of_mut!((*entry).target).write_volatile(value.target);
+        addr_of_mut!((*entry).generation_end).write_volatile(value.generation_end);
+        addr_of_mut!((*entry).path).write_volatile(value.path);
+        addr_of_mut!((*entry).state).write_volatile(value.state);
+    }
+}

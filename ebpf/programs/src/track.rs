@@ -1,0 +1,152 @@
+//! From a packet to its flow: found, brought on in its state, or made.
+
+use core::ptr::{addr_of, copy_nonoverlapping};
+
+use aya_ebpf::bindings::BPF_NOEXIST;
+use lockstep_abi::address::STATIC;
+use lockstep_abi::flow::{FORWARDING, FlowKey, FlowValue, KIND, REPLY};
+use lockstep_abi::reason::Reason;
+use lockstep_abi::timeout::DEAD_NS;
+use lockstep_packet::ip::Ip;
+use lockstep_packet::transition::{From, may_open};
+
+use crate::atomic;
+use crate::change::{Next, change};
+use crate::count::count;
+use crate::create::create;
+use crate::egress;
+use crate::family::Family;
+use crate::forward::{Translation, touch};
+use crate::hook::Hook;
+use crate::insert::turn;
+use crate::lease::{may_begin, permitted, permitted_now, precise_ns};
+
+/// What a packet belongs to.
+pub(crate) enum Tracked<F: Family> {
+    /// A flow: what its entry in the packet's direction says, and its flags.
+    Flow(Translation<F::Address>, u32),
+    /// None, and it is nobody's business here: the hook's action.
+    Other(i32),
+}
+
+/// Finds or makes the flow of a packet. `flags` are TCP's, or what stands for them; 0 where there are none.
+#[inline(always)]
+pub(crate) fn track<H: Hook, F: Family>(
+    hook: &H,
+    ip: &Ip<F::Address>,
+    key: &FlowKey<F::Address>,
+    flags: u8,
+) -> Result<Tracked<F>, Reason> {
+    let next = hit::<F>(key, flags)?;
+    if next != Next::Forward {
+        let Some(index) = F::address_index(&key.destination_be) else {
+            if let Some(action) = egress::outbound::<H, F>(hook, ip, key, flags)? {
+                return Ok(Tracked::Other(action));
+            }
+            return found(key);
+        };
+        let (address, lease) = permitted_now(index)?;
+        // A flow to be reopened was asked about before it was claimed.
+        if next == Next::Open {
+            may_begin(lease)?;
+        }
+        match create::<F>(key, flags, index, address, lease, next == Next::Reopen) {
+            Err(Reason::NoService) if address.flags & STATIC != 0 => {
+                if !may_open(key.protocol, flags) {
+                    return Err(Reason::Miss);
+                }
+                egress::inbound::<F>(key, index, address, lease, next == Next::Reopen)?;
+            }
+            other => other?,
+        }
+    }
+    found(key)
+}
+
+#[inline(always)]
+fn found<F: Family>(key: &FlowKey<F::Address>) -> Result<Tracked<F>, Reason> {
+    let entry = F::flows().get_ptr_mut(key).ok_or(Reason::Raced)?;
+    // SAFETY: a live map value.
+    unsafe {
+        touch(entry);
+        Ok(Tracked::Flow(Translation::of(entry), addr_of!((*entry).flags).read_volatile()))
+    }
+}
+
+/// A packet's flow, if there is one: lease, state, event.
+#[inline(always)]
+fn hit<F: Family>(key: &FlowKey<F::Address>, flags: u8) -> Result<Next, Reason> {
+    let Some(entry) = F::flows().get_ptr_mut(key) else {
+        return Ok(Next::Open);
+    };
+    // SAFETY: a live map value.
+    let translation = unsafe { Translation::of(entry) };
+    // SAFETY: a live map value; one aligned word.
+    let kind = unsafe { addr_of!((*entry).flags).read_volatile() };
+    let (address, lease) = permitted(translation.address_index, translation.address_stamp)?;
+    translation.prove(key)?;
+    if kind & FORWARDING != 0 {
+        // SAFETY: a live map value, which is all there is of this flow.
+        return unsafe { change::<F>(entry, entry, From::Client, flags, address.group, lease) };
+    }
+    let reply = kind & KIND == REPLY;
+    let twin = match F::flows().get_ptr_mut(translation.twin()) {
+        Some(twin) => twin,
+        // SAFETY: a live map value.
+        None if reply => return Err(unsafe { orphan::<F>(entry, key) }),
+        // SAFETY: a live map value.
+        None => unsafe { repair::<F>(&translation, key) }?,
+    };
+    // SAFETY: a live map value.
+    if !unsafe { atomic::same_key(addr_of!((*twin).twin), key) } {
+        // The flow has gone on to another endpoint: it was reopened, and this entry waits for the sweeper.
+        return Err(Reason::FlowDead);
+    }
+    let (original, other, from) =
+        if reply { (twin, entry, From::Endpoint) } else { (entry, twin, From::Client) };
+    // SAFETY: both point to live map values.
+    unsafe { change::<F>(original, other, from, flags, address.group, lease) }
+}
+
+/// A reply entry without an original: the state is lost, so it goes, unless the original may be on its way.
+///
+/// # Safety
+/// `entry` points to a live value of the flow map.
+#[inline(always)]
+unsafe fn orphan<F: Family>(entry: *const FlowValue<F::Address>, key: &FlowKey<F::Address>) -> Reason {
+    // SAFETY: the caller's promise.
+    let age = precise_ns().wrapping_sub(unsafe { (*entry).birth_ns }) as i64;
+    if age < DEAD_NS as i64 {
+        return Reason::Raced;
+    }
+    let _ = F::flows().remove(key);
+    Reason::TwinMissing
+}
+
+/// Writes the reply entry that an original has lost: everything it says, the original says too.
+///
+/// # Safety
+/// The translation is of a live value of the flow map.
+#[cold]
+#[inline(never)]
+unsafe fn repair<F: Family>(
+    translation: &Translation<F::Address>,
+    key: &FlowKey<F::Address>,
+) -> Result<*mut FlowValue<F::Address>, Reason> {
+    // Too large for the stack beside everything else.
+    let scratch = F::scratch().ok_or(Reason::TwinMissing)?;
+    // SAFETY: the caller's promise; the element is this CPU's own, and programs of one hook do not nest.
+    unsafe {
+        copy_nonoverlapping(translation.entry(), scratch, 1);
+        // It may have been taken over while it was copied.
+        translation.prove(key)?;
+        if (*scratch).generation != (*scratch).generation_end {
+            return Err(Reason::Raced);
+        }
+        turn(&mut *scratch, 0);
+        (*scratch).hop = 0;
+        let _ = F::flows().insert(&(*scratch).key, &*scratch, u64::from(BPF_NOEXIST));
+        count(Reason::TwinRepaired);
+        F::flows().get_ptr_mut(&(*scratch).key).ok_or(Reason::TwinMissing)
+    }
+}
