@@ -5,8 +5,8 @@
 //!
 //! ```text
 //! lease slots ─► addresses ─► service slots, targets ─► guards, transit ─► versions (endpoints, Maglev table, header)
-//!   ─► services, ranges ─► rule sets ─► rule sources, static hosts ─► answers
-//! answers, services, rule sources, static hosts, address index ─► (grace period) versions, rule sets
+//!   ─► services, ranges ─► rule sets ─► rule sources ─► answers
+//! answers, services, rule sources, address index ─► (grace period) versions, rule sets
 //!   ─► flows that lost their service or rule ─► guards, transit, targets, service slots, addresses ─► lease slots
 //! ```
 //!

@@ -149,7 +149,7 @@ impl<'a, A: KernelFamily> Directory<'a, A> {
     pub(crate) fn rule(&mut self, ip: IpAddr, rule: u64) -> Result<Option<Origin>, DataplaneError> {
         let Some(address) = A::of_ip(ip) else { return Ok(None) };
         let Some((index, address)) = self.owned(address)? else { return Ok(None) };
-        if !self.is_rule(rule)? && address.flags & STATIC == 0 {
+        if !self.may_make(rule, &address)? {
             return Ok(None);
         }
         Ok(Some(Origin {
@@ -163,16 +163,19 @@ impl<'a, A: KernelFamily> Directory<'a, A> {
         }))
     }
 
-    /// Whether what made a flow is no more. A flow without an endpoint is a rule's; one that somebody began from
-    /// outside to a static address may name no rule.
+    /// Whether what made a flow is no more. A flow without an endpoint is a rule's.
     pub(crate) fn is_orphan(&mut self, flow: &FlowValue<A>) -> Result<bool, DataplaneError> {
         let Some(address) = self.address_of(flow)? else { return Ok(true) };
         if flow.endpoint == 0 {
-            let known = self.is_rule(flow.service)?;
-            return Ok(!known && (flow.service != 0 || address.flags & STATIC == 0));
+            return Ok(!self.may_make(flow.service, &address)?);
         }
         let frontend = self.frontend(&flow.key)?;
         Ok(frontend.is_none_or(|frontend| frontend.service != flow.service))
+    }
+
+    /// Flows that somebody began from outside, to a static address, name no rule.
+    fn may_make(&mut self, rule: u64, address: &AddressValue) -> Result<bool, DataplaneError> {
+        if rule == 0 { Ok(address.flags & STATIC != 0) } else { self.is_rule(rule) }
     }
 
     fn is_rule(&mut self, id: u64) -> Result<bool, DataplaneError> {

@@ -36,7 +36,6 @@ pub(crate) struct Names {
     pub(crate) services: &'static str,
     pub(crate) ranges: &'static str,
     pub(crate) snat_sources: &'static str,
-    pub(crate) static_hosts: &'static str,
     pub(crate) guards: &'static str,
 }
 
@@ -54,7 +53,6 @@ impl KernelFamily for V4 {
         services: names::SERVICES4,
         ranges: names::RANGES4,
         snat_sources: names::SNAT_SOURCES4,
-        static_hosts: names::STATIC_HOSTS4,
         guards: names::GUARDS4,
     };
 
@@ -87,7 +85,6 @@ impl KernelFamily for V6 {
         services: names::SERVICES6,
         ranges: names::RANGES6,
         snat_sources: names::SNAT_SOURCES6,
-        static_hosts: names::STATIC_HOSTS6,
         guards: names::GUARDS6,
     };
 

@@ -61,7 +61,6 @@ pub(crate) struct FamilyMaps<A: KernelFamily> {
     pub(crate) services: Map<ServiceKey<A>, ServiceRef>,
     pub(crate) ranges: Map<TrieKey<RangeKey<A>>, ServiceRef>,
     pub(crate) snat_sources: Map<TrieKey<A>, u32>,
-    pub(crate) static_hosts: Map<A, u32>,
     pub(crate) guards: Map<GuardKey<A>, GuardValue>,
 }
 
@@ -77,7 +76,6 @@ impl<A: KernelFamily> FamilyMaps<A> {
             services: open(pins, A::NAMES.services)?,
             ranges: open(pins, A::NAMES.ranges)?,
             snat_sources: open(pins, A::NAMES.snat_sources)?,
-            static_hosts: open(pins, A::NAMES.static_hosts)?,
             guards: open(pins, A::NAMES.guards)?,
         })
     }

@@ -1,4 +1,4 @@
-//! Rules for what leaves: a set of them for each source that a rule names, and the hosts with a static address.
+//! Rules for what leaves: a set of them for each source that a rule names.
 //!
 //! Sets are as immutable as versions: a new one is written to a free slot, and named by one write.
 
@@ -13,7 +13,7 @@ use super::Apply;
 use super::version::mask;
 use crate::error::DataplaneError;
 use crate::family::{KernelFamily, V4, V6, wide};
-use crate::sync_map::{put_missing, remove_others};
+use crate::sync_map::remove_others;
 use crate::sys;
 use crate::trie::TrieKey;
 
@@ -55,22 +55,17 @@ impl Apply<'_> {
             maps.snat_sources.put(&key, &index, sys::ANY).map_err(&failed)?;
             self.report.changes.push(format!("{} rules for {source} in set {index}", wanted.count));
         }
-        let hosts = self.static_hosts::<A>();
-        let written = put_missing(&maps.static_hosts, A::NAMES.static_hosts, &hosts, names::MAX_ADDRESSES)?;
-        self.report.note(written, "static hosts written");
         Ok(())
     }
 
-    /// Removes sources and hosts that no rule names; whether there were any. A rule may also have gone from a set
+    /// Removes sources that no rule names; whether there were any. A rule may also have gone from a set
     /// that is still named: then a set is unnamed now.
     pub(super) fn remove_rules<A: KernelFamily>(&mut self) -> Result<bool, DataplaneError> {
         let sources = self.sources::<A>();
         let wanted: HashMap<TrieKey<A>, u32> =
             sources.iter().filter_map(|source| Some((key::<A>(source)?, 0))).collect();
-        let hosts = self.static_hosts::<A>();
         let maps = A::maps(self.maps);
-        let removed = remove_others(&maps.snat_sources, A::NAMES.snat_sources, &wanted)?
-            + remove_others(&maps.static_hosts, A::NAMES.static_hosts, &hosts)?;
+        let removed = remove_others(&maps.snat_sources, A::NAMES.snat_sources, &wanted)?;
         self.report.note(removed, "rule sources removed");
         Ok(removed > 0 || !self.unnamed_sets()?.is_empty())
     }
@@ -127,17 +122,6 @@ impl Apply<'_> {
             to_count,
             to,
         }
-    }
-
-    /// What each host with a static address leaves as.
-    fn static_hosts<A: KernelFamily>(&self) -> HashMap<A, u32> {
-        let addresses = self.image.groups.iter().flat_map(|group| &group.addresses);
-        addresses
-            .filter_map(|address| {
-                let host = A::of_ip(address.static_host?)?;
-                Some((host, self.addresses.get(&address.address)?.index))
-            })
-            .collect()
     }
 
     /// A set that no program can be reading: those of this run that replace others leave them for the end of it.
