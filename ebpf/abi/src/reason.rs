@@ -14,6 +14,15 @@ macro_rules! reasons {
             /// All of them, in the order of their numbers.
             pub const ALL: &'static [Reason] = &[$(Reason::$variant,)*];
 
+            /// The reason of a number. One that there is not is the last.
+            #[inline(always)]
+            pub const fn of(number: u32) -> Self {
+                let last = Self::ALL.len() as u32 - 1;
+                let number = if number < last { number } else { last };
+                // SAFETY: repr(u32), numbered from 0 without gaps, and within bounds.
+                unsafe { core::mem::transmute::<u32, Self>(number) }
+            }
+
             /// The counter's name.
             pub const fn name(self) -> &'static str {
                 match self {

@@ -70,6 +70,24 @@ const FRAGMENT_BE: u16 = 0x3fffu16.to_be();
 const DONT_FRAGMENT_BE: u16 = 0x4000u16.to_be();
 
 impl Header4 {
+    /// The header that these bytes are.
+    pub const fn of(bytes: &[u8; 20]) -> Self {
+        let [version, tos, t0, t1, i0, i1, f0, f1, ttl, protocol, c0, c1, s0, s1, s2, s3, d0, d1, d2, d3] =
+            *bytes;
+        Self {
+            version,
+            tos,
+            total_be: u16::from_ne_bytes([t0, t1]),
+            id_be: u16::from_ne_bytes([i0, i1]),
+            fragment_be: u16::from_ne_bytes([f0, f1]),
+            ttl,
+            protocol,
+            checksum: u16::from_ne_bytes([c0, c1]),
+            source_be: u32::from_ne_bytes([s0, s1, s2, s3]),
+            destination_be: u32::from_ne_bytes([d0, d1, d2, d3]),
+        }
+    }
+
     /// `length` is what the frame holds from the header on. An aggregated (GSO) packet may hold more than its
     /// 16-bit total length says.
     #[inline(always)]

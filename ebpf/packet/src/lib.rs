@@ -7,11 +7,24 @@
 #![forbid(unsafe_code)]
 
 pub mod arp;
+mod bytes;
+pub mod crc32c;
+pub mod encap;
+pub mod extension;
+pub mod fragment;
+pub mod header;
 pub mod icmp;
+pub mod icmp6;
 pub mod ip;
+pub mod ipv6;
 pub mod l4;
+pub mod mtu;
+pub mod nd;
 pub mod port;
+pub mod quoted;
+pub mod sctp;
 pub mod select;
+pub mod sum;
 pub mod transition;
 
 /// Offsets in an Ethernet frame.

@@ -93,7 +93,7 @@ pub(crate) unsafe fn change<F: Family>(
 }
 
 /// Makes both entries' `path` follow the state. Whoever wrote last has seen the last state.
-#[inline(always)]
+#[inline(never)]
 unsafe fn follow<A>(original: *mut FlowValue<A>, other: *mut FlowValue<A>, mut word: u64) {
     for _ in 0..TRIES {
         // SAFETY: the caller's promise; aligned words.
@@ -112,7 +112,7 @@ unsafe fn follow<A>(original: *mut FlowValue<A>, other: *mut FlowValue<A>, mut w
 
 /// Claims a flow whose key begins another connection, or that must go: nothing changes a dead flow but who killed
 /// it. Its entries stay where they are, since other CPUs may have them in hand; the other connection takes them over.
-#[inline(always)]
+#[inline(never)]
 unsafe fn claim<A>(
     original: *mut FlowValue<A>,
     other: *mut FlowValue<A>,

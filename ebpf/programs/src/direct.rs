@@ -30,19 +30,20 @@ unsafe fn target<A>(entry: *const FlowValue<A>) -> Result<&'static TargetValue, 
 /// Sends a client's packet to the flow's endpoint. A router between them would see a packet of its own network: with
 /// encapsulation the time to live is the outer header's affair, without it nothing routes the packet any more. Either
 /// way this is a hop, and counts as one.
-#[inline(always)]
+#[inline(never)]
 pub(crate) fn forward<H: Hook, F: Family>(
     hook: &H,
     ip: &Ip<F::Address>,
     key: &FlowKey<F::Address>,
     translation: &Translation<F::Address>,
-    kind: u32,
 ) -> Verdict {
     if !ip.may_be_forwarded() {
         return Err(Reason::TtlExceeded);
     }
     // SAFETY: a live map value.
     let target = unsafe { target(translation.entry()) }?;
+    // SAFETY: the same; one aligned word.
+    let kind = unsafe { addr_of!((*translation.entry()).flags).read_volatile() };
     translation.prove(key)?;
     if kind & FORWARDING != FORWARD_DSR_L2 {
         return encapsulated::<H, F>(hook, ip, key, target, kind);
@@ -64,7 +65,7 @@ pub(crate) fn forward<H: Hook, F: Family>(
         Way::Unresolved(_) if H::IN_FRONT => hook.pass(Reason::XdpPassed),
         Way::Unresolved(fib) => {
             count(Reason::ForwardedSlow);
-            hop::resolve(&fib)
+            hop::resolve(fib)
         }
     }
 }

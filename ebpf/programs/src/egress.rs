@@ -19,7 +19,7 @@ use crate::count::Verdict;
 use crate::family::Family;
 use crate::guard::{self, answers, transit};
 use crate::hook::Hook;
-use crate::hop::{no_route, route};
+use crate::hop::route;
 use crate::insert::{Source, begin, draft};
 use crate::lease::{may_begin, permitted_now, precise_ns};
 use crate::maps::SNAT_SETS;
@@ -28,7 +28,6 @@ use crate::maps::SNAT_SETS;
 #[inline(always)]
 pub(crate) fn outbound<H: Hook, F: Family>(
     hook: &H,
-    ip: &Ip<F::Address>,
     key: &FlowKey<F::Address>,
     flags: u8,
 ) -> Result<Option<i32>, Reason> {
@@ -36,7 +35,7 @@ pub(crate) fn outbound<H: Hook, F: Family>(
     if !guarded && F::transit(&key.source_be).is_none() {
         return hook.pass(Reason::PassLocal).map(Some);
     }
-    if stays::<H, F>(hook, ip.protocol, &key.source_be, &key.destination_be) {
+    if stays::<H, F>(hook, key.protocol, &key.source_be, &key.destination_be) {
         return hook.pass(Reason::PassLocal).map(Some);
     }
     if let Some(rule) = rule::<F>(key) {
@@ -81,8 +80,9 @@ fn stays<H: Hook, F: Family>(
     source_be: &F::Address,
     destination_be: &F::Address,
 ) -> bool {
-    let mut fib = no_route();
-    let fate = route::<H, F>(hook, protocol, source_be, destination_be, &mut fib);
+    let Some((fate, _)) = route::<H, F>(hook, protocol, source_be, destination_be) else {
+        return false;
+    };
     fate == BPF_FIB_LKUP_RET_NOT_FWDED || fate == BPF_FIB_LKUP_RET_FWD_DISABLED
 }
 

@@ -13,7 +13,7 @@ use crate::family::{Family, V4, V6};
 use crate::forward::{Translation, leave, touch};
 use crate::hook::Hook;
 use crate::hop;
-use crate::lease::permitted;
+use crate::lease::check;
 use crate::transport::transport;
 
 const IPV4_BE: u16 = 0x0800u16.to_be();
@@ -60,7 +60,7 @@ fn family<H: Hook, F: Family>(hook: &H) -> Verdict {
     }
     // SAFETY: a live map value.
     let translation = unsafe { Translation::of(entry) };
-    permitted(translation.address_index, translation.address_stamp)?;
+    check(translation.address_index, translation.address_stamp)?;
     let Some(hop) = hop::kept::<H, F>(hook, translation.hop, ip.protocol) else {
         return hook.stage(F::STAGE_SLOW);
     };

@@ -13,7 +13,7 @@ use crate::maps::{EVENTS, LOST_EVENTS};
 
 /// Puts an event into the ring about a flow in this state, unless the flow's policy is to be silent. `flow` is a copy
 /// of the original entry, or what that was made of.
-#[inline(always)]
+#[inline(never)]
 pub(crate) fn report<A: Address>(flow: &FlowValue<A>, kind: u32, word: u64, group: u64, epoch: u64) {
     let bits = state::bits(word);
     let early = flow.flags & SYNC_LATE != 0 && state::phase(bits) == state::NEW;

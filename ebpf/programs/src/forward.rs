@@ -131,7 +131,7 @@ pub(crate) fn forward<H: Hook, F: Family>(
         Way::Unresolved(_) if H::IN_FRONT => hook.pass(Reason::XdpPassed),
         Way::Unresolved(fib) => {
             rewrite::<H, F>(hook, ip, key, translation)?;
-            counted(hop::resolve(&fib))
+            counted(hop::resolve(fib))
         }
     }
 }

@@ -16,7 +16,7 @@ use lockstep_packet::offset::{ETHERNET, NETWORK};
 use crate::count::{Verdict, count};
 use crate::family::{Family, V4, V6};
 use crate::hook::Hook;
-use crate::maps::{HOP_INDEX, HOP_STAMP, HOPS};
+use crate::maps::{FIB, HOP_INDEX, HOP_STAMP, HOPS};
 
 /// Two MACs as they stand in a frame, in words.
 pub(crate) type Macs = [u16; 6];
@@ -33,7 +33,7 @@ pub(crate) enum Way {
     /// To this neighbour; the word to keep in the flow, 0 if the table of next hops does not have it.
     Known(Hop, u32),
     /// The neighbour must be asked for its MAC first.
-    Unresolved(FibParams),
+    Unresolved(&'static FibParams),
 }
 
 #[inline(always)]
@@ -76,13 +76,6 @@ const _: () = assert!(
     core::mem::offset_of!(HopValue, source_mac) == core::mem::offset_of!(HopValue, destination_mac) + 6
 );
 
-/// Empty parameters for [`route`].
-#[inline(always)]
-pub(crate) fn no_route() -> FibParams {
-    // SAFETY: integers only.
-    unsafe { zeroed() }
-}
-
 /// Asks the kernel's routing table. Also answers whether it would forward at all.
 #[inline(always)]
 pub(crate) fn route<H: Hook, F: Family>(
@@ -90,8 +83,13 @@ pub(crate) fn route<H: Hook, F: Family>(
     protocol: u8,
     source_be: &F::Address,
     destination_be: &F::Address,
-    fib: &mut FibParams,
-) -> u32 {
+) -> Option<(u32, &'static FibParams)> {
+    let room = FIB.get_ptr_mut(0)?;
+    // SAFETY: the element is this CPU's own, and programs of one hook do not nest; integers only.
+    let fib = unsafe {
+        *room = zeroed();
+        &mut *room
+    };
     fib.family = F::AF;
     fib.l4_protocol = protocol;
     F::ask(fib, source_be, destination_be);
@@ -99,7 +97,8 @@ pub(crate) fn route<H: Hook, F: Family>(
     // With 0 (tc) the kernel compares the packet itself with the MTU, segments of an aggregate one by one.
     fib.__bindgen_anon_1.tot_len = if H::IN_FRONT { hook.length().wrapping_sub(NETWORK) as u16 } else { 0 };
     // SAFETY: context and parameters are valid and of the stated size.
-    unsafe { bpf_fib_lookup(hook.context(), fib, size_of::<FibParams>() as i32, 0) as u32 }
+    let fate = unsafe { bpf_fib_lookup(hook.context(), fib, size_of::<FibParams>() as i32, 0) as u32 };
+    Some((fate, fib))
 }
 
 /// Finds the way by the routing table.
@@ -111,8 +110,8 @@ pub(crate) fn find<H: Hook, F: Family>(
     destination_be: &F::Address,
 ) -> Result<Way, Reason> {
     let stamp = stamp();
-    let mut fib = no_route();
-    let unresolved = match route::<H, F>(hook, protocol, source_be, destination_be, &mut fib) {
+    let (fate, fib) = route::<H, F>(hook, protocol, source_be, destination_be).ok_or(Reason::NoRoute)?;
+    let unresolved = match fate {
         BPF_FIB_LKUP_RET_SUCCESS => false,
         BPF_FIB_LKUP_RET_NO_NEIGH => true,
         BPF_FIB_LKUP_RET_FRAG_NEEDED => return Err(Reason::FragNeeded),
@@ -123,7 +122,7 @@ pub(crate) fn find<H: Hook, F: Family>(
     if unresolved {
         return Ok(Way::Unresolved(fib));
     }
-    let index = known(&fib);
+    let index = known(fib);
     if H::IN_FRONT && usable::<H, F>(hook, index, protocol).is_none() {
         // Only the table says whether a device takes frames from XDP.
         return Ok(Way::Unresolved(fib));

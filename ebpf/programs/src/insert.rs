@@ -113,7 +113,7 @@ fn insert<F: Family>(
     blocks: u64,
 ) -> Result<bool, Reason> {
     let direct = flow.flags & FORWARDING != 0;
-    if !direct && !reserve::<F>(flow, source, blocks)? {
+    if !direct && !reserve::<F>(flow, &source, blocks)? {
         return Ok(false);
     }
     match F::flows().insert(&flow.key, &*flow, u64::from(BPF_NOEXIST)) {
@@ -128,10 +128,10 @@ fn insert<F: Family>(
 }
 
 /// Writes the reply entry, with a translated source on a free port. False: this very flow was made by another CPU.
-#[inline(always)]
+#[inline(never)]
 fn reserve<F: Family>(
     flow: &mut FlowValue<F::Address>,
-    source: Source,
+    source: &Source,
     blocks: u64,
 ) -> Result<bool, Reason> {
     let state = flow.state;
@@ -165,7 +165,7 @@ const NONE_FREE: i32 = 1;
 
 /// Writes a reply entry on the first port that nobody has.
 #[inline(always)]
-fn on_a_port<F: Family>(source: Source, blocks: u64) -> Result<bool, Reason> {
+fn on_a_port<F: Family>(source: &Source, blocks: u64) -> Result<bool, Reason> {
     let mut search = Search::<F> { family: PhantomData, blocks, hash: source.hash, outcome: NONE_FREE };
     // A loop helper, so that the verifier looks at one try and not at all of them.
     // SAFETY: the callback has the signature that the helper calls, and `search` outlives the call.
@@ -285,7 +285,7 @@ fn take_over<F: Family>(
     if flow.flags & FORWARDING == 0 {
         if source.translate && !source.keep_port {
             // A port of its own: the old one waits with the old entry.
-            reserve::<F>(flow, source, blocks)?;
+            reserve::<F>(flow, &source, blocks)?;
         } else {
             let state = flow.state;
             turn(flow, 0);

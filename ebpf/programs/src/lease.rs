@@ -56,8 +56,14 @@ pub(crate) fn precise_ns() -> u64 {
 /// must be asked again. Ticks can stand still while the CPU that keeps time is stolen, so the note ends
 /// [`MARGIN_TICKS`] before the lease does. It belongs to one value of `until_ns`: a renewal or a release makes it
 /// void.
-#[inline(always)]
+#[inline(never)]
 pub(crate) fn held(slot: u32) -> Option<&'static LeaseValue> {
+    held_now(slot)
+}
+
+/// [`held`], where a call would cost.
+#[inline(always)]
+fn held_now(slot: u32) -> Option<&'static LeaseValue> {
     let lease = LEASES.get_ptr_mut(slot)?;
     // SAFETY: a live array element; user space changes its words one at a time.
     unsafe {
@@ -80,7 +86,7 @@ pub(crate) fn held(slot: u32) -> Option<&'static LeaseValue> {
 
 /// # Safety
 /// `lease` points to a live array element.
-#[inline(always)]
+#[inline(never)]
 unsafe fn decide(lease: *mut LeaseValue, until: u64, jiffies: u32) -> bool {
     let now = precise_ns();
     if !LeaseValue::accepts(until, now) {
@@ -100,19 +106,32 @@ unsafe fn decide(lease: *mut LeaseValue, until: u64, jiffies: u32) -> bool {
     true
 }
 
+/// Whether the lease of the group of the address at `index`, which must bear `stamp`, is held. For the fast path.
+#[inline(always)]
+pub(crate) fn check(index: u32, stamp: u32) -> Result<(), Reason> {
+    let address = stamped(index, stamp)?;
+    // SAFETY: a live array element that user space may be replacing.
+    let slot = unsafe { addr_of!(address.lease_slot).read_volatile() };
+    if held_now(slot).is_some() { Ok(()) } else { Err(Reason::NoLease) }
+}
+
+#[inline(always)]
+fn stamped(index: u32, stamp: u32) -> Result<&'static AddressValue, Reason> {
+    let address = ADDRESSES.get(index).ok_or(Reason::AddressGone)?;
+    // SAFETY: a live array element that user space may be replacing.
+    let found = unsafe { addr_of!(address.stamp).read_volatile() };
+    if found != stamp || stamp == 0 { Err(Reason::AddressGone) } else { Ok(address) }
+}
+
 /// The address at `index`, which must bear `stamp`, and its group's lease, which must be held.
 #[inline(always)]
 pub(crate) fn permitted(
     index: u32,
     stamp: u32,
 ) -> Result<(&'static AddressValue, &'static LeaseValue), Reason> {
-    let address = ADDRESSES.get(index).ok_or(Reason::AddressGone)?;
+    let address = stamped(index, stamp)?;
     // SAFETY: a live array element that user space may be replacing.
-    let (found, slot) =
-        unsafe { (addr_of!(address.stamp).read_volatile(), addr_of!(address.lease_slot).read_volatile()) };
-    if found != stamp || stamp == 0 {
-        return Err(Reason::AddressGone);
-    }
+    let slot = unsafe { addr_of!(address.lease_slot).read_volatile() };
     Ok((address, held(slot).ok_or(Reason::NoLease)?))
 }
 

@@ -78,7 +78,7 @@ pub(crate) fn admit(service_slot: u32, version: &ServiceVersion, now_ns: u64) ->
 ///
 /// # Safety
 /// `arrival` points to a word of a live map value.
-#[inline(always)]
+#[inline(never)]
 pub(crate) unsafe fn in_rate(arrival: *mut u64, interval_ns: u64, burst_ns: u64, now_ns: u64) -> bool {
     for _ in 0..TRIES {
         // SAFETY: the caller's promise.

@@ -35,6 +35,7 @@ mod special;
 mod track;
 mod transport;
 
+use aya_ebpf::bindings::{__sk_buff, xdp_md};
 use aya_ebpf::macros::{classifier, xdp};
 use aya_ebpf::programs::{TcContext, XdpContext};
 
@@ -47,15 +48,38 @@ pub fn tc_entry(ctx: TcContext) -> i32 {
     Tc::action(entry::ingress(&hook))
 }
 
-#[classifier]
-pub fn tc_slow4(ctx: TcContext) -> i32 {
-    slow::slow::<Tc, V4>(&Tc(ctx))
+/// A stage for plain TCP and UDP, and its two parts. The parts are no programs: they are global functions, which the
+/// verifier looks at by themselves.
+macro_rules! slow_stage {
+    ($kind:ident $stage:ident($context:ty) -> $result:ty = $track:ident, $leave:ident, $hook:ident($raw:ty), $family:ty) => {
+        #[$kind]
+        pub fn $stage(ctx: $context) -> $result {
+            let hook = $hook(ctx);
+            let raw = hook.raw();
+            slow::slow::<$hook, $family>(
+                &hook,
+                slow::Parts { track: || $track(raw), leave: || $leave(raw) },
+            ) as $result
+        }
+
+        #[inline(never)]
+        #[unsafe(no_mangle)]
+        extern "C" fn $track(raw: *mut $raw) -> i32 {
+            slow::tracked::<$hook, $family>(&$hook(<$context>::new(raw)))
+        }
+
+        #[inline(never)]
+        #[unsafe(no_mangle)]
+        extern "C" fn $leave(raw: *mut $raw) -> i32 {
+            slow::left::<$hook, $family>(&$hook(<$context>::new(raw)))
+        }
+    };
 }
 
-#[classifier]
-pub fn tc_slow6(ctx: TcContext) -> i32 {
-    slow::slow::<Tc, V6>(&Tc(ctx))
-}
+slow_stage!(classifier tc_slow4(TcContext) -> i32 = tc_track4, tc_leave4, Tc(__sk_buff), V4);
+slow_stage!(classifier tc_slow6(TcContext) -> i32 = tc_track6, tc_leave6, Tc(__sk_buff), V6);
+slow_stage!(xdp xdp_slow4(XdpContext) -> u32 = xdp_track4, xdp_leave4, Xdp(xdp_md), V4);
+slow_stage!(xdp xdp_slow6(XdpContext) -> u32 = xdp_track6, xdp_leave6, Xdp(xdp_md), V6);
 
 #[classifier]
 pub fn tc_special4(ctx: TcContext) -> i32 {
@@ -76,16 +100,6 @@ pub fn tc_arp(ctx: TcContext) -> i32 {
 pub fn xdp_entry(ctx: XdpContext) -> u32 {
     let hook = Xdp(ctx);
     Xdp::action(entry::ingress(&hook)) as u32
-}
-
-#[xdp]
-pub fn xdp_slow4(ctx: XdpContext) -> u32 {
-    slow::slow::<Xdp, V4>(&Xdp(ctx)) as u32
-}
-
-#[xdp]
-pub fn xdp_slow6(ctx: XdpContext) -> u32 {
-    slow::slow::<Xdp, V6>(&Xdp(ctx)) as u32
 }
 
 #[classifier]

@@ -1,6 +1,6 @@
 //! The maps. Names, sizes and meaning: `lockstep_abi::map`.
 
-use aya_ebpf::bindings::BPF_F_MMAPABLE;
+use aya_ebpf::bindings::{BPF_F_MMAPABLE, bpf_fib_lookup};
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::{Array, HashMap, LpmTrie, PerCpuArray, ProgramArray, RingBuf};
 use lockstep_abi::address::{AddressValue, AnswerKey, AnswerValue, InterfaceValue, MacValue, TransitValue};
@@ -152,6 +152,10 @@ pub(crate) static SCRATCH6: PerCpuArray<FlowValue6> = PerCpuArray::with_max_entr
 /// When the next flow may be made again: the clock of a rate.
 #[map]
 pub(crate) static RECOVERY: Array<u64> = Array::with_max_entries(1, 0);
+
+/// Likewise for a question to the routing table and its answer.
+#[map]
+pub(crate) static FIB: PerCpuArray<bpf_fib_lookup> = PerCpuArray::with_max_entries(1, 0);
 
 /// Likewise for the key of the packet that is decided about.
 #[map]

@@ -11,29 +11,91 @@ use crate::direct;
 use crate::family::Family;
 use crate::forward::forward;
 use crate::hook::Hook;
-use crate::track::{Tracked, track};
+use crate::track::{flow, track};
 use crate::transport::transport;
 
 /// Headers that are looked at: IPv6 and TCP.
 const HEADERS: u32 = NETWORK + 40 + 20;
 
-#[inline(always)]
-pub(crate) fn slow<H: Hook, F: Family>(hook: &H) -> i32 {
-    finish::<H, F>(hook, decide::<H, F>(hook))
+/// What a stage is made of: two functions that the verifier looks at by themselves, because it would follow every way
+/// through the second from every end of the first. They share the packet and [`off_stack`]'s key.
+pub(crate) struct Parts<T, L> {
+    /// Finds, brings on or makes the flow: [`tracked`].
+    pub(crate) track: T,
+    /// Sends the packet the flow's way: [`left`].
+    pub(crate) leave: L,
 }
 
 #[inline(always)]
-fn decide<H: Hook, F: Family>(hook: &H) -> Verdict {
+pub(crate) fn slow<H: Hook, F: Family>(
+    hook: &H,
+    parts: Parts<impl Fn() -> i32, impl Fn() -> i32>,
+) -> i32 {
+    finish::<H, F>(hook, decide::<H>(hook, parts))
+}
+
+#[inline(always)]
+fn decide<H: Hook>(hook: &H, parts: Parts<impl Fn() -> i32, impl Fn() -> i32>) -> Verdict {
     hook.pull(HEADERS);
+    if let Some(action) = verdict::<H>((parts.track)())? {
+        return Ok(action);
+    }
+    verdict::<H>((parts.leave)()).map(|action| action.unwrap_or(H::PASS))
+}
+
+/// What a part answers: the flow is found.
+const FLOW: i32 = 0;
+/// Of actions, which are -1 and up.
+const ACTION: i32 = 2;
+
+/// A part's answer: a flow, an action, or a reason below zero.
+#[inline(always)]
+fn answer(verdict: Result<Option<i32>, Reason>) -> i32 {
+    match verdict {
+        Ok(None) => FLOW,
+        Ok(Some(action)) => action + ACTION,
+        Err(reason) => -1 - (reason as i32),
+    }
+}
+
+#[inline(always)]
+fn verdict<H: Hook>(answer: i32) -> Result<Option<i32>, Reason> {
+    match answer {
+        FLOW => Ok(None),
+        action if action > 0 => Ok(Some(action - ACTION)),
+        reason => Err(Reason::of((-1 - reason) as u32)),
+    }
+}
+
+/// The first part.
+#[inline(always)]
+pub(crate) fn tracked<H: Hook, F: Family>(hook: &H) -> i32 {
+    answer(begin::<H, F>(hook))
+}
+
+#[inline(always)]
+fn begin<H: Hook, F: Family>(hook: &H) -> Result<Option<i32>, Reason> {
     let ip = F::ip(hook).ok_or(Reason::Malformed)??;
     let (key, flags) = transport::<H, F>(hook, &ip).ok_or(Reason::Malformed)??;
     let key = off_stack::<F>(&key)?;
-    match track::<H, F>(hook, &ip, key, flags)? {
-        Tracked::Other(action) => Ok(action),
-        Tracked::Flow(translation, kind) if kind & FORWARDING == 0 => {
-            forward::<H, F>(hook, &ip, key, &translation)
-        }
-        Tracked::Flow(translation, kind) => direct::forward::<H, F>(hook, &ip, key, &translation, kind),
+    track::<H, F>(hook, key, flags)
+}
+
+/// The second part, of the same packet.
+#[inline(always)]
+pub(crate) fn left<H: Hook, F: Family>(hook: &H) -> i32 {
+    answer(end::<H, F>(hook).map(Some))
+}
+
+#[inline(always)]
+fn end<H: Hook, F: Family>(hook: &H) -> Verdict {
+    let ip = F::ip(hook).ok_or(Reason::Malformed)??;
+    let key = kept_key::<F>()?;
+    let (translation, flags) = flow::<F>(key)?;
+    if flags & FORWARDING == 0 {
+        forward::<H, F>(hook, &ip, key, &translation)
+    } else {
+        direct::forward::<H, F>(hook, &ip, key, &translation)
     }
 }
 
@@ -48,4 +110,12 @@ pub(crate) fn off_stack<F: Family>(
         write_key(room, key);
         Ok(&*room)
     }
+}
+
+/// The key that [`off_stack`] moved, of the same packet.
+#[inline(always)]
+pub(crate) fn kept_key<F: Family>() -> Result<&'static FlowKey<F::Address>, Reason> {
+    let room = F::key_room().ok_or(Reason::FlowInsertFailed)?;
+    // SAFETY: the same.
+    Ok(unsafe { &*room })
 }

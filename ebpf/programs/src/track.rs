@@ -7,7 +7,6 @@ use lockstep_abi::address::STATIC;
 use lockstep_abi::flow::{FORWARDING, FlowKey, FlowValue, KIND, REPLY};
 use lockstep_abi::reason::Reason;
 use lockstep_abi::timeout::DEAD_NS;
-use lockstep_packet::ip::Ip;
 use lockstep_packet::transition::{From, may_open};
 
 use crate::atomic;
@@ -21,55 +20,48 @@ use crate::hook::Hook;
 use crate::insert::turn;
 use crate::lease::{may_begin, permitted, permitted_now, precise_ns};
 
-/// What a packet belongs to.
-pub(crate) enum Tracked<F: Family> {
-    /// A flow: what its entry in the packet's direction says, and its flags.
-    Flow(Translation<F::Address>, u32),
-    /// None, and it is nobody's business here: the hook's action.
-    Other(i32),
-}
-
-/// Finds or makes the flow of a packet. `flags` are TCP's, or what stands for them; 0 where there are none.
+/// Finds or makes the flow of a packet. `flags` are TCP's, or what stands for them; 0 where there are none. `Some`: it
+/// belongs to none, and is nobody's business here: the hook's action.
 #[inline(always)]
 pub(crate) fn track<H: Hook, F: Family>(
     hook: &H,
-    ip: &Ip<F::Address>,
     key: &FlowKey<F::Address>,
     flags: u8,
-) -> Result<Tracked<F>, Reason> {
+) -> Result<Option<i32>, Reason> {
     let next = hit::<F>(key, flags)?;
-    if next != Next::Forward {
-        let Some(index) = F::address_index(&key.destination_be) else {
-            if let Some(action) = egress::outbound::<H, F>(hook, ip, key, flags)? {
-                return Ok(Tracked::Other(action));
-            }
-            return found(key);
-        };
-        let (address, lease) = permitted_now(index)?;
-        // A flow to be reopened was asked about before it was claimed.
-        if next == Next::Open {
-            may_begin(lease)?;
-        }
-        match create::<F>(key, flags, index, address, lease, next == Next::Reopen) {
-            Err(Reason::NoService) if address.flags & STATIC != 0 => {
-                if !may_open(key.protocol, flags) {
-                    return Err(Reason::Miss);
-                }
-                egress::inbound::<F>(key, index, address, lease, next == Next::Reopen)?;
-            }
-            other => other?,
-        }
+    if next == Next::Forward {
+        return Ok(None);
     }
-    found(key)
+    let Some(index) = F::address_index(&key.destination_be) else {
+        return egress::outbound::<H, F>(hook, key, flags);
+    };
+    let (address, lease) = permitted_now(index)?;
+    // A flow to be reopened was asked about before it was claimed.
+    if next == Next::Open {
+        may_begin(lease)?;
+    }
+    match create::<F>(key, flags, index, address, lease, next == Next::Reopen) {
+        Err(Reason::NoService) if address.flags & STATIC != 0 => {
+            if !may_open(key.protocol, flags) {
+                return Err(Reason::Miss);
+            }
+            egress::inbound::<F>(key, index, address, lease, next == Next::Reopen)?;
+        }
+        other => other?,
+    }
+    Ok(None)
 }
 
+/// The flow that [`track`] found: what its entry in the packet's direction says, and its flags.
 #[inline(always)]
-fn found<F: Family>(key: &FlowKey<F::Address>) -> Result<Tracked<F>, Reason> {
+pub(crate) fn flow<F: Family>(
+    key: &FlowKey<F::Address>,
+) -> Result<(Translation<F::Address>, u32), Reason> {
     let entry = F::flows().get_ptr_mut(key).ok_or(Reason::Raced)?;
     // SAFETY: a live map value.
     unsafe {
         touch(entry);
-        Ok(Tracked::Flow(Translation::of(entry), addr_of!((*entry).flags).read_volatile()))
+        Ok((Translation::of(entry), addr_of!((*entry).flags).read_volatile()))
     }
 }
 

@@ -28,6 +28,11 @@ pub(crate) struct Tc(pub(crate) TcContext);
 
 impl Tc {
     #[inline(always)]
+    pub(crate) fn raw(&self) -> *mut __sk_buff {
+        self.skb()
+    }
+
+    #[inline(always)]
     pub(crate) fn skb(&self) -> *mut __sk_buff {
         self.0.skb.skb
     }

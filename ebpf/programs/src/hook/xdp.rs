@@ -19,6 +19,11 @@ pub(crate) struct Xdp(pub(crate) XdpContext);
 
 impl Xdp {
     #[inline(always)]
+    pub(crate) fn raw(&self) -> *mut xdp_md {
+        self.md()
+    }
+
+    #[inline(always)]
     fn md(&self) -> *mut xdp_md {
         self.0.ctx
     }
