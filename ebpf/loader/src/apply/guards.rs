@@ -6,6 +6,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use lockstep_abi::address::{TRANSIT_GROUPS, TransitValue};
 use lockstep_abi::map as names;
 use lockstep_abi::service::{GuardKey, GuardValue};
+use lockstep_model::protocol::Family;
 
 use super::Apply;
 use crate::error::DataplaneError;
@@ -21,7 +22,8 @@ impl Apply<'_> {
             for endpoint in &service.endpoints {
                 let Some(address_be) = ip_be(endpoint.address.ip()) else { continue };
                 let port_be = endpoint.address.port().to_be();
-                let protocols = service.protocols.iter().map(|protocol| (port_be, protocol.number()));
+                let protocols =
+                    service.protocols.iter().map(|protocol| (port_be, protocol.number(Family::V4)));
                 for (port_be, protocol) in protocols.chain([(0, 0)]) {
                     let key = GuardKey { address_be, port_be, protocol, pad: 0 };
                     // One of several groups that share the endpoint: always the same one.
