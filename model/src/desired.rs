@@ -17,11 +17,12 @@ pub(crate) fn desired(state: &State, node: NodeId) -> Image {
         return Image::default();
     }
     let held = |group: &Group| owns(group, node) || state.candidates(&group.spec).contains(&node);
+    let sources = state.snat_sources();
     let groups: Vec<GroupImage> = state
         .groups
         .iter()
         .filter(|(_, group)| held(group))
-        .map(|(id, g)| group(state, *id, g, node))
+        .map(|(id, g)| group(state, *id, g, node, &sources))
         .collect();
     let has = |id: GroupId| groups.iter().any(|g| g.id == id);
     let services = state
@@ -40,10 +41,9 @@ fn owns(group: &Group, node: NodeId) -> bool {
     group.assignment.is_some_and(|a| a.node == node)
 }
 
-fn group(state: &State, id: GroupId, group: &Group, node: NodeId) -> GroupImage {
+fn group(state: &State, id: GroupId, group: &Group, node: NodeId, sources: &BTreeSet<IpAddr>) -> GroupImage {
     let vips: BTreeSet<IpAddr> =
         state.services.values().filter(|s| s.group == id).flat_map(|s| state.vips(s)).collect();
-    let sources = state.snat_sources();
     let image = |address: IpAddr| AddressImage {
         address,
         vip: vips.contains(&address),

@@ -254,3 +254,30 @@ impl WriteOutcome {
         matches!(self, WriteOutcome::Applied | WriteOutcome::Stale)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_shard_is_the_fold_of_address_and_port() {
+        let shard = |client: &str| {
+            let service = "192.0.2.10:443".parse().unwrap();
+            FlowKey { client: client.parse().unwrap(), service, protocol: Protocol::Tcp }.shard()
+        };
+        // 0x0a00 ^ 0x0001 ^ port, and eight parts of IPv6: 0x2001 ^ 0xdb8 ^ 0x3 ^ 0x1 ^ port.
+        assert_eq!([0, 1, 2, 3].map(|port| shard(&format!("10.0.0.1:{port}"))), [1, 0, 3, 2]);
+        let six = |port: u16| shard(&format!("[2001:db8:0:3::1]:{port}"));
+        assert_eq!([0, 1, 2, 3].map(six), [3, 2, 1, 0]);
+        assert_eq!(shard("[2001:db8:0:3::2]:0"), (0x2001_u16 ^ 0xdb8 ^ 3 ^ 2) as u8 % SHARDS);
+    }
+
+    #[test]
+    fn a_kind_is_fixed_by_the_mode() {
+        for mode in [Mode::Nat, Mode::Fullnat, Mode::OneArm, Mode::HostOneArm] {
+            assert_eq!(FlowKind::of(mode), FlowKind::Nat);
+        }
+        assert_eq!(FlowKind::of(Mode::DsrL2), FlowKind::DsrL2);
+        assert_eq!(FlowKind::of(Mode::DsrGue), FlowKind::DsrGue);
+    }
+}

@@ -179,8 +179,8 @@ mod tests {
 
     #[test]
     fn port_blocks_are_shown_as_ranges_of_ports() {
-        let blocks_of = |blocks| blocks(&PortBlocks { address: vec![192, 0, 2, 1], blocks });
-        let shown = |blocks| blocks_of(blocks)["ports"].to_string();
+        let blocks_of = |bits: u64| blocks(&PortBlocks { address: vec![192, 0, 2, 1], blocks: bits });
+        let shown = |bits| blocks_of(bits)["ports"].to_string();
         assert_eq!(shown(0b1010), "[\"1024-2047\",\"3072-4095\"]");
         assert_eq!(shown(0xf << 32), "[\"32768-36863\"]");
         assert_eq!(shown(!1), "[\"1024-65535\"]");

@@ -1,10 +1,13 @@
+use std::time::Duration;
+
 use proptest::prelude::*;
 
 use super::{Document, changes, export_cluster, export_group, export_service, export_snat_rule, parse};
 use crate::arbitrary;
 use crate::command::Command;
-use crate::ids::LogIndex;
-use crate::state::{Applied, apply};
+use crate::intent::{Affinity, Algorithm, Limits, Mode, OnMiss, PortRange, SnatAction, SyncPolicy, Timeouts};
+use crate::protocol::Protocol;
+use crate::state::{Applied, State, apply};
 
 const EXAMPLE: &str = r#"
 apiVersion: lockstep/v1
@@ -175,6 +178,149 @@ fn what_is_wrong_is_named_with_what_is_allowed() {
 }
 
 #[test]
+fn a_service_is_read_with_all_it_can_say() {
+    let text = r#"
+apiVersion: lockstep/v1
+kind: Service
+name: all
+spec:
+  group: edge
+  vip: [192.0.2.10, "2001:db8::10"]
+  port: "1000-1999"
+  protocol: [tcp, sctp]
+  algorithm: source-hash
+  affinity: {by: source, prefix6: 64, timeout: 90m}
+  mode: fullnat
+  snat_pool: [10.0.0.1, "fd00::1"]
+  timeouts: {established: 2d, udp: 1500ms}
+  sync: established
+  on_miss: reset
+  sources: [198.51.100.0/24, "2001:db8:7::/48"]
+  limits: {connections: 100000, new_per_second: 10000}
+  slow_start: 30s
+  endpoints:
+    - {address: 10.0.0.11}
+    - {address: "fd00::11", port: 8443, backup: true}
+"#;
+    let Ok([Document::Service(spec)]) = parse(text).map(|d| <[Document; 1]>::try_from(d).unwrap()) else {
+        panic!("it is a service: {:?}", parse(text))
+    };
+    assert_eq!(spec.port, PortRange { first: 1000, last: 1999 });
+    assert_eq!(spec.protocol, [Protocol::Tcp, Protocol::Sctp]);
+    assert_eq!((spec.algorithm, spec.mode), (Algorithm::SourceHash, Mode::Fullnat));
+    let timeout = Duration::from_secs(90 * 60);
+    assert_eq!(spec.affinity, Some(Affinity { prefix4: 32, prefix6: 64, timeout }));
+    assert_eq!(spec.timeouts.established, Duration::from_secs(2 * 86_400));
+    assert_eq!(spec.timeouts.udp, Duration::from_millis(1500));
+    assert_eq!(spec.timeouts.syn, Timeouts::default().syn);
+    assert_eq!((spec.sync, spec.on_miss), (SyncPolicy::Established, OnMiss::Reset));
+    assert_eq!(spec.sources[1].to_string(), "2001:db8:7::/48");
+    assert_eq!((spec.limits.connections, spec.limits.new_per_second), (Some(100_000), Some(10_000)));
+    assert_eq!(spec.slow_start, Some(Duration::from_secs(30)));
+    assert_eq!(spec.endpoints[0].address, "10.0.0.11:0".parse().unwrap());
+    assert!(spec.endpoints[1].backup && !spec.endpoints[0].backup);
+}
+
+#[test]
+fn what_is_not_said_has_a_default() {
+    let read = |line: &str| match parse(&service_with(line)).unwrap().remove(0) {
+        Document::Service(spec) => spec,
+        other => panic!("it is a service: {other:?}"),
+    };
+    let plain = read("port: 1");
+    assert_eq!((plain.mode, plain.on_miss), (Mode::Nat, OnMiss::Recover));
+    assert_eq!((plain.timeouts, plain.limits), (Timeouts::default(), Limits::default()));
+    assert_eq!(plain.timeouts.established, Duration::from_secs(3600));
+    for (line, expected) in [
+        ("algorithm: source-hash\n  mode: dsr-ipip", OnMiss::Recover),
+        ("algorithm: least-connections", OnMiss::Drop),
+        ("mode: fullnat", OnMiss::Drop),
+        ("mode: one-arm", OnMiss::Drop),
+        ("mode: fullnat\n  on_miss: recover", OnMiss::Recover),
+    ] {
+        assert_eq!(read(&format!("port: 1\n  {line}")).on_miss, expected, "{line}");
+    }
+    assert_eq!(read("port: \"*\"").port, PortRange::ANY);
+    assert_eq!(read("port: \"8-8\"").port, PortRange::single(8));
+    assert_eq!(read("port: 1\n  slow_start: 0s").slow_start, None);
+}
+
+#[test]
+fn icmp_has_no_ports() {
+    let icmp = |protocols: &str, line: &str| {
+        let text = service_with(line).replace("protocol: [tcp]", &format!("protocol: [{protocols}]"));
+        parse(&text).map(|mut documents| match documents.remove(0) {
+            Document::Service(spec) => spec.port,
+            other => panic!("it is a service: {other:?}"),
+        })
+    };
+    assert_eq!(icmp("icmp", "sync: none"), Ok(PortRange::NONE));
+    assert_eq!(icmp("icmp", "port: \"*\""), Ok(PortRange::NONE));
+    assert_eq!(icmp("tcp, icmp", "sync: none"), Ok(PortRange::ANY));
+    let refused = |protocols, line| icmp(protocols, line).unwrap_err()[0].to_string();
+    assert!(refused("icmp", "port: 7").contains("spec.port: 7: allowed no port, or \"*\""));
+    assert!(
+        refused("tcp, icmp", "port: 7").contains("spec.port: 7: allowed \"*\": one of the protocols is icmp")
+    );
+    let port = refused("icmp", "endpoints: [{address: 10.0.0.11, port: 7}]");
+    assert!(port.contains("spec.endpoints[0].port: 7: allowed no port"), "{port}");
+}
+
+#[test]
+fn rules_are_read_and_what_is_wrong_with_them_is_named() {
+    let rule = |matching: &str, action: &str| {
+        format!(
+            "apiVersion: lockstep/v1\nkind: SnatRule\nname: egress\nspec:\n  group: edge\n  \
+             match: {{{matching}}}\n  action: {{{action}}}\n"
+        )
+    };
+    let documents = parse(&rule("source: 10.0.0.0/24", "type: snat, to: [192.0.2.10]")).unwrap();
+    let Document::SnatRule(spec) = &documents[0] else { panic!("{documents:?}") };
+    assert_eq!((spec.priority, spec.protocol, spec.ports), (100, None, PortRange::ANY));
+    assert_eq!(spec.destination.to_string(), "0.0.0.0/0");
+    assert_eq!(spec.action, SnatAction::Snat(vec!["192.0.2.10".parse().unwrap()]));
+    let six = parse(&rule("source: \"fd00::/64\", protocol: any, ports: \"*\"", "type: none")).unwrap();
+    assert!(matches!(&six[0], Document::SnatRule(spec) if spec.destination.to_string() == "::/0"));
+
+    let source = "source: 10.0.0.11/32";
+    let cases = [
+        (
+            rule("destination: 0.0.0.0/0", "type: none"),
+            "spec.match.source: missing: allowed a prefix such as",
+        ),
+        (
+            rule("source: 10.0.0.1/24", "type: none"),
+            "spec.match.source: 10.0.0.1/24: allowed a prefix such as",
+        ),
+        (
+            rule("source: 10.0.0.0/24, protocol: gre", "type: none"),
+            "spec.match.protocol: gre: allowed any, tcp, udp",
+        ),
+        (
+            rule("source: 10.0.0.0/24, destination: \"::/0\"", "type: none"),
+            "spec.match.destination: ::/0: allowed an IPv4",
+        ),
+        (rule(source, "type: masquerade"), "spec.action.type: masquerade: allowed snat, static, none"),
+        (rule(source, "type: snat"), "spec.action.to: missing: allowed a list of addresses"),
+        (rule(source, "type: snat, to: []"), "spec.action.to: 0 elements: allowed 1-16 elements"),
+        (
+            rule(source, "type: none, to: [192.0.2.1]"),
+            "spec.action.to: [\"192.0.2.1\"]: allowed nothing: action none",
+        ),
+        (
+            rule(source, "type: static, to: [192.0.2.1, 192.0.2.2]"),
+            "spec.action.to: [\"192.0.2.1\",\"192.0.2.2\"]: allowed exactly one",
+        ),
+        (rule(source, "type: snat, to: [224.0.0.1]"), "spec.action.to[0]: 224.0.0.1: allowed a unicast IPv4"),
+    ];
+    for (text, expected) in cases {
+        let errors = wrong(&text);
+        assert_eq!(errors.len(), 1, "{errors:?}");
+        assert!(errors[0].starts_with(&format!("document 1: {expected}")), "{}", errors[0]);
+    }
+}
+
+#[test]
 fn every_mistake_is_named_at_once() {
     let bad = format!("{EXAMPLE}\n---\n{}", service_with("port: 0\n  sync: never\n  color: 1"));
     let errors = wrong(&bad);
@@ -212,29 +358,36 @@ fn a_name_that_yaml_1_1_takes_for_a_boolean_is_a_name() {
     assert!(matches!(&documents[0], Document::Group(g) if g.name == "no" && g.nodes == ["on", "y"]));
 }
 
+/// Every object, as the command prints it.
+fn exported(state: &State, yaml: bool) -> String {
+    let groups = state.groups.values().map(|g| export_group(&g.spec));
+    let services = state.services.values().map(|s| export_service(&s.spec));
+    let rules = state.snat_rules.values().map(|r| export_snat_rule(&r.spec));
+    let documents =
+        std::iter::once(export_cluster(&state.settings)).chain(groups).chain(services).chain(rules);
+    let documents: Vec<serde_json::Value> = documents
+        .map(|mut document| {
+            document["status"] = serde_json::json!({"owner": "a", "epoch": 7});
+            document
+        })
+        .collect();
+    if !yaml {
+        return serde_json::Value::Array(documents).to_string();
+    }
+    let texts: Vec<String> = documents.iter().map(|d| serde_saphyr::to_string(d).unwrap()).collect();
+    texts.join("---\n")
+}
+
 proptest! {
-    /// `get -o json | apply -f -` changes nothing, whatever is observed besides.
+    /// `get -o json | apply -f -` changes nothing, whatever is observed besides; nor does `get -o yaml`.
     #[test]
-    fn applying_what_was_exported_changes_nothing((mut state, index) in arbitrary::state()) {
-        let groups = state.groups.values().map(|g| export_group(&g.spec));
-        let services = state.services.values().map(|s| export_service(&s.spec));
-        let rules = state.snat_rules.values().map(|r| export_snat_rule(&r.spec));
-        let all: Vec<_> = std::iter::once(export_cluster(&state.settings))
-            .chain(groups)
-            .chain(services)
-            .chain(rules)
-            .map(|mut document| {
-                document["status"] = serde_json::json!({"owner": "a", "epoch": 7});
-                document
-            })
-            .collect();
-        let text = serde_json::Value::Array(all).to_string();
+    fn applying_what_was_exported_changes_nothing((mut state, index) in arbitrary::state(), yaml: bool) {
+        let text = exported(&state, yaml);
         let changes = changes(parse(&text).unwrap());
         let before = state.clone();
         let applied = apply(&mut state, index, &Command::Change { expected: None, changes });
         let unchanged = matches!(applied, Applied::Unchanged { .. });
         prop_assert!(unchanged, "{:?}", applied);
-        prop_assert_eq!(LogIndex(index.get()), index);
         prop_assert_eq!(state, before);
     }
 

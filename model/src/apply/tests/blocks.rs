@@ -37,7 +37,7 @@ fn image_of(state: &State, of: &str) -> AddressImage {
 }
 
 #[test]
-fn an_address_that_flows_leave_with_has_blocks() {
+fn i8_an_address_that_flows_leave_with_has_blocks() {
     let (mut state, _) = serving();
     // The VIP of mode nat is the source of hairpin flows; the floating address of nothing yet.
     assert_eq!(state.port_blocks.get(&address("192.0.2.10")), Some(&FIRST_PORT_BLOCKS));
@@ -58,7 +58,7 @@ fn an_address_that_flows_leave_with_has_blocks() {
 }
 
 #[test]
-fn blocks_are_allocated_from_the_lowest_until_there_are_no_more() {
+fn i8_blocks_are_allocated_from_the_lowest_until_there_are_no_more() {
     let (mut state, _) = serving();
     let revision = state.revision;
     assert_eq!(
@@ -86,7 +86,7 @@ fn blocks_are_allocated_from_the_lowest_until_there_are_no_more() {
 }
 
 #[test]
-fn the_last_block_is_kept() {
+fn i8_the_last_block_is_kept() {
     let (mut state, _) = serving();
     accepted(allocate(&mut state, 6, "192.0.2.10", 1));
     accepted(release(&mut state, 7, "192.0.2.10", FIRST_PORT_BLOCKS | 1 << 60));
@@ -98,7 +98,7 @@ fn the_last_block_is_kept() {
 }
 
 #[test]
-fn an_address_that_leaves_its_group_forgets_its_blocks_and_no_other_does() {
+fn i8_an_address_that_leaves_its_group_forgets_its_blocks_and_no_other_does() {
     let (mut state, _) = serving();
     accepted(allocate(&mut state, 6, "192.0.2.10", 3));
     let more = state.blocks(address("192.0.2.10"));
