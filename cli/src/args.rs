@@ -68,17 +68,23 @@ pub(crate) enum Command {
         /// Check it and say what would change.
         #[arg(long)]
         dry_run: bool,
-        /// Also delete groups and services that the manifest does not name.
+        /// Also delete groups, services and SNAT rules that the manifest does not name.
         #[arg(long)]
         prune: bool,
     },
-    /// Show objects: groups, services, nodes, cluster.
+    /// Show objects: groups, services, snatrules, nodes, cluster.
     Get {
-        /// group(s), service(s) or svc, node(s), cluster
+        /// group(s), service(s) or svc, snatrule(s) or snat, node(s), cluster
         kind: Kind,
         name: Option<String>,
     },
-    /// Delete a group or a service.
+    /// Show everything known of one object.
+    Describe {
+        /// group(s), service(s) or svc, snatrule(s) or snat, node(s), cluster
+        kind: Kind,
+        name: Option<String>,
+    },
+    /// Delete a group, a service or an SNAT rule.
     Delete {
         #[arg(requires = "name", conflicts_with = "file", required_unless_present = "file")]
         kind: Option<Kind>,
@@ -89,7 +95,7 @@ pub(crate) enum Command {
     },
     /// The flows in this node's kernel.
     Flows {
-        /// key=value, repeatable: group, service, client, endpoint, protocol.
+        /// key=value, repeatable: group, service (or SNAT rule), client, endpoint, protocol.
         #[arg(long = "filter", value_name = "KEY=VALUE")]
         filters: Vec<String>,
         /// At most this many; 0: all.
@@ -147,6 +153,8 @@ pub(crate) enum Kind {
     Group,
     #[value(alias = "services", alias = "svc")]
     Service,
+    #[value(name = "snatrule", alias = "snatrules", alias = "snat")]
+    SnatRule,
     #[value(alias = "nodes")]
     Node,
     #[value(alias = "clusters")]
@@ -158,6 +166,7 @@ impl Kind {
         match self {
             Kind::Group => "group",
             Kind::Service => "service",
+            Kind::SnatRule => "snatrule",
             Kind::Node => "node",
             Kind::Cluster => "cluster",
         }

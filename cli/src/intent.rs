@@ -1,9 +1,11 @@
-//! `apply`, `get`, `delete`.
+//! `apply`, `get`, `describe`, `delete`.
+
+mod read;
 
 use std::io::Read;
 
 use lockstep_proto::admin::v1 as admin;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use crate::args::{Kind, Output};
 use crate::client::Client;
@@ -51,12 +53,7 @@ pub(crate) async fn get(
     output: Output,
 ) -> Result<(), Failure> {
     let single = name.is_some() || kind == Kind::Cluster;
-    let objects = match kind {
-        Kind::Group => groups(client, name).await?,
-        Kind::Service => services(client, name).await?,
-        Kind::Node => nodes(client, name).await?,
-        Kind::Cluster => cluster(client).await?,
-    };
+    let objects = read::objects(client, kind, name).await?;
     if matches!(output, Output::Json | Output::Yaml) {
         return print::objects(&objects, single, output);
     }
@@ -71,7 +68,7 @@ pub(crate) async fn get(
         }),
         Kind::Service => {
             table(
-                &["NAME", "GROUP", "VIP", "PORT", "PROTOCOL", "ALGORITHM", "SYNC", "ENDPOINTS"],
+                &["NAME", "GROUP", "VIP", "PORT", "PROTOCOL", "MODE", "ALGORITHM", "SYNC", "ENDPOINTS"],
                 &objects,
                 |o| {
                     let spec = &o["spec"];
@@ -80,6 +77,7 @@ pub(crate) async fn get(
                         vec![text(&spec["group"]), list(&spec["vip"]), text(&spec["port"])];
                     row.extend([
                         list(&spec["protocol"]),
+                        text(&spec["mode"]),
                         text(&spec["algorithm"]),
                         text(&spec["sync"]),
                         endpoints.to_string(),
@@ -87,6 +85,19 @@ pub(crate) async fn get(
                     row
                 },
             );
+        }
+        Kind::SnatRule => {
+            let header =
+                ["NAME", "GROUP", "PRIORITY", "SOURCE", "DESTINATION", "PROTOCOL", "PORTS", "ACTION", "TO"];
+            table(&header, &objects, |o| {
+                let spec = &o["spec"];
+                let matching =
+                    ["source", "destination", "protocol", "ports"].map(|f| text(&spec["match"][f]));
+                let mut row = vec![text(&spec["group"]), text(&spec["priority"])];
+                row.extend(matching);
+                row.extend([text(&spec["action"]["type"]), list(&spec["action"]["to"])]);
+                row
+            });
         }
         Kind::Node => table(&["NAME", "ID", "ROLE", "CLUSTER", "LEASE"], &objects, |o| {
             let spec = &o["spec"];
@@ -108,111 +119,22 @@ pub(crate) async fn get(
     Ok(())
 }
 
-async fn groups(client: &mut Client, name: Option<String>) -> Result<Vec<Value>, Failure> {
-    let stale = client.stale;
-    let mut answers = Vec::new();
-    match name {
-        Some(name) => {
-            let one = client.admin.get_group(admin::GetGroupRequest { name, stale }).await?.into_inner();
-            answers.push((one.manifest, one.group));
-        }
-        None => {
-            let mut all = client.admin.list_groups(admin::ListGroupsRequest { stale }).await?.into_inner();
-            while let Some(one) = all.message().await? {
-                answers.push((one.manifest, one.group));
-            }
-        }
+/// One object with what the cluster observes of it; as YAML, unless JSON is wanted.
+pub(crate) async fn describe(
+    client: &mut Client,
+    kind: Kind,
+    name: Option<String>,
+    output: Output,
+) -> Result<(), Failure> {
+    if name.is_none() && kind != Kind::Cluster {
+        return Err(Failure::Usage(format!(
+            "describe takes KIND NAME; `get {}` lists them",
+            kind.singular()
+        )));
     }
-    let nodes = nodes(client, None).await?;
-    let name_of = |id: u64| {
-        let node = nodes.iter().find(|node| node["status"]["id"] == id);
-        node.map_or_else(|| json!(id.to_string()), |node| node["name"].clone())
-    };
-    answers
-        .into_iter()
-        .map(|(manifest, group)| {
-            let group = group.unwrap_or_default();
-            let mut status = json!({"id": group.id, "revision": group.revision});
-            if let Some(assignment) = group.assignment {
-                status["owner"] = name_of(assignment.node);
-                status["epoch"] = json!(assignment.epoch);
-            }
-            with_status(&manifest, status)
-        })
-        .collect()
-}
-
-async fn services(client: &mut Client, name: Option<String>) -> Result<Vec<Value>, Failure> {
-    let stale = client.stale;
-    let mut answers = Vec::new();
-    match name {
-        Some(name) => {
-            let one = client.admin.get_service(admin::GetServiceRequest { name, stale }).await?.into_inner();
-            answers.push((one.manifest, one.service));
-        }
-        None => {
-            let mut all =
-                client.admin.list_services(admin::ListServicesRequest { stale }).await?.into_inner();
-            while let Some(one) = all.message().await? {
-                answers.push((one.manifest, one.service));
-            }
-        }
-    }
-    answers
-        .into_iter()
-        .map(|(manifest, service)| {
-            let service = service.unwrap_or_default();
-            with_status(&manifest, json!({"id": service.id, "revision": service.revision}))
-        })
-        .collect()
-}
-
-async fn nodes(client: &mut Client, name: Option<String>) -> Result<Vec<Value>, Failure> {
-    let stale = client.stale;
-    let mut answers = Vec::new();
-    match name {
-        Some(name) => answers
-            .push(client.admin.get_node(admin::GetNodeRequest { name, stale }).await?.into_inner().node),
-        None => {
-            let mut all = client.admin.list_nodes(admin::ListNodesRequest { stale }).await?.into_inner();
-            while let Some(one) = all.message().await? {
-                answers.push(one.node);
-            }
-        }
-    }
-    let socket = |address: Option<lockstep_proto::types::v1::SocketAddress>| {
-        let address = address.unwrap_or_default();
-        format!("{}:{}", print::address(&address.address), address.port)
-    };
-    Ok(answers
-        .into_iter()
-        .map(|node| {
-            let node = node.unwrap_or_default();
-            let spec = node.spec.unwrap_or_default();
-            let role = match spec.role() {
-                lockstep_proto::types::v1::NodeRole::Witness => "witness",
-                _ => "dataplane",
-            };
-            json!({
-                "apiVersion": "lockstep/v1", "kind": "Node", "name": spec.name,
-                "spec": {"role": role, "cluster_address": socket(spec.cluster_address), "lease_address": socket(spec.lease_address)},
-                "status": {"id": node.id},
-            })
-        })
-        .collect())
-}
-
-async fn cluster(client: &mut Client) -> Result<Vec<Value>, Failure> {
-    let stale = client.stale;
-    let answer = client.admin.get_cluster(admin::GetClusterRequest { stale }).await?.into_inner();
-    Ok(vec![with_status(&answer.manifest, json!({"revision": answer.revision}))?])
-}
-
-fn with_status(manifest: &str, status: Value) -> Result<Value, Failure> {
-    let mut object: Value = serde_json::from_str(manifest)
-        .map_err(|e| Failure::Refused(format!("the server's answer is not JSON: {e}")))?;
-    object["status"] = status;
-    Ok(object)
+    let objects = read::objects(client, kind, name).await?;
+    let output = if output == Output::Json { Output::Json } else { Output::Yaml };
+    print::objects(&objects, true, output)
 }
 
 fn table(header: &[&str], objects: &[Value], row: impl Fn(&Value) -> Vec<String>) {
@@ -259,16 +181,17 @@ fn named_in(manifest: &str) -> Result<Vec<(String, String)>, Failure> {
         match document {
             Document::Group(spec) => names.push(("group".to_owned(), spec.name)),
             Document::Service(spec) => names.push(("service".to_owned(), spec.name)),
+            Document::SnatRule(spec) => names.push(("snatrule".to_owned(), spec.name)),
             Document::Cluster(_) => {
                 return Err(Failure::Usage(
-                    "kind Cluster cannot be deleted; allowed: Group, Service".to_owned(),
+                    "kind Cluster cannot be deleted; allowed: Group, Service, SnatRule".to_owned(),
                 ));
             }
         }
     }
-    // Services first: a group is not deleted while a service names it.
-    let (services, others): (Vec<_>, Vec<_>) = names.into_iter().partition(|(kind, _)| kind == "service");
-    Ok(services.into_iter().chain(others).collect())
+    // Groups last: a group is not deleted while a service or a rule names it.
+    let (groups, others): (Vec<_>, Vec<_>) = names.into_iter().partition(|(kind, _)| kind == "group");
+    Ok(others.into_iter().chain(groups).collect())
 }
 
 fn read(file: &str) -> Result<String, Failure> {

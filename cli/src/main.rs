@@ -37,6 +37,7 @@ async fn run(cli: Cli) -> Result<(), Failure> {
     match cli.command {
         Command::Apply { file, dry_run, prune } => intent::apply(&mut client, &file, dry_run, prune).await,
         Command::Get { kind, name } => intent::get(&mut client, kind, name, output).await,
+        Command::Describe { kind, name } => intent::describe(&mut client, kind, name, output).await,
         Command::Delete { kind, name, file } => intent::delete(&mut client, kind, name, file).await,
         Command::Flows { filters, limit } => flows::flows(&mut client, &filters, limit, output).await,
         Command::Counters => status::counters(&mut client, output).await,

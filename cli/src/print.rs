@@ -82,3 +82,13 @@ pub(crate) fn address(bytes: &[u8]) -> String {
         Err(_) => format!("?{bytes:02x?}"),
     }
 }
+
+/// An address and a port, an IPv6 one in brackets.
+pub(crate) fn socket(socket: &lockstep_proto::types::v1::SocketAddress) -> String {
+    let shown = address(&socket.address);
+    if shown.contains(':') {
+        format!("[{shown}]:{}", socket.port)
+    } else {
+        format!("{shown}:{}", socket.port)
+    }
+}

@@ -3,10 +3,12 @@
 
 mod addresses;
 mod assign;
+mod blocks;
 mod change;
 mod group;
 mod node;
 mod service;
+mod snat;
 
 use crate::check::Problem;
 use crate::command::Command;
@@ -18,6 +20,8 @@ pub(crate) fn apply(state: &mut State, index: LogIndex, command: &Command) -> Ap
         Command::Change { expected, changes } => change::apply(state, index, *expected, changes),
         Command::RegisterNode { id, spec } => node::register(state, *id, spec),
         Command::Assign { group, replaces, node } => assign::assign(state, index, *group, *replaces, *node),
+        Command::AllocatePortBlocks { address, count } => blocks::allocate(state, *address, *count),
+        Command::ReleasePortBlocks { address, blocks } => blocks::release(state, *address, *blocks),
     };
     applied.unwrap_or_else(Applied::Refused)
 }

@@ -1,8 +1,10 @@
 //! Strategies for property tests. Names and addresses come from small pools, so that references are often
 //! right, often wrong, and often collide.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::num::NonZeroU16;
+mod service;
+mod snat;
+
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use proptest::collection::{btree_set, vec};
@@ -11,14 +13,14 @@ use proptest::prelude::*;
 use proptest::sample::{select, subsequence};
 
 use crate::command::{Change, Command};
-use crate::flow::{FlowKey, FlowRecord, FlowState, FlowVersion};
+use crate::flow::{FlowKey, FlowKind, FlowRecord, FlowState, FlowVersion};
 use crate::ids::{EndpointId, Epoch, GroupId, LogIndex, NodeId, Revision, ServiceId};
-use crate::intent::{
-    Algorithm, ClusterSettings, EndpointSpec, EndpointState, GroupSpec, LeaseProfile, NodeRole, NodeSpec,
-    OnQuorumLoss, ServiceSpec, SyncPolicy,
-};
+use crate::intent::{ClusterSettings, GroupSpec, LeaseProfile, NodeRole, NodeSpec, OnQuorumLoss};
 use crate::protocol::Protocol;
 use crate::state::{State, apply};
+
+pub use service::{endpoint_spec, service_spec};
+pub use snat::snat_rule_spec;
 
 /// A state that a sequence of random commands leads to, with owners assigned now and then as a leader would,
 /// and the next free log index.
@@ -60,6 +62,9 @@ pub fn command() -> impl Strategy<Value = Command> {
     prop_oneof![
         4 => change.prop_map(|(expected, changes)| Command::Change { expected, changes }),
         2 => (1_u64..4, node_spec()).prop_map(|(id, spec)| Command::RegisterNode { id: NodeId(id), spec }),
+        1 => (address(), 1_u8..70).prop_map(|(address, count)| Command::AllocatePortBlocks { address, count }),
+        1 => (address(), any::<u64>())
+            .prop_map(|(address, blocks)| Command::ReleasePortBlocks { address, blocks }),
         2 => (any_group_id(), 0_u64..50, 1_u64..5).prop_map(|(group, replaces, node)| Command::Assign {
             group,
             replaces: Epoch(replaces),
@@ -75,6 +80,8 @@ pub fn change() -> impl Strategy<Value = Change> {
         1 => group_name().prop_map(Change::DeleteGroup),
         5 => service_spec().prop_map(Change::UpsertService),
         1 => service_name().prop_map(Change::DeleteService),
+        3 => snat_rule_spec().prop_map(Change::UpsertSnatRule),
+        1 => rule_name().prop_map(Change::DeleteSnatRule),
         1 => settings().prop_map(Change::SetCluster),
     ]
 }
@@ -103,41 +110,6 @@ pub fn group_spec() -> impl Strategy<Value = GroupSpec> {
         })
 }
 
-/// A service that is valid by itself.
-pub fn service_spec() -> impl Strategy<Value = ServiceSpec> {
-    let endpoints = vec(endpoint_spec(), 0..5).prop_map(|mut endpoints| {
-        endpoints.sort_by_key(|e| e.address);
-        endpoints.dedup_by_key(|e| e.address);
-        endpoints
-    });
-    let protocols = subsequence(vec![Protocol::Tcp, Protocol::Udp], 1..=2);
-    let algorithm = select(vec![Algorithm::Maglev, Algorithm::RoundRobin]);
-    let sync = select(vec![SyncPolicy::Immediate, SyncPolicy::None]);
-    let head = (service_name(), group_name(), btree_set(address(), 1..3), select(vec![80_u16, 443]));
-    (head, protocols, algorithm, sync, endpoints).prop_map(
-        |((name, group, vip, port), protocol, algorithm, sync, endpoints)| ServiceSpec {
-            name,
-            group,
-            vip: vip.into_iter().collect(),
-            port: NonZeroU16::new(port).expect("the pool has no zero"),
-            protocol,
-            algorithm,
-            sync,
-            endpoints,
-        },
-    )
-}
-
-/// An endpoint that is valid by itself.
-pub fn endpoint_spec() -> impl Strategy<Value = EndpointSpec> {
-    let state = select(vec![EndpointState::Active, EndpointState::Drain, EndpointState::Disabled]);
-    (11_u8..16, 8080_u16..8083, 0_u16..=1000, state).prop_map(|(host, port, weight, state)| EndpointSpec {
-        address: SocketAddr::from(([10, 0, 0, host], port)),
-        weight,
-        state,
-    })
-}
-
 /// A node that is valid by itself.
 pub fn node_spec() -> impl Strategy<Value = NodeSpec> {
     let role = select(vec![NodeRole::Dataplane, NodeRole::Dataplane, NodeRole::Witness]);
@@ -156,18 +128,22 @@ fn node(name: &str, role: NodeRole, host: u8) -> NodeSpec {
 /// Any flow.
 pub fn flow_record() -> impl Strategy<Value = FlowRecord> {
     use FlowState::{Closed, Closing, Established, New, ResetPending};
-    let key = (any::<(u32, u16)>(), any::<(u32, u16)>(), select(vec![Protocol::Tcp, Protocol::Udp]));
+    let key = (socket(), socket(), select(Protocol::ALL.to_vec()));
     let ids = any::<(u64, u64, u64)>();
     let state = select(vec![New, Established, Closing, Closed, ResetPending]);
-    let rest = (any::<(u32, u16)>(), any::<(u64, u64)>(), state, any::<u32>(), any::<u64>());
-    (key, ids, rest).prop_map(|((client, service, protocol), ids, rest)| {
-        let (endpoint, (birth, n), state, state_bits, remaining) = rest;
+    let places = (socket(), option::of(socket()), select(FlowKind::ALL.to_vec()));
+    let rest = (any::<(u64, u64)>(), state, any::<u32>(), any::<u64>());
+    (key, ids, places, rest).prop_map(|((client, service, protocol), ids, places, rest)| {
+        let (endpoint_address, source, kind) = places;
+        let ((birth, n), state, state_bits, remaining) = rest;
         FlowRecord {
-            key: FlowKey { client: socket(client), service: socket(service), protocol },
+            key: FlowKey { client, service, protocol },
             group: GroupId(ids.0),
             service: ServiceId(ids.1),
             endpoint: EndpointId(ids.2),
-            endpoint_address: socket(endpoint),
+            endpoint_address,
+            source,
+            kind,
             version: FlowVersion { birth, n },
             state,
             state_bits,
@@ -176,8 +152,11 @@ pub fn flow_record() -> impl Strategy<Value = FlowRecord> {
     })
 }
 
-fn socket((address, port): (u32, u16)) -> SocketAddr {
-    SocketAddr::new(IpAddr::V4(Ipv4Addr::from(address)), port)
+fn socket() -> impl Strategy<Value = SocketAddr> {
+    prop_oneof![
+        any::<([u8; 4], u16)>().prop_map(SocketAddr::from),
+        any::<([u8; 16], u16)>().prop_map(SocketAddr::from),
+    ]
 }
 
 fn group_name() -> impl Strategy<Value = String> {
@@ -188,8 +167,15 @@ fn service_name() -> impl Strategy<Value = String> {
     select(vec!["web", "dns", "mail"]).prop_map(String::from)
 }
 
+fn rule_name() -> impl Strategy<Value = String> {
+    select(vec!["egress", "mail", "exempt"]).prop_map(String::from)
+}
+
 fn address() -> impl Strategy<Value = IpAddr> {
-    (1_u8..7).prop_map(|host| IpAddr::from([192, 0, 2, host]))
+    prop_oneof![
+        3 => (1_u8..7).prop_map(|host| IpAddr::from([192, 0, 2, host])),
+        1 => (1_u16..4).prop_map(|host| IpAddr::from([0x2001, 0xdb8, 0, 0, 0, 0, 0, host])),
+    ]
 }
 
 fn any_group_id() -> impl Strategy<Value = GroupId> {

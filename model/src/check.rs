@@ -1,13 +1,17 @@
 //! What must hold of one object by itself, wherever it came from: a manifest, or a command of the log.
 //! What must hold between objects is checked by `apply`.
 
+mod service;
+mod snat;
+
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
-use crate::intent::{EndpointSpec, GroupSpec, NodeSpec, ServiceSpec};
-use crate::limits::{
-    MAX_ENDPOINTS, MAX_INTERFACE_NAME, MAX_INTERFACES, MAX_NAME, MAX_NODES, MAX_OWN_ADDRESSES, MAX_WEIGHT,
-};
+use crate::intent::{GroupSpec, NodeSpec};
+use crate::limits::{MAX_INTERFACE_NAME, MAX_INTERFACES, MAX_NAME, MAX_NODES, MAX_OWN_ADDRESSES};
+
+pub use service::service;
+pub use snat::snat_rule;
 
 /// A value that is not allowed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -63,42 +67,6 @@ pub fn group(spec: &GroupSpec) -> Vec<Problem> {
     problems
 }
 
-/// Everything wrong with a service by itself.
-pub fn service(spec: &ServiceSpec) -> Vec<Problem> {
-    let mut problems = Vec::new();
-    name("name", &spec.name, &mut problems);
-    count("spec.vip", spec.vip.len(), 1, MAX_OWN_ADDRESSES, &mut problems);
-    for (i, vip) in spec.vip.iter().enumerate() {
-        address(&format!("spec.vip[{i}]"), *vip, &mut problems);
-    }
-    unique("spec.vip", &spec.vip, &mut problems);
-    if spec.protocol.is_empty() {
-        problems.push(Problem::new("spec.protocol", "[]", "one or more of tcp, udp"));
-    }
-    unique("spec.protocol", &spec.protocol, &mut problems);
-
-    count("spec.endpoints", spec.endpoints.len(), 0, MAX_ENDPOINTS, &mut problems);
-    let mut seen = BTreeSet::new();
-    for (i, endpoint) in spec.endpoints.iter().enumerate() {
-        self::endpoint(&format!("spec.endpoints[{i}]"), endpoint, &mut problems);
-        if !seen.insert(endpoint.address) {
-            let path = format!("spec.endpoints[{i}]");
-            problems.push(Problem::new(path, endpoint.address, "each address and port once"));
-        }
-    }
-    problems
-}
-
-fn endpoint(path: &str, spec: &EndpointSpec, problems: &mut Vec<Problem>) {
-    address(&format!("{path}.address"), spec.address.ip(), problems);
-    if spec.address.port() == 0 {
-        problems.push(Problem::new(format!("{path}.port"), 0, "1-65535"));
-    }
-    if spec.weight > MAX_WEIGHT {
-        problems.push(Problem::new(format!("{path}.weight"), spec.weight, format!("0-{MAX_WEIGHT}")));
-    }
-}
-
 /// Everything wrong with a node by itself.
 pub fn node(spec: &NodeSpec) -> Vec<Problem> {
     let mut problems = Vec::new();
@@ -121,15 +89,22 @@ fn name(path: &str, value: &str, problems: &mut Vec<Problem>) {
 }
 
 fn address(path: &str, value: IpAddr, problems: &mut Vec<Problem>) {
-    match value {
+    let usable = match value {
         IpAddr::V4(v4) => {
-            if v4.is_unspecified() || v4.is_loopback() || v4.is_multicast() || v4.is_broadcast() {
-                problems.push(Problem::new(path, v4, "a unicast IPv4 address beyond the host"));
-            }
+            !(v4.is_unspecified() || v4.is_loopback() || v4.is_multicast() || v4.is_broadcast())
         }
+        // A link-local address means something else on every link, and a mapped one is an IPv4 address.
         IpAddr::V6(v6) => {
-            problems.push(Problem::new(path, v6, "an IPv4 address (IPv6 is not in this version)"))
+            let special = v6.is_unspecified() || v6.is_loopback() || v6.is_multicast();
+            !(special || v6.is_unicast_link_local() || v6.to_ipv4_mapped().is_some())
         }
+    };
+    if !usable {
+        let allowed = match value {
+            IpAddr::V4(_) => "a unicast IPv4 address beyond the host",
+            IpAddr::V6(_) => "a unicast IPv6 address beyond the link, and no IPv4-mapped one",
+        };
+        problems.push(Problem::new(path, value, allowed));
     }
 }
 

@@ -1,10 +1,12 @@
 //! What can be written to the Raft log. One command is one revision; applying it is a pure function of
 //! state, log index and command.
 
+use std::net::IpAddr;
+
 use serde::{Deserialize, Serialize};
 
 use crate::ids::{Epoch, GroupId, NodeId, Revision};
-use crate::intent::{ClusterSettings, GroupSpec, NodeSpec, ServiceSpec};
+use crate::intent::{ClusterSettings, GroupSpec, NodeSpec, ServiceSpec, SnatRuleSpec};
 
 /// A command of the Raft log.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -33,6 +35,20 @@ pub enum Command {
         /// The next owner. The epoch is the log index of this command.
         node: NodeId,
     },
+    /// An address that flows leave with gets more source ports. A no-op where there are no more.
+    AllocatePortBlocks {
+        /// The address.
+        address: IpAddr,
+        /// How many blocks, 1-63: the lowest free ones.
+        count: u8,
+    },
+    /// An address gives up source ports that no flow has. A no-op where it would keep none.
+    ReleasePortBlocks {
+        /// The address.
+        address: IpAddr,
+        /// Bit b: block b.
+        blocks: u64,
+    },
 }
 
 /// One change of intent.
@@ -40,12 +56,16 @@ pub enum Command {
 pub enum Change {
     /// Create or replace.
     UpsertGroup(GroupSpec),
-    /// Refused while services name the group.
+    /// Refused while services or rules name the group.
     DeleteGroup(String),
     /// Create or replace. Endpoints with the same address and port keep their id.
     UpsertService(ServiceSpec),
     /// Live flows of the service end with it.
     DeleteService(String),
+    /// Create or replace.
+    UpsertSnatRule(SnatRuleSpec),
+    /// Live flows of the rule end with it.
+    DeleteSnatRule(String),
     /// Lease profile and quorum-loss behaviour.
     SetCluster(ClusterSettings),
 }

@@ -7,25 +7,28 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::ids::{EndpointId, Epoch, GroupId, ServiceId};
+use crate::intent::Mode;
 use crate::protocol::Protocol;
 
 /// How many independent streams a pair of nodes replicates over. A power of two; part of the wire contract.
 pub const SHARDS: u8 = 4;
 
-/// The 5-tuple as the client sends it: `client` is the source, `service` the VIP and port.
+/// The 5-tuple as the client sends it: `client` is the source, `service` the VIP and port. Of a flow that an
+/// SNAT rule made, `client` is the host behind the gateway, `service` whatever it connects to. ICMP echo has its
+/// identifier as client port, and service port 0.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct FlowKey {
     /// Client address and port.
     pub client: SocketAddr,
-    /// VIP and service port.
+    /// VIP and service port, or the remote end of an SNAT rule's flow.
     pub service: SocketAddr,
     /// Transport protocol.
     pub protocol: Protocol,
 }
 
 impl FlowKey {
-    /// The shard of a flow. The kernel computes the same from the packet: the two 16-bit halves of an IPv4
-    /// client address, and the client port, xored together, modulo [`SHARDS`].
+    /// The shard of a flow. The kernel computes the same from the packet: the 16-bit parts of the client's
+    /// address (two of IPv4, eight of IPv6) and the client port, xored together, modulo [`SHARDS`].
     pub fn shard(&self) -> u8 {
         let folded = match self.client.ip() {
             IpAddr::V4(v4) => fold(&v4.octets()),
@@ -74,6 +77,47 @@ pub enum FlowState {
     ResetPending,
 }
 
+/// How packets reach the endpoint: fixed when the flow is made, whatever becomes of the service's mode.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum FlowKind {
+    /// Translated: destination, source, or both.
+    #[default]
+    Nat,
+    /// To the endpoint's MAC address.
+    DsrL2,
+    /// In an IP header of its own.
+    DsrIpip,
+    /// In GUE.
+    DsrGue,
+}
+
+impl FlowKind {
+    /// Every kind.
+    pub const ALL: [FlowKind; 4] = [FlowKind::Nat, FlowKind::DsrL2, FlowKind::DsrIpip, FlowKind::DsrGue];
+
+    /// The kind of the flows that a service of this mode makes.
+    pub const fn of(mode: Mode) -> Self {
+        match mode {
+            Mode::Nat | Mode::Fullnat | Mode::OneArm | Mode::HostOneArm => FlowKind::Nat,
+            Mode::DsrL2 => FlowKind::DsrL2,
+            Mode::DsrIpip => FlowKind::DsrIpip,
+            Mode::DsrGue => FlowKind::DsrGue,
+        }
+    }
+}
+
+impl std::fmt::Display for FlowKind {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            FlowKind::Nat => "nat",
+            FlowKind::DsrL2 => "dsr-l2",
+            FlowKind::DsrIpip => "dsr-ipip",
+            FlowKind::DsrGue => "dsr-gue",
+        })
+    }
+}
+
 /// Everything another node needs in order to carry a flow on.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FlowRecord {
@@ -81,12 +125,16 @@ pub struct FlowRecord {
     pub key: FlowKey,
     /// The group that owns the VIP.
     pub group: GroupId,
-    /// The service it was made by.
+    /// The service, or the SNAT rule, it was made by.
     pub service: ServiceId,
-    /// The endpoint chosen for it.
+    /// The endpoint chosen for it; 0 of an SNAT rule's flow.
     pub endpoint: EndpointId,
-    /// The translated destination.
+    /// The translated destination; `key.service` of an SNAT rule's flow.
     pub endpoint_address: SocketAddr,
+    /// The translated source. `None`: the client's is kept.
+    pub source: Option<SocketAddr>,
+    /// How packets reach the endpoint.
+    pub kind: FlowKind,
     /// Version under the sender's epoch.
     pub version: FlowVersion,
     /// Combined state.
@@ -204,5 +252,32 @@ impl WriteOutcome {
     /// Whether the sender may forget the record.
     pub fn is_ok(self) -> bool {
         matches!(self, WriteOutcome::Applied | WriteOutcome::Stale)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_shard_is_the_fold_of_address_and_port() {
+        let shard = |client: &str| {
+            let service = "192.0.2.10:443".parse().unwrap();
+            FlowKey { client: client.parse().unwrap(), service, protocol: Protocol::Tcp }.shard()
+        };
+        // 0x0a00 ^ 0x0001 ^ port, and eight parts of IPv6: 0x2001 ^ 0xdb8 ^ 0x3 ^ 0x1 ^ port.
+        assert_eq!([0, 1, 2, 3].map(|port| shard(&format!("10.0.0.1:{port}"))), [1, 0, 3, 2]);
+        let six = |port: u16| shard(&format!("[2001:db8:0:3::1]:{port}"));
+        assert_eq!([0, 1, 2, 3].map(six), [3, 2, 1, 0]);
+        assert_eq!(shard("[2001:db8:0:3::2]:0"), (0x2001_u16 ^ 0xdb8 ^ 3 ^ 2) as u8 % SHARDS);
+    }
+
+    #[test]
+    fn a_kind_is_fixed_by_the_mode() {
+        for mode in [Mode::Nat, Mode::Fullnat, Mode::OneArm, Mode::HostOneArm] {
+            assert_eq!(FlowKind::of(mode), FlowKind::Nat);
+        }
+        assert_eq!(FlowKind::of(Mode::DsrL2), FlowKind::DsrL2);
+        assert_eq!(FlowKind::of(Mode::DsrGue), FlowKind::DsrGue);
     }
 }

@@ -21,6 +21,40 @@ pub const MAX_SERVICES: usize = 256;
 /// Endpoints of a service.
 pub const MAX_ENDPOINTS: usize = 1024;
 
+/// Rules of a cluster: each is an entry of several kernel tables.
+pub const MAX_SNAT_RULES: usize = 256;
+
+/// Rules whose source prefix contains another rule's: a packet is compared with no more than these.
+pub const MAX_SNAT_RULES_OF_A_SOURCE: usize = 16;
+
+/// Addresses that a rule or a pool translates to.
+pub const MAX_SNAT_ADDRESSES: usize = 16;
+
+/// Prefixes that say who may connect to a service.
+pub const MAX_SOURCES: usize = 256;
+
+/// Ports of a block.
+pub const PORTS_OF_A_BLOCK: u32 = 1024;
+
+/// The blocks that can be allocated: all but the first, which holds the well-known ports.
+pub const PORT_BLOCKS: u64 = !1;
+
+/// The blocks that an address starts with: ports 32768-36863, where hosts have their ephemeral ports
+/// (Linux: 32768-60999), so that filters on the way expect them.
+pub const FIRST_PORT_BLOCKS: u64 = 0xf << 32;
+
+/// Shortest idle time of a flow.
+pub const MIN_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Longest idle time of a flow, and of an affinity.
+pub const MAX_TIMEOUT: Duration = Duration::from_secs(30 * 24 * 3600);
+
+/// Longest slow start.
+pub const MAX_SLOW_START: Duration = Duration::from_secs(15 * 60);
+
+/// Largest limit of new flows a second: more than a node makes.
+pub const MAX_NEW_PER_SECOND: u32 = 10_000_000;
+
 /// An endpoint's largest weight.
 pub const MAX_WEIGHT: u16 = 1000;
 

@@ -8,14 +8,18 @@ mod export;
 mod group;
 mod reader;
 mod service;
+mod snat;
 
 use serde_json::Value;
 
-pub use export::{cluster as export_cluster, group as export_group, service as export_service};
+pub use export::{
+    cluster as export_cluster, group as export_group, service as export_service,
+    snat_rule as export_snat_rule,
+};
 
 use crate::check::Problem;
 use crate::command::Change;
-use crate::intent::{ClusterSettings, GroupSpec, ServiceSpec};
+use crate::intent::{ClusterSettings, GroupSpec, ServiceSpec, SnatRuleSpec};
 use crate::limits::{MAX_CHANGES, MAX_MANIFEST};
 use crate::state::State;
 use reader::{Issues, Node};
@@ -32,6 +36,8 @@ pub enum Document {
     Group(GroupSpec),
     /// `kind: Service`
     Service(ServiceSpec),
+    /// `kind: SnatRule`
+    SnatRule(SnatRuleSpec),
 }
 
 /// Something in a manifest that is not allowed.
@@ -92,13 +98,13 @@ fn split(text: &str) -> Result<Vec<Value>, Problem> {
 }
 
 fn document(root: &Node<'_>) -> Option<Document> {
-    const LATER: &str = "Cluster, Group or Service (SnatRule is not in this version)";
+    const KINDS: &str = "Cluster, Group, Service or SnatRule";
     let fields = root.object()?;
     let version = fields.required("apiVersion", API_VERSION)?;
     if version.text()? != API_VERSION {
         version.refuse(API_VERSION);
     }
-    let kind = fields.required("kind", LATER)?;
+    let kind = fields.required("kind", KINDS)?;
     let document = match kind.text()? {
         "Cluster" => {
             fields.only(&["apiVersion", "kind", "spec", "status"]);
@@ -112,14 +118,19 @@ fn document(root: &Node<'_>) -> Option<Document> {
             fields.only(&["apiVersion", "kind", "name", "spec", "status"]);
             service::read(&fields).map(Document::Service)
         }
+        "SnatRule" => {
+            fields.only(&["apiVersion", "kind", "name", "spec", "status"]);
+            snat::read(&fields).map(Document::SnatRule)
+        }
         _ => {
-            kind.refuse(LATER);
+            kind.refuse(KINDS);
             None
         }
     };
     let problems = match &document {
         Some(Document::Group(spec)) => crate::check::group(spec),
         Some(Document::Service(spec)) => crate::check::service(spec),
+        Some(Document::SnatRule(spec)) => crate::check::snat_rule(spec),
         Some(Document::Cluster(_)) | None => Vec::new(),
     };
     problems.into_iter().for_each(|problem| root.report(problem));
@@ -134,19 +145,25 @@ pub fn changes(documents: Vec<Document>) -> Vec<Change> {
             Document::Cluster(settings) => Change::SetCluster(settings),
             Document::Group(spec) => Change::UpsertGroup(spec),
             Document::Service(spec) => Change::UpsertService(spec),
+            Document::SnatRule(spec) => Change::UpsertSnatRule(spec),
         })
         .collect()
 }
 
-/// Deletions of the groups and services that `changes` does not name (`apply --prune`).
+/// Deletions of the groups, services and rules that `changes` does not name (`apply --prune`).
 pub fn prune(state: &State, changes: &[Change]) -> Vec<Change> {
     let keeps_group =
-        |name: &str| changes.iter().any(|c| matches!(c, Change::UpsertGroup(g) if g.name == name));
+        |name: &&String| changes.iter().any(|c| matches!(c, Change::UpsertGroup(g) if g.name == **name));
     let keeps_service =
-        |name: &str| changes.iter().any(|c| matches!(c, Change::UpsertService(s) if s.name == name));
+        |name: &&String| changes.iter().any(|c| matches!(c, Change::UpsertService(s) if s.name == **name));
+    let keeps_rule =
+        |name: &&String| changes.iter().any(|c| matches!(c, Change::UpsertSnatRule(r) if r.name == **name));
     let services = state.services.values().map(|s| &s.spec.name).filter(|name| !keeps_service(name));
+    let rules = state.snat_rules.values().map(|r| &r.spec.name).filter(|name| !keeps_rule(name));
     let groups = state.groups.values().map(|g| &g.spec.name).filter(|name| !keeps_group(name));
-    services.cloned().map(Change::DeleteService).chain(groups.cloned().map(Change::DeleteGroup)).collect()
+    let deleted = services.cloned().map(Change::DeleteService);
+    let deleted = deleted.chain(rules.cloned().map(Change::DeleteSnatRule));
+    deleted.chain(groups.cloned().map(Change::DeleteGroup)).collect()
 }
 
 #[cfg(test)]

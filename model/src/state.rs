@@ -1,5 +1,7 @@
 //! The replicated state, and `apply`.
 
+mod addresses;
+
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
@@ -7,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::command::Command;
 use crate::ids::{EndpointId, Epoch, GroupId, LogIndex, NodeId, Revision, ServiceId};
-use crate::intent::{ClusterSettings, GroupSpec, NodeRole, NodeSpec, ServiceSpec};
+use crate::intent::{ClusterSettings, GroupSpec, NodeRole, NodeSpec, ServiceSpec, SnatRuleSpec};
 
 /// Everything the cluster has agreed on. Ordered maps only: iteration must be the same on every node.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -25,6 +27,11 @@ pub struct State {
     /// Addresses that left a group and may not be served by another before the old owner's lease is over.
     /// At most [`crate::limits::MAX_RELEASED_ADDRESSES`], the latest.
     pub released: BTreeMap<IpAddr, Released>,
+    /// Rules by id; ids are of the same kind as services', because flows name either.
+    pub snat_rules: BTreeMap<ServiceId, SnatRule>,
+    /// Addresses that flows leave with. Bit b: source ports b * 1024 to b * 1024 + 1023 belong to the group
+    /// that owns the address (I8). Bit 0 is never set; some other bit is.
+    pub port_blocks: BTreeMap<IpAddr, u64>,
 }
 
 /// A group and its ownership.
@@ -57,6 +64,17 @@ pub struct Service {
     /// The group that `spec.group` names.
     pub group: GroupId,
     /// Revision of the last change; names the immutable version of I11.
+    pub revision: Revision,
+}
+
+/// An SNAT rule.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SnatRule {
+    /// Intent.
+    pub spec: SnatRuleSpec,
+    /// The group that `spec.group` names.
+    pub group: GroupId,
+    /// Revision of the last change.
     pub revision: Revision,
 }
 
@@ -107,7 +125,7 @@ pub enum Refusal {
     /// Nothing has that name. Exit code 4, gRPC NOT_FOUND.
     #[error("{kind} {name:?} does not exist")]
     NotFound {
-        /// `group`, `service`, `node`.
+        /// `group`, `service`, `snatrule`, `node`, `address`.
         kind: String,
         /// The name.
         name: String,
@@ -139,6 +157,11 @@ impl State {
         self.services.iter().find(|(_, s)| s.spec.name == name).map(|(id, s)| (*id, s))
     }
 
+    /// The SNAT rule of that name.
+    pub fn snat_rule(&self, name: &str) -> Option<(ServiceId, &SnatRule)> {
+        self.snat_rules.iter().find(|(_, r)| r.spec.name == name).map(|(id, r)| (*id, r))
+    }
+
     /// The node of that name.
     pub fn node(&self, name: &str) -> Option<(NodeId, &NodeSpec)> {
         self.nodes.iter().find(|(_, n)| n.name == name).map(|(id, n)| (*id, n))
@@ -152,12 +175,5 @@ impl State {
         }
         let named = group.nodes.iter().filter_map(|name| self.node(name));
         named.filter(|(_, n)| carries(n)).map(|(id, _)| id).collect()
-    }
-
-    /// Every address of the cluster with the group that should serve it.
-    pub fn addresses(&self) -> BTreeMap<IpAddr, GroupId> {
-        let floating = self.groups.iter().flat_map(|(id, g)| g.spec.addresses.iter().map(|a| (*a, *id)));
-        let vips = self.services.values().flat_map(|s| s.spec.vip.iter().map(|a| (*a, s.group)));
-        floating.chain(vips).collect()
     }
 }

@@ -1,9 +1,12 @@
-//! Gratuitous ARP: tells a segment that an address now lives at our MAC, after the kernel lease is open.
+//! Tells a segment that an address now lives at our MAC, after the kernel lease is open.
 //!
-//! Sent as a request and as a reply (hosts differ in which they learn from; RFC 5227 section 3), at 0, 10,
-//! 50 and 200 ms and at 1 s, because the first ones may be lost while switches relearn.
+//! IPv4 by gratuitous ARP, as a request and as a reply (hosts differ in which they learn from; RFC 5227 section 3).
+//! IPv6 by an unsolicited neighbour advertisement to all nodes that overrides what they know (RFC 4861 section
+//! 7.2.6). At 0, 10, 50 and 200 ms and at 1 s, because the first ones may be lost while switches relearn.
 
-use std::net::Ipv4Addr;
+mod advertisement;
+
+use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::time::Duration;
 
@@ -23,7 +26,7 @@ pub(crate) const SCHEDULE: [Duration; 5] = [
 pub(crate) struct Announcement {
     pub(crate) interface: u32,
     pub(crate) mac: [u8; 6],
-    pub(crate) address: Ipv4Addr,
+    pub(crate) address: IpAddr,
 }
 
 const BROADCAST: [u8; 6] = [0xff; 6];
@@ -49,19 +52,25 @@ impl Announcer {
         Ok(Self { socket })
     }
 
-    /// Sends both forms once. The error of the first that failed.
+    /// Sends every form once. The error of the first that failed.
     pub(crate) fn send(&self, announcement: &Announcement) -> nix::Result<()> {
-        self.send_frame(announcement.interface, &frame(announcement, Operation::Request))?;
-        self.send_frame(announcement.interface, &frame(announcement, Operation::Reply))
+        let Announcement { interface, mac, address } = *announcement;
+        match address {
+            IpAddr::V4(v4) => {
+                self.send_frame(interface, &frame(mac, v4, Operation::Request))?;
+                self.send_frame(interface, &frame(mac, v4, Operation::Reply))
+            }
+            IpAddr::V6(v6) => self.send_frame(interface, &advertisement::frame(mac, v6)),
+        }
     }
 
-    fn send_frame(&self, interface: u32, frame: &[u8; FRAME]) -> nix::Result<()> {
+    fn send_frame(&self, interface: u32, frame: &[u8]) -> nix::Result<()> {
         // SAFETY: sockaddr_ll is plain old data; all zeroes is a valid value.
         let mut to: libc::sockaddr_ll = unsafe { std::mem::zeroed() };
         to.sll_family = libc::AF_PACKET as u16;
         to.sll_ifindex = interface as i32;
         to.sll_halen = 6;
-        to.sll_addr[..6].copy_from_slice(&BROADCAST);
+        to.sll_addr[..6].copy_from_slice(&frame[..6]);
         // SAFETY: `frame` and `to` live through the call and their lengths are theirs.
         let sent = unsafe {
             libc::sendto(
@@ -77,15 +86,15 @@ impl Announcer {
     }
 }
 
-fn frame(announcement: &Announcement, operation: Operation) -> [u8; FRAME] {
+fn frame(mac: [u8; 6], address: Ipv4Addr, operation: Operation) -> [u8; FRAME] {
     let mut frame = [0; FRAME];
-    let address = announcement.address.octets();
+    let address = address.octets();
     frame[..6].copy_from_slice(&BROADCAST);
-    frame[6..12].copy_from_slice(&announcement.mac);
+    frame[6..12].copy_from_slice(&mac);
     frame[12..14].copy_from_slice(&0x0806_u16.to_be_bytes());
     frame[14..20].copy_from_slice(&[0, 1, 8, 0, 6, 4]); // Ethernet, IPv4, address lengths
     frame[20..22].copy_from_slice(&(operation as u16).to_be_bytes());
-    frame[22..28].copy_from_slice(&announcement.mac);
+    frame[22..28].copy_from_slice(&mac);
     frame[28..32].copy_from_slice(&address);
     frame[32..38].copy_from_slice(match operation {
         Operation::Request => &[0; 6],
@@ -101,13 +110,12 @@ mod tests {
 
     #[test]
     fn frames_name_our_mac_for_the_address() {
-        let announcement =
-            Announcement { interface: 3, mac: [2, 0, 0, 0, 0, 1], address: Ipv4Addr::new(192, 0, 2, 10) };
+        let mac = [2, 0, 0, 0, 0, 1];
         for (operation, code) in [(Operation::Request, 1), (Operation::Reply, 2)] {
-            let frame = frame(&announcement, operation);
+            let frame = frame(mac, Ipv4Addr::new(192, 0, 2, 10), operation);
             assert_eq!(&frame[..6], &BROADCAST);
             assert_eq!(frame[21], code);
-            assert_eq!(&frame[22..28], &announcement.mac, "sender hardware address");
+            assert_eq!(&frame[22..28], &mac, "sender hardware address");
             assert_eq!(&frame[28..32], &[192, 0, 2, 10], "sender protocol address");
             assert_eq!(&frame[38..42], &[192, 0, 2, 10], "target protocol address");
         }

@@ -90,24 +90,19 @@ pub(crate) struct Interface {
     pub(crate) hook: Hook,
 }
 
-/// Where the programs attach. The XDP hooks are not in this version.
+/// Where packets of the interface meet the programs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[serde(rename_all = "kebab-case")]
 pub(crate) enum Hook {
-    /// The best this version has for the interface: tc.
+    /// XDP where the driver has it and packets come off a wire, else tc.
     #[default]
     Auto,
+    /// XDP in the driver, in front of tc.
+    Xdp,
+    /// XDP in the network stack, in front of tc. For tests.
+    XdpGeneric,
     /// tc ingress (tcx).
     Tc,
-}
-
-impl Hook {
-    /// The hook that is used.
-    pub(crate) const fn chosen(self) -> &'static str {
-        match self {
-            Hook::Auto | Hook::Tc => "tc",
-        }
-    }
 }
 
 /// `[api]`

@@ -6,7 +6,7 @@ use crate::parts::Parts;
 /// One counter.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Counter {
-    /// `packets`, `lease`, `sync`, `reconcile`, `ownership`, `announce`.
+    /// `packets`, `lease`, `sync`, `reconcile`, `ownership`, `announce`, `hops`.
     pub(crate) family: &'static str,
     /// The reason.
     pub(crate) name: String,
@@ -22,7 +22,8 @@ pub(crate) fn help(family: &str) -> &'static str {
         "ownership" => "Decisions of this node while it led",
         "reconcile" => "Passes that compare the kernel with the agreed state",
         "raft_refused" => "Requests of peers that were refused",
-        "announce" => "Gratuitous ARP",
+        "announce" => "Gratuitous ARP and unsolicited neighbour advertisements",
+        "hops" => "The next hop table: what happened to it",
         "events" => "Flow events from the kernel",
         _ => "",
     }
@@ -38,6 +39,7 @@ pub(crate) fn read(parts: &Parts) -> Vec<Counter> {
         add("packets", dataplane.packet_counters());
         add("reconcile", vec![("failures".to_owned(), dataplane.programmed().failures)]);
         add("announce", dataplane.announce_counters());
+        add("hops", dataplane.hops.counters());
     }
     if let Some(sync) = parts.sync() {
         add("sync", sync.counters());

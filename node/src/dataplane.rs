@@ -1,16 +1,19 @@
 //! This node's dataplane as the rest of the daemon uses it: opened once, then shared.
 
-use std::net::Ipv4Addr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use anyhow::{Context, Result};
-use lockstep_loader::{AnswerTable, Counters, Dataplane, DataplaneConfig, FlowTable, LeaseWriter};
+use lockstep_loader::{
+    AnswerTable, Counters, Dataplane, DataplaneConfig, FlowTable, Hook, HookReport, HopOptions,
+    InterfaceConfig, LeaseWriter,
+};
 use lockstep_model::ids::GroupId;
 use tokio::sync::watch;
 
 use crate::announce::{Announcement, Announcer, SCHEDULE};
 use crate::config::{self, Config};
+use crate::hops::Hops;
 use crate::links::Down;
 use crate::reconcile::Programmed;
 
@@ -20,8 +23,11 @@ pub(crate) struct Handle {
     pub(crate) loader: Arc<Mutex<Dataplane>>,
     /// The flows.
     pub(crate) flows: FlowTable,
+    /// The thread that keeps the next hops.
+    pub(crate) hops: Hops,
     /// What was asked for.
     pub(crate) config: config::Dataplane,
+    hooks: Vec<HookReport>,
     answers: AnswerTable,
     packets: Counters,
     leases: LeaseWriter,
@@ -34,15 +40,37 @@ pub(crate) struct Handle {
 
 fn loader_config(config: &config::Dataplane) -> DataplaneConfig {
     DataplaneConfig {
-        interfaces: config.interfaces.iter().map(|interface| interface.name.clone()).collect(),
+        interfaces: config.interfaces.iter().map(interface_config).collect(),
         pin_dir: config.pin_dir.clone(),
         max_flows: config.max_flows,
     }
 }
 
+fn interface_config(interface: &config::Interface) -> InterfaceConfig {
+    let hook = match interface.hook {
+        config::Hook::Auto => Hook::Auto,
+        config::Hook::Xdp => Hook::Xdp,
+        config::Hook::XdpGeneric => Hook::XdpGeneric,
+        config::Hook::Tc => Hook::Tc,
+    };
+    InterfaceConfig { name: interface.name.clone(), hook }
+}
+
+/// XDP in a driver can send only through drivers that have a program as well; the stack's can through any.
+fn hop_options(hooks: &[HookReport]) -> HopOptions {
+    let native = hooks.iter().any(|report| report.hook == Hook::Xdp);
+    let through = if native { Hook::Xdp } else { Hook::XdpGeneric };
+    let with_xdp = hooks.iter().filter(|report| report.hook == through);
+    HopOptions { xdp: with_xdp.map(|report| report.interface.clone()).collect(), ..HopOptions::default() }
+}
+
 /// Loads or adopts the dataplane that `config` describes.
 pub(crate) fn open(config: &config::Dataplane) -> Result<Dataplane> {
-    Dataplane::open(loader_config(config)).context("the dataplane cannot be opened")
+    let dataplane = Dataplane::open(loader_config(config)).context("the dataplane cannot be opened")?;
+    for HookReport { interface, hook, why } in dataplane.hooks() {
+        tracing::info!(interface, %hook, why, "attached");
+    }
+    Ok(dataplane)
 }
 
 /// Takes this node's dataplane out of the kernel.
@@ -81,6 +109,11 @@ impl Handle {
     ) -> Result<Self> {
         Ok(Self {
             flows: loader.flows(),
+            hops: Hops::start(
+                loader.hop_watcher(hop_options(loader.hooks())).context("the next hops cannot be read")?,
+            )
+            .context("the thread that keeps the next hops cannot be started")?,
+            hooks: loader.hooks().to_vec(),
             answers: loader.answers(),
             packets: loader.counter_table(),
             leases: loader.lease_writer(),
@@ -92,6 +125,12 @@ impl Handle {
             announced: AtomicU64::new(0),
             announce_failures: AtomicU64::new(0),
         })
+    }
+
+    /// The hook that an interface has.
+    pub(crate) fn hook(&self, interface: &str) -> Hook {
+        let report = self.hooks.iter().find(|report| report.interface == interface);
+        report.map_or(Hook::Auto, |report| report.hook)
     }
 
     /// What the reconciler did last.
@@ -145,7 +184,7 @@ impl Handle {
         };
         let mut sent = false;
         for answer in answers {
-            let address: Ipv4Addr = answer.address;
+            let address = answer.address;
             let announcement = Announcement { interface: answer.ifindex, mac: answer.mac, address };
             match self.announcer.send(&announcement) {
                 Ok(()) => {

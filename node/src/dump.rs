@@ -25,6 +25,7 @@ pub(crate) fn flows(config: &Config) -> Result<()> {
             let line = json!({
                 "protocol": record.key.protocol, "client": record.key.client, "vip": record.key.service,
                 "group": record.group, "service": record.service, "endpoint": record.endpoint_address,
+                "source": record.source, "kind": record.kind,
                 "state": record.state, "birth": record.version.birth, "n": record.version.n,
                 "epoch": flow.epoch, "replicated": flow.replicated,
                 "remaining_ms": record.remaining.as_millis() as u64,

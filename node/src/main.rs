@@ -10,6 +10,7 @@ mod counters;
 mod dataplane;
 mod dump;
 mod fitness;
+mod hops;
 mod late_sync;
 mod lease;
 mod links;

@@ -98,6 +98,7 @@ impl Collector for Node {
         if let Some(dataplane) = &self.parts.dataplane {
             let programmed = dataplane.programmed().revision.get();
             gauges.push(("programmed_revision", "Revision that the kernel holds", programmed));
+            gauges.extend(dataplane.hops.gauges());
         }
         for (name, help, value) in gauges {
             let metric = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;

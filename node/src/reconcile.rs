@@ -139,7 +139,15 @@ mod tests {
     #[test]
     fn i3_single_owner_a_moved_address_waits_for_the_longest_lease() {
         let mut moves = Moves::default();
-        let address = AddressImage { address: [192, 0, 2, 10].into(), vip: true, after: Some(LogIndex(7)) };
+        let address = AddressImage {
+            address: [192, 0, 2, 10].into(),
+            vip: true,
+            floating: false,
+            snat: false,
+            port_blocks: 0,
+            static_host: None,
+            after: Some(LogIndex(7)),
+        };
         let start = Instant::now();
         assert!(!moves.settled(&address, start));
         assert!(!moves.settled(&address, start + MAX_LEASE));

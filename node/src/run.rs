@@ -87,13 +87,18 @@ async fn node(config: Config) -> Result<()> {
     tracing::info!(node = parts.config.node.name, api = %parts.config.api.listen, "listening");
 
     let member = member::Start { parts: parts.clone(), tls, secret, late_sync, log, programmed };
-    tokio::select! {
-        outcome = member.run() => outcome?,
+    let outcome = tokio::select! {
+        outcome = member.run() => outcome,
         reason = stop.wait() => {
             tracing::info!(reason, "stopping");
             member::drain(&parts).await;
+            Ok(())
         }
+    };
+    if let Some(dataplane) = &parts.dataplane {
+        dataplane.hops.stop();
     }
+    outcome?;
     stop_api.send_replace(true);
     parts.raft.shutdown().await;
     // Connections that do not end by themselves are not waited for.

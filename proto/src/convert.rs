@@ -7,6 +7,8 @@ mod command;
 mod enums;
 mod flow;
 mod intent;
+mod service;
+mod snat;
 mod state;
 
 /// A message that does not say something the model can hold.

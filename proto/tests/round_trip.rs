@@ -56,6 +56,7 @@ fn service() -> pb::Service {
         address: Some(pb::SocketAddress { address: vec![10, 0, 0, 11], port: 8443 }),
         weight: 1,
         state: pb::EndpointState::Active.into(),
+        backup: false,
     };
     let spec = pb::ServiceSpec {
         name: "web".into(),
@@ -66,6 +67,7 @@ fn service() -> pb::Service {
         algorithm: pb::Algorithm::Maglev.into(),
         sync: pb::SyncPolicy::Immediate.into(),
         endpoints: vec![endpoint],
+        ..Default::default()
     };
     pb::Service { id: 1, spec: Some(spec), endpoint_ids: vec![2], group: 3, revision: 4 }
 }
@@ -85,7 +87,7 @@ fn errors_name_the_field() {
     assert_eq!(refused(state(&|s| s.spec = None)), "services[0].spec: missing");
     assert_eq!(
         refused(state(&|s| s.spec.as_mut().unwrap().port = 70000)),
-        "services[0].spec.port: 70000 is not in 1-65535"
+        "services[0].spec.port: 70000 is not in 0-65535"
     );
     assert_eq!(
         refused(state(&|s| s.spec.as_mut().unwrap().vip[0] = vec![1, 2, 3])),
@@ -126,4 +128,84 @@ fn the_log_index_in_an_id_survives() {
     let id = LogIndex(1 << 40).object(7);
     let wire = pb::Assign { group: id, replaces: 1, node: 2 };
     assert_eq!(through_bytes(wire).group, id);
+}
+
+/// What an earlier version wrote means what that version did, or what a manifest that does not say it means.
+#[test]
+fn a_service_of_a_version_without_the_new_fields_has_the_defaults() {
+    use lockstep_model::intent::{Limits, Mode, OnMiss, PortRange, ServiceSpec, SyncPolicy, Timeouts};
+    let old = service().spec.unwrap();
+    // Nothing of it is on the wire: these are the bytes that the earlier version wrote.
+    assert_eq!(
+        old.encode_to_vec(),
+        b"\x0a\x03web\x12\x04edge\x1a\x04\xc0\x00\x02\x0a\x20\xbb\x03\x2a\x01\x01\x30\x01\x38\x01\
+          \x42\x0f\x0a\x09\x0a\x04\x0a\x00\x00\x0b\x10\xfb\x41\x10\x01\x18\x01"
+    );
+    let spec = ServiceSpec::try_from(through_bytes(old.clone())).unwrap();
+    assert_eq!(spec.port, PortRange::single(443));
+    assert_eq!((spec.mode, spec.sync, spec.on_miss), (Mode::Nat, SyncPolicy::Immediate, OnMiss::Recover));
+    assert_eq!((spec.timeouts, spec.limits), (Timeouts::default(), Limits::default()));
+    assert_eq!((spec.affinity, spec.slow_start), (None, None));
+    assert!(spec.sources.is_empty() && spec.snat_pool.is_empty() && !spec.endpoints[0].backup);
+
+    let turns = pb::ServiceSpec { algorithm: pb::Algorithm::RoundRobin.into(), ..old };
+    assert_eq!(ServiceSpec::try_from(turns).unwrap().on_miss, OnMiss::Drop);
+
+    let settings = Some((&lockstep_model::intent::ClusterSettings::default()).into());
+    let state = State::try_from(pb::State { settings, ..Default::default() }).unwrap();
+    assert!(state.snat_rules.is_empty() && state.port_blocks.is_empty());
+}
+
+#[test]
+fn a_flow_of_a_version_without_source_and_kind_is_translated_and_keeps_its_client() {
+    use lockstep_model::flow::FlowKind;
+    let socket = |host| Some(pb::SocketAddress { address: vec![192, 0, 2, host], port: 1 });
+    let old = pb::FlowRecord {
+        key: Some(pb::FlowKey { client: socket(1), service: socket(2), protocol: 1 }),
+        endpoint_address: socket(3),
+        version: Some(pb::FlowVersion { birth: 1, n: 2 }),
+        state: 1,
+        ..Default::default()
+    };
+    let record = FlowRecord::try_from(old).unwrap();
+    assert_eq!((record.source, record.kind), (None, FlowKind::Nat));
+}
+
+#[test]
+fn errors_of_rules_name_the_field() {
+    use lockstep_model::intent::SnatRuleSpec;
+    let prefix = |address: [u8; 4], length| Some(pb::Prefix { address: address.to_vec(), length });
+    let rule = pb::SnatRuleSpec {
+        source: prefix([10, 0, 0, 0], 8),
+        destination: prefix([0; 4], 0),
+        port_first: 1,
+        port_last: 65535,
+        action: Some(pb::snat_rule_spec::Action::StaticTo(vec![192, 0, 2, 1])),
+        ..Default::default()
+    };
+    let with = |change: &dyn Fn(&mut pb::SnatRuleSpec)| {
+        let mut rule = rule.clone();
+        change(&mut rule);
+        SnatRuleSpec::try_from(rule)
+    };
+    assert!(with(&|_| ()).is_ok());
+    let host_bits = refused(with(&|r| r.source = prefix([10, 0, 0, 1], 8)));
+    assert!(host_bits.starts_with("source.length: 8 is not in"), "{host_bits}");
+    assert_eq!(refused(with(&|r| r.destination = None)), "destination: missing");
+    assert_eq!(refused(with(&|r| r.action = None)), "action: missing");
+    assert_eq!(refused(with(&|r| r.priority = 65536)), "priority: 65536 is not in 0-65535");
+    assert_eq!(refused(with(&|r| r.protocol = 99)), "protocol: unknown value 99");
+    assert_eq!(refused(with(&|r| r.port_first = 0)), "port_last: 65535 is not in the first port to 65535");
+    let short = refused(with(&|r| r.action = Some(pb::snat_rule_spec::Action::StaticTo(vec![1]))));
+    assert_eq!(short, "static_to: an address of 1 bytes; allowed: 4 or 16");
+}
+
+#[test]
+fn no_state_has_the_first_port_block_or_none() {
+    let settings = Some((&lockstep_model::intent::ClusterSettings::default()).into());
+    for blocks in [0, 1, 1 << 32 | 1] {
+        let port_blocks = vec![pb::PortBlocks { address: vec![192, 0, 2, 1], blocks }];
+        let state = State::try_from(pb::State { settings, port_blocks, ..Default::default() });
+        assert!(refused(state).starts_with("port_blocks[0].blocks: "), "{blocks:x}");
+    }
 }

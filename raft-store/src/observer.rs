@@ -80,7 +80,10 @@ pub(crate) fn observed(entry: &Entry) -> Option<Observed> {
             Command::Assign { group, replaces, node } => {
                 Some(Observed::Assignment { group, replaces, epoch: Epoch(entry.log_id.index), node })
             }
-            Command::Change { .. } | Command::RegisterNode { .. } => None,
+            Command::Change { .. }
+            | Command::RegisterNode { .. }
+            | Command::AllocatePortBlocks { .. }
+            | Command::ReleasePortBlocks { .. } => None,
         },
         Payload::Membership(m) => {
             Some(Observed::Membership { id: entry.log_id.into(), voters: voters(m.get_joint_config()) })

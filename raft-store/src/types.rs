@@ -36,6 +36,12 @@ impl fmt::Display for Proposal {
             Command::Change { changes, .. } => write!(f, "{} changes", changes.len()),
             Command::RegisterNode { id, .. } => write!(f, "register node {id}"),
             Command::Assign { group, node, .. } => write!(f, "assign group {group} to node {node}"),
+            Command::AllocatePortBlocks { address, count } => {
+                write!(f, "allocate {count} port blocks of {address}")
+            }
+            Command::ReleasePortBlocks { address, blocks } => {
+                write!(f, "release {} port blocks of {address}", blocks.count_ones())
+            }
         }
     }
 }

@@ -1,7 +1,6 @@
 //! Three nodes over real gRPC on the loopback interface, with real files: forming, forwarding, refusing.
 
 use std::net::{Ipv4Addr, SocketAddr};
-use std::num::NonZeroU16;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,7 +8,8 @@ use std::time::Duration;
 use lockstep_model::command::{Change, Command};
 use lockstep_model::ids::NodeId;
 use lockstep_model::intent::{
-    Algorithm, EndpointSpec, EndpointState, GroupSpec, NodeRole, NodeSpec, ServiceSpec, SyncPolicy,
+    Algorithm, EndpointSpec, EndpointState, GroupSpec, Mode, NodeRole, NodeSpec, OnMiss, PortRange,
+    ServiceSpec, SyncPolicy,
 };
 use lockstep_model::protocol::Protocol;
 use lockstep_model::state::Applied;
@@ -226,15 +226,24 @@ fn large(i: u16) -> Command {
         address: (Ipv4Addr::new(10, 0, (i >> 8) as u8, i as u8), port).into(),
         weight: 1,
         state: EndpointState::Active,
+        backup: false,
     });
     let spec = ServiceSpec {
         name: format!("s{i}"),
         group: "edge".to_owned(),
         vip: vec![Ipv4Addr::new(192, 0, 2, 10).into()],
-        port: NonZeroU16::new(1000 + i).expect("not zero"),
+        port: PortRange::single(1000 + i),
         protocol: vec![Protocol::Tcp],
         algorithm: Algorithm::Maglev,
+        affinity: None,
+        mode: Mode::Nat,
+        snat_pool: Vec::new(),
+        timeouts: Default::default(),
         sync: SyncPolicy::Immediate,
+        on_miss: OnMiss::Drop,
+        sources: Vec::new(),
+        limits: Default::default(),
+        slow_start: None,
         endpoints: endpoints.collect(),
     };
     Command::Change { expected: None, changes: vec![Change::UpsertService(spec)] }

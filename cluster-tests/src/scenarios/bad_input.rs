@@ -50,7 +50,7 @@ fn check(cluster: &mut Cluster) -> anyhow::Result<()> {
 /// Everything operators asked for, with its revision.
 fn intent(cluster: &Cluster) -> anyhow::Result<String> {
     let mut text = format!("revision {}\n", api::cluster_status(cluster.topology.node(Node::A))?.revision);
-    for kind in ["cluster", "groups", "services", "nodes"] {
+    for kind in ["cluster", "groups", "services", "snatrules", "nodes"] {
         text += &cluster.lockstep(Node::A, &["get", kind, "-o", "json"])?;
     }
     Ok(text)

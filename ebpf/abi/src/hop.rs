@@ -3,6 +3,10 @@
 //! The slow path asks the kernel's routing table, which names a neighbour, and finds its index here. The
 //! fast path takes the index out of the flow. An index is good as long as the stamp beside it in the flow is the
 //! current one: routes may have changed since, or the index may belong to another neighbour.
+//!
+//! The slow path reads the stamp *before* it asks the routing table and looks the index up. User space removes a
+//! key before it raises the stamp and reuses the index only after a grace period, so an index that was read too
+//! early is stored beside a stamp that has ended already.
 
 use crate::assert_size;
 
@@ -32,7 +36,7 @@ assert_size!(HopValue, 28);
 
 /// A neighbour as the routing table names it.
 #[repr(C)]
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct HopKey {
     /// The interface.
     pub ifindex: u32,

@@ -26,6 +26,9 @@ pub mod snat;
 pub mod state;
 pub mod timeout;
 
+#[cfg(feature = "user")]
+pub use pod::KernelAddress;
+
 /// Version of all layouts here: part of the path of pinned maps.
 pub const SCHEMA: u32 = 3;
 

@@ -1,9 +1,12 @@
 //! `aya::Pod` for the shared types.
 
+use core::fmt::Debug;
+use core::hash::Hash;
+
 use crate::address::{AddressValue, AnswerKey, AnswerValue, InterfaceValue, MacValue, TransitValue};
 use crate::age::AgeEntry;
 use crate::event::FlowEvent;
-use crate::flow::{FlowKey, FlowValue};
+use crate::flow::{Address, FlowKey, FlowValue};
 use crate::hop::{HopKey, HopValue};
 use crate::lease::LeaseValue;
 use crate::service::{
@@ -20,10 +23,25 @@ macro_rules! pod {
     )*};
 }
 
+mod sealed {
+    pub trait Sealed {}
+    impl Sealed for u32 {}
+    impl Sealed for [u32; 4] {}
+}
+
+/// An address in keys and values: `u32` or `[u32; 4]`, and nothing else.
+pub trait KernelAddress:
+    Address + aya::Pod + sealed::Sealed + Debug + Default + Hash + Send + Sync + 'static
+{
+}
+impl KernelAddress for u32 {}
+impl KernelAddress for [u32; 4] {}
+
 /// The same for a type over addresses of either family.
 macro_rules! pod_of_both {
     ($($type:ident),* $(,)?) => {$(
-        pod!($type<u32>, $type<[u32; 4]>);
+        // SAFETY: as above; there are two such types, and the sizes of both are asserted.
+        unsafe impl<A: KernelAddress> aya::Pod for $type<A> {}
     )*};
 }
 

@@ -1,40 +1,44 @@
-//! Ending flows in place, by the programs' `age` stage: see `lockstep_abi::age`.
+//! Ending flows in place, by the programs' `age` stages: see `lockstep_abi::age`.
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 
 use aya::Pod;
 use lockstep_abi::age::{AGE_BATCH, AGE_HEADER, AgeEntry};
-use lockstep_abi::flow::FlowKey4;
+use lockstep_abi::flow::FlowKey;
 
+use crate::family::KernelFamily;
 use crate::sys;
 
-const BUFFER: usize = AGE_HEADER + AGE_BATCH * size_of::<AgeEntry>();
+/// The stage of each family.
+pub(crate) struct AgePrograms {
+    pub(crate) v4: OwnedFd,
+    pub(crate) v6: OwnedFd,
+}
 
 /// Runs the stage over `keys`, as many runs as it takes; the outcomes are in the order of the keys.
-pub(crate) fn run(program: &OwnedFd, keys: &[FlowKey4], flags: u32) -> io::Result<Vec<AgeEntry>> {
+pub(crate) fn run<A: KernelFamily>(
+    programs: &AgePrograms,
+    keys: &[FlowKey<A>],
+    flags: u32,
+) -> io::Result<Vec<AgeEntry<A>>> {
+    let program = A::age_program(programs).as_fd();
     let mut outcomes = Vec::with_capacity(keys.len());
+    let size = size_of::<AgeEntry<A>>();
+    let mut input = vec![0u8; AGE_HEADER + AGE_BATCH * size];
+    let mut output = input.clone();
     for batch in keys.chunks(AGE_BATCH) {
-        let mut input = [0u8; BUFFER];
-        for (position, key) in batch.iter().enumerate() {
-            let entry = AgeEntry { key: *key, flags, ..AgeEntry::default() };
-            input[place(position)].copy_from_slice(bytes_of(&entry));
+        let length = AGE_HEADER + size * batch.len();
+        for (place, key) in input[AGE_HEADER..].chunks_exact_mut(size).zip(batch) {
+            place.copy_from_slice(bytes_of(&AgeEntry { key: *key, flags, ..AgeEntry::default() }));
         }
-        let length = AGE_HEADER + size_of::<AgeEntry>() * batch.len();
-        let mut output = [0u8; BUFFER];
-        sys::test_run(program.as_fd(), &input[..length], &mut output[..length])?;
-        for position in 0..batch.len() {
-            let bytes = &output[place(position)];
+        sys::test_run(program, &input[..length], &mut output[..length])?;
+        for bytes in output[AGE_HEADER..length].chunks_exact(size) {
             // SAFETY: as long as an AgeEntry, of which any bytes are one; read without relying on alignment.
-            outcomes.push(unsafe { std::ptr::read_unaligned(bytes.as_ptr().cast::<AgeEntry>()) });
+            outcomes.push(unsafe { std::ptr::read_unaligned(bytes.as_ptr().cast::<AgeEntry<A>>()) });
         }
     }
     Ok(outcomes)
-}
-
-fn place(position: usize) -> std::ops::Range<usize> {
-    let start = AGE_HEADER + position * size_of::<AgeEntry>();
-    start..start + size_of::<AgeEntry>()
 }
 
 fn bytes_of<T: Pod>(value: &T) -> &[u8] {

@@ -4,26 +4,43 @@
 //! What packets depend on is written from the leaves up and removed from the root down:
 //!
 //! ```text
-//! lease slots ─► addresses ─► versions (endpoints, Maglev table, header) ─► guards, transit ─► services ─► answers
-//! answers, services ─► address index ─► flows that lost their service ─► guards, transit, addresses ─► lease slots
+//! lease slots ─► addresses ─► service slots, targets ─► guards, transit ─► versions (endpoints, Maglev table, header)
+//!   ─► services, ranges ─► rule sets ─► rule sources ─► answers
+//! answers, services, rule sources, address index ─► (grace period) versions, rule sets
+//!   ─► flows that lost their service or rule ─► guards, transit, targets, service slots, addresses ─► lease slots
 //! ```
+//!
+//! An endpoint that takes no new flows (drained, disabled, or removed) keeps those it has: nothing here ends a flow
+//! whose service is still there.
 
 mod addresses;
+mod answers;
+mod flows;
 mod guards;
+mod ports;
+mod publish;
 mod services;
+mod snat;
+mod targets;
+mod transit;
+mod version;
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 
 use lockstep_abi::map as names;
 use lockstep_model::ids::GroupId;
 use lockstep_model::image::{AddressImage, Image};
 
-use crate::directory::Directory;
+use self::addresses::AddressRef;
 use crate::error::DataplaneError;
+use crate::family::{KernelFamily, V4, V6};
 use crate::flows::FlowTable;
+use crate::grace::wait_grace_period;
 use crate::interfaces::Interface;
 use crate::maps::Maps;
 use crate::sync_map::{put_missing, remove_others};
+use crate::trie::put_missing_prefixes;
 
 /// What [`crate::Dataplane::apply`] changed, and what it could not do.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -35,8 +52,8 @@ pub struct ApplyReport {
     /// What the image asks for beyond what the dataplane can do, and what was done instead.
     pub warnings: Vec<String>,
     /// Addresses not served yet because another group's lease may still be running: apply again later.
-    pub withheld: Vec<std::net::IpAddr>,
-    /// Flows that ended because their service, frontend or group is gone.
+    pub withheld: Vec<IpAddr>,
+    /// Flows that ended because their service, frontend, rule or group is gone.
     pub flows_ended: u64,
 }
 
@@ -57,6 +74,8 @@ struct Apply<'a> {
     report: ApplyReport,
     /// Lease slot by group, for the groups of the image.
     slots: HashMap<GroupId, u32>,
+    /// Where the addresses of the image are.
+    addresses: HashMap<IpAddr, AddressRef>,
 }
 
 /// Makes the maps hold the image. `check_flows`: end flows without a service even if nothing was removed now
@@ -69,49 +88,88 @@ pub(crate) fn apply(
     held: &dyn Fn(&AddressImage) -> bool,
     check_flows: bool,
 ) -> Result<ApplyReport, DataplaneError> {
-    let mut apply =
-        Apply { maps, interfaces, image, held, report: ApplyReport::default(), slots: HashMap::new() };
-
+    let mut apply = Apply {
+        maps,
+        interfaces,
+        image,
+        held,
+        report: ApplyReport::default(),
+        slots: HashMap::new(),
+        addresses: HashMap::new(),
+    };
     apply.assign_slots()?;
-    let addresses = apply.write_addresses()?;
-    let mut guards = apply.wanted_guards();
-    let transit = apply.wanted_transit();
-    let answers = apply.wanted_answers(&addresses);
-
-    let written = put_missing(&maps.guards, names::GUARDS, &guards, names::MAX_GUARDS)?
-        + put_missing(&maps.transit, names::TRANSIT, &transit, names::MAX_TRANSIT)?;
-    apply.report.note(written, "guards written");
-    apply.publish_services()?;
+    apply.write_addresses()?;
+    apply.assign_service_slots()?;
+    apply.assign_targets()?;
+    let mut v4 = apply.write_surroundings::<V4>()?;
+    let mut v6 = apply.write_surroundings::<V6>()?;
+    apply.publish::<V4>()?;
+    apply.publish::<V6>()?;
+    apply.publish_rules::<V4>()?;
+    apply.publish_rules::<V6>()?;
+    let answers = apply.wanted_answers();
     let written = put_missing(&maps.answers, names::ANSWERS, &answers, names::MAX_ANSWERS)?;
     apply.report.note(written, "answers written");
 
     let removed = remove_others(&maps.answers, names::ANSWERS, &answers)?;
     apply.report.note(removed, "answers removed");
-    let mut ended = apply.remove_services()?;
-    ended |= apply.remove_addresses(&addresses)?;
+    let mut ended = apply.remove_frontends::<V4>()? | apply.remove_frontends::<V6>()?;
+    ended |= apply.remove_rules::<V4>()? | apply.remove_rules::<V6>()?;
+    ended |= apply.remove_addresses::<V4>()? | apply.remove_addresses::<V6>()?;
+    apply.free_unnamed()?;
     if ended || check_flows {
-        apply.end_flows(flows)?;
+        let ended = flows.end_orphans()?;
+        apply.report.flows_ended = ended;
+        apply.report.note(ended as usize, "flows ended with their service");
     }
-    apply.keep_guards_of_flows(&mut guards, flows)?;
-    let removed = remove_others(&maps.guards, names::GUARDS, &guards)?
-        + remove_others(&maps.transit, names::TRANSIT, &transit)?;
-    apply.report.note(removed, "guards removed");
-    apply.free_indexes(&addresses)?;
+    let idle = apply.keep_what_flows_need(flows, &mut v4, &mut v6)?;
+    apply.remove_surroundings(&v4)?;
+    apply.remove_surroundings(&v6)?;
+    maps.targets.free(&idle)?;
+    apply.free_service_slots()?;
+    apply.free_addresses()?;
     apply.free_slots();
-    apply.free_versions()?;
     Ok(apply.report)
 }
 
+/// What surrounds the services of a family, as it should be.
+struct Surroundings<A: KernelFamily> {
+    guards: guards::Guards<A>,
+    transit: transit::Networks<A>,
+}
+
 impl Apply<'_> {
-    /// Ends flows whose frontend no longer leads to the service that made them.
-    fn end_flows(&mut self, flows: &FlowTable) -> Result<(), DataplaneError> {
-        let mut directory = Directory::new(self.maps);
-        self.report.flows_ended = flows.end_where(|value| {
-            let frontend = directory.frontend(&value.key)?;
-            Ok(frontend.is_none_or(|f| f.service != value.service || f.address_index != value.address_index))
-        })?;
-        let ended = self.report.flows_ended as usize;
-        self.report.note(ended, "flows ended with their service");
+    /// Writes what is missing of guards and transit.
+    fn write_surroundings<A: KernelFamily>(&mut self) -> Result<Surroundings<A>, DataplaneError> {
+        let wanted = Surroundings { guards: self.wanted_guards(), transit: self.wanted_transit() };
+        let maps = A::maps(self.maps);
+        let written = put_missing(&maps.guards, A::NAMES.guards, &wanted.guards, names::MAX_GUARDS)?
+            + put_missing_prefixes(&maps.transit, A::NAMES.transit, &wanted.transit, names::MAX_TRANSIT)?;
+        self.report.note(written, "guards written");
+        Ok(wanted)
+    }
+
+    fn remove_surroundings<A: KernelFamily>(
+        &mut self,
+        wanted: &Surroundings<A>,
+    ) -> Result<(), DataplaneError> {
+        let maps = A::maps(self.maps);
+        let removed = remove_others(&maps.guards, A::NAMES.guards, &wanted.guards)?
+            + remove_others(&maps.transit, A::NAMES.transit, &wanted.transit)?;
+        self.report.note(removed, "guards removed");
         Ok(())
+    }
+
+    /// Frees versions and rule sets that nothing names any more, after a grace period: a program may be half way
+    /// through one, and make a flow of it.
+    fn free_unnamed(&self) -> Result<(), DataplaneError> {
+        let versions = self.unnamed_versions()?;
+        let sets = self.unnamed_sets()?;
+        if versions.is_empty() && sets.is_empty() {
+            return Ok(());
+        }
+        wait_grace_period().map_err(DataplaneError::map(names::VERSIONS))?;
+        self.free_versions(&versions)?;
+        self.free_sets(&sets)
     }
 }

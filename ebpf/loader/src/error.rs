@@ -26,6 +26,14 @@ pub enum DataplaneError {
         /// What differs.
         reason: String,
     },
+    /// Programs of another schema are attached from the same pin directory. Nothing was touched.
+    #[error("{path}: another build's dataplane is in place, on {interfaces}: hand this node's groups over and purge it with that build, or with `lockstepd --purge` (live flows are lost), then start again", path = path.display())]
+    OtherBuild {
+        /// Its folder.
+        path: PathBuf,
+        /// Where it is attached.
+        interfaces: String,
+    },
     /// A pin could not be opened, made or removed.
     #[error("{path}: {source}", path = path.display())]
     Pin {
@@ -61,6 +69,14 @@ pub enum DataplaneError {
         /// The kernel's reason.
         source: io::Error,
     },
+    /// Netlink could not be used.
+    #[error("netlink: {what}: {source}")]
+    Netlink {
+        /// For what.
+        what: &'static str,
+        /// The kernel's reason.
+        source: io::Error,
+    },
     /// The image asks for more than the maps can hold; nothing of that kind was added.
     #[error("{what}: the limit of {limit} is reached")]
     Limit {
@@ -78,11 +94,13 @@ impl DataplaneError {
             Self::Interfaces { .. } => "interfaces",
             Self::NoInterface { .. } => "no_interface",
             Self::Incompatible { .. } => "incompatible_pin",
+            Self::OtherBuild { .. } => "other_build",
             Self::Pin { .. } => "pin",
             Self::Load(_) => "load",
             Self::Attach { .. } => "attach",
             Self::Sysctl { .. } => "sysctl",
             Self::Map { .. } => "map",
+            Self::Netlink { .. } => "netlink",
             Self::Limit { .. } => "limit",
         }
     }

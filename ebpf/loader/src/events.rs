@@ -6,14 +6,17 @@ use std::sync::Arc;
 use aya::maps::{Map, MapData, RingBuf};
 use lockstep_abi::event::FlowEvent;
 use lockstep_abi::map as names;
-use lockstep_model::flow::FlowChange;
+use lockstep_model::flow::{FlowChange, FlowRecord};
 use lockstep_model::ids::Epoch;
 
 use crate::clock::KernelInstant;
 use crate::error::DataplaneError;
+use crate::family::{KernelFamily, V4, V6};
 use crate::maps::Maps;
 use crate::pins::Pins;
 use crate::record;
+use crate::service_slots::KnownServices;
+use crate::targets::Targets;
 
 /// Reads the ring buffer. Its descriptor becomes readable when there are events; register it edge-triggered
 /// and drain until fewer than `max` come.
@@ -23,6 +26,32 @@ pub struct FlowEvents {
     /// What `LOST_EVENTS` said when last looked at.
     lost: [u64; names::SHARDS as usize],
     malformed: u64,
+}
+
+/// What events of a drain are read with.
+struct Reader {
+    now: KernelInstant,
+    services: Arc<KnownServices>,
+    targets: Arc<Targets>,
+}
+
+impl Reader {
+    /// An event of either family; the length tells which.
+    fn read(&self, bytes: &[u8]) -> Option<(FlowRecord, Epoch)> {
+        if bytes.len() < size_of::<FlowEvent<V6>>() { self.of::<V4>(bytes) } else { self.of::<V6>(bytes) }
+    }
+
+    fn of<A: KernelFamily>(&self, bytes: &[u8]) -> Option<(FlowRecord, Epoch)> {
+        // The kernel rounds a record's length up to eight; both lengths are multiples of that.
+        if bytes.len() != size_of::<FlowEvent<A>>() {
+            return None;
+        }
+        // SAFETY: long enough, and any bytes are a FlowEvent; the ring aligns to eight, but nothing relies on it.
+        let event: FlowEvent<A> = unsafe { std::ptr::read_unaligned(bytes.as_ptr().cast()) };
+        let timeouts = self.services.timeouts(event.service);
+        let record = record::of_event(&event, timeouts, &self.targets, self.now)?;
+        Some((record, Epoch(event.epoch)))
+    }
 }
 
 impl FlowEvents {
@@ -38,19 +67,17 @@ impl FlowEvents {
 
     /// Hands over at most `max` events in order; answers how many there were.
     pub fn drain(&mut self, max: usize, mut each: impl FnMut(FlowChange, Epoch)) -> usize {
-        let now = KernelInstant::now();
+        let reader = Reader {
+            now: KernelInstant::now(),
+            services: self.maps.services.known(),
+            targets: self.maps.targets.known(),
+        };
         let mut count = 0;
         while count < max {
             let Some(item) = self.ring.next() else { break };
             count += 1;
-            if item.len() < size_of::<FlowEvent>() {
-                self.malformed += 1;
-                continue;
-            }
-            // SAFETY: long enough, and any bytes are a FlowEvent; the ring aligns to eight, but nothing relies on it.
-            let event: FlowEvent = unsafe { std::ptr::read_unaligned(item.as_ptr().cast()) };
-            match record::of_event(&event, now) {
-                Some(record) => each(FlowChange::Upsert(record), Epoch(event.epoch)),
+            match reader.read(&item) {
+                Some((record, epoch)) => each(FlowChange::Upsert(record), epoch),
                 None => self.malformed += 1,
             }
         }

@@ -1,31 +1,32 @@
-//! The kernel's flow table as the rest of the daemon sees it: records in, records out.
+//! The kernel's flow tables as the rest of the daemon sees them: records in, records out.
 
-use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::Arc;
 
-use lockstep_abi::flow::{FlowKey4, FlowValue4, NO_SYNC, ORIGINAL, PATH_DEAD};
-use lockstep_abi::{age as outcome, map as names};
+use lockstep_abi::age as outcome;
+use lockstep_abi::flow::{FlowKey, FlowValue, NO_SYNC, ORIGINAL, PATH_DEAD};
 use lockstep_model::flow::{FlowOp, FlowRecord, WriteOutcome};
 use lockstep_model::ids::{Epoch, GroupId};
+use lockstep_model::protocol::Family;
 
-use crate::age;
+use crate::age::{self, AgePrograms};
 use crate::clock::KernelInstant;
 use crate::directory::Directory;
 use crate::error::DataplaneError;
+use crate::family::{KernelFamily, V4, V6};
 use crate::map::{HashCursor, Page};
 use crate::maps::Maps;
 use crate::record;
-use crate::write::Writer;
+use crate::write;
 
 /// Entries of a page of a walk that nobody else sees.
 const PAGE: usize = 4096;
 
-/// The flow table. Cheap to clone.
+/// The flow tables of both families. Cheap to clone.
 #[derive(Clone)]
 pub struct FlowTable {
     maps: Arc<Maps>,
-    age: Option<Arc<OwnedFd>>,
+    age: Option<Arc<AgePrograms>>,
 }
 
 /// A flow as a walk found it.
@@ -50,10 +51,13 @@ pub struct WalkPage {
 
 /// Where a walk stands. Good for the table it came from, as long as that exists.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct WalkCursor(HashCursor);
+pub struct WalkCursor {
+    family: Family,
+    at: Option<HashCursor>,
+}
 
 impl FlowTable {
-    pub(crate) fn new(maps: Arc<Maps>, age: Option<Arc<OwnedFd>>) -> Self {
+    pub(crate) fn new(maps: Arc<Maps>, age: Option<Arc<AgePrograms>>) -> Self {
         Self { maps, age }
     }
 
@@ -66,30 +70,53 @@ impl FlowTable {
     /// Applies `ops` in order (I6 decides which change something); an outcome for each. Only for groups whose
     /// lease this node does not hold, except for `only_if_absent`: entries are replaced as a whole.
     pub fn write(&self, ops: &[FlowOp]) -> Vec<WriteOutcome> {
-        Writer::new(&self.maps).write(ops)
+        write::write(&self.maps, ops)
     }
 
-    /// A page of about `max` entries (half of which are replies, and not shown) from `cursor` on. A flow that
-    /// exists during the whole walk is seen exactly once.
+    /// A page of about `max` entries (half of which are replies, and not shown) from `cursor` on: first IPv4,
+    /// then IPv6. A flow that exists during the whole walk is seen exactly once.
     pub fn walk(&self, cursor: Option<WalkCursor>, max: usize) -> Result<WalkPage, DataplaneError> {
-        let now = KernelInstant::now();
-        let mut directory = Directory::new(&self.maps);
+        let cursor = cursor.unwrap_or(WalkCursor { family: Family::V4, at: None });
         let mut flows = Vec::new();
-        let next = self.page(cursor.map(|cursor| cursor.0), max.max(1), &mut Page::new(), |value| {
-            let Some(group) = directory.group_of(value.address_index)? else { return Ok(()) };
-            if let Some(record) = record::of_entry(value, group, now) {
+        let at = match cursor.family {
+            Family::V4 => self.records::<V4>(cursor.at, max.max(1), &mut flows)?,
+            Family::V6 => self.records::<V6>(cursor.at, max.max(1), &mut flows)?,
+        };
+        let next = match (cursor.family, at) {
+            (family, Some(at)) => Some(WalkCursor { family, at: Some(at) }),
+            (Family::V4, None) => Some(WalkCursor { family: Family::V6, at: None }),
+            (Family::V6, None) => None,
+        };
+        Ok(WalkPage { flows, next })
+    }
+
+    fn records<A: KernelFamily>(
+        &self,
+        at: Option<HashCursor>,
+        max: usize,
+        flows: &mut Vec<WalkedFlow>,
+    ) -> Result<Option<HashCursor>, DataplaneError> {
+        let now = KernelInstant::now();
+        let mut directory = Directory::<A>::new(&self.maps);
+        self.page::<A>(at, max, &mut Page::new(), &mut |value| {
+            let Some(group) = directory.group_of(value)? else { return Ok(()) };
+            let timeouts = directory.timeouts(value.service);
+            if let Some(record) = record::of_entry(value, group, timeouts, directory.targets(), now) {
                 let replicated = value.flags & NO_SYNC == 0;
                 flows.push(WalkedFlow { record, epoch: Epoch(value.epoch), replicated });
             }
             Ok(())
-        })?;
-        Ok(WalkPage { flows, next: next.map(WalkCursor) })
+        })
     }
 
-    /// How many live flows there are. Walks the table.
+    /// How many live flows there are. Walks the tables.
     pub fn count(&self) -> Result<u64, DataplaneError> {
         let mut count = 0;
-        self.each(|_| {
+        self.each::<V4>(&mut |_| {
+            count += 1;
+            Ok(())
+        })?;
+        self.each::<V6>(&mut |_| {
             count += 1;
             Ok(())
         })?;
@@ -106,25 +133,27 @@ impl FlowTable {
         mark: u32,
         epoch: Epoch,
     ) -> Result<u64, DataplaneError> {
-        self.remove_where(group, |value| {
+        fn unwanted<A: KernelFamily>(value: &FlowValue<A>, shard: u8, mark: u32, epoch: Epoch) -> bool {
             value.mark != mark && value.key.shard() == u32::from(shard) && value.epoch <= epoch.get()
-        })
+        }
+        let v4 = self.remove_where::<V4>(group, |value| unwanted(value, shard, mark, epoch))?;
+        Ok(v4 + self.remove_where::<V6>(group, |value| unwanted(value, shard, mark, epoch))?)
     }
 
     /// Deletes all flows of a group; answers how many. Only for a group whose lease this node does not hold.
     pub fn purge(&self, group: GroupId) -> Result<u64, DataplaneError> {
-        self.remove_where(group, |_| true)
+        Ok(self.remove_where::<V4>(group, |_| true)? + self.remove_where::<V6>(group, |_| true)?)
     }
 
-    fn remove_where(
+    fn remove_where<A: KernelFamily>(
         &self,
         group: GroupId,
-        mut unwanted: impl FnMut(&FlowValue4) -> bool,
+        unwanted: impl Fn(&FlowValue<A>) -> bool,
     ) -> Result<u64, DataplaneError> {
-        let mut directory = Directory::new(&self.maps);
+        let mut directory = Directory::<A>::new(&self.maps);
         let mut doomed = Vec::new();
-        self.each(|value| {
-            if directory.group_of(value.address_index)? == Some(group) && unwanted(value) {
+        self.each::<A>(&mut |value| {
+            if directory.group_of(value)? == Some(group) && unwanted(value) {
                 doomed.push(*value);
             }
             Ok(())
@@ -136,26 +165,29 @@ impl FlowTable {
     }
 
     /// Deletes both entries, the original first: without it the other is not used.
-    pub(crate) fn delete(&self, original: &FlowValue4) -> Result<(), DataplaneError> {
-        let failed = DataplaneError::map(names::FLOWS);
-        self.maps.flows.remove(&original.key).map_err(&failed)?;
+    fn delete<A: KernelFamily>(&self, original: &FlowValue<A>) -> Result<(), DataplaneError> {
+        let flows = &A::maps(&self.maps).flows;
+        let failed = DataplaneError::map(A::NAMES.flows);
+        flows.remove(&original.key).map_err(&failed)?;
         // The endpoint's tuple may have been taken by another flow.
-        let reply = self.maps.flows.get(&original.twin).map_err(&failed)?;
-        if reply.is_some_and(|reply| reply.twin == original.key) {
-            self.maps.flows.remove(&original.twin).map_err(&failed)?;
+        let reply = flows.get(&original.twin).map_err(&failed)?;
+        if reply.is_some_and(|reply| reply.kind() != ORIGINAL && reply.twin == original.key) {
+            flows.remove(&original.twin).map_err(&failed)?;
         }
         Ok(())
     }
 
-    /// Marks dead, whoever holds the lease, what `unwanted` says; answers how many flows that ended. Their
+    /// Marks dead, whoever holds the lease, flows whose service or rule is gone; answers how many that ended. Their
     /// entries are freed by the sweeper.
-    pub(crate) fn end_where(
-        &self,
-        mut unwanted: impl FnMut(&FlowValue4) -> Result<bool, DataplaneError>,
-    ) -> Result<u64, DataplaneError> {
+    pub(crate) fn end_orphans(&self) -> Result<u64, DataplaneError> {
+        Ok(self.end_orphans_of::<V4>()? + self.end_orphans_of::<V6>()?)
+    }
+
+    fn end_orphans_of<A: KernelFamily>(&self) -> Result<u64, DataplaneError> {
+        let mut directory = Directory::<A>::new(&self.maps);
         let mut doomed = Vec::new();
-        self.each(|value| {
-            if unwanted(value)? {
+        self.each::<A>(&mut |value| {
+            if directory.is_orphan(value)? {
                 doomed.push(value.key);
             }
             Ok(())
@@ -164,44 +196,45 @@ impl FlowTable {
         Ok(outcomes.iter().filter(|entry| entry.outcome == outcome::MARKED).count() as u64)
     }
 
-    pub(crate) fn age(
+    pub(crate) fn age<A: KernelFamily>(
         &self,
-        keys: &[FlowKey4],
+        keys: &[FlowKey<A>],
         flags: u32,
-    ) -> Result<Vec<outcome::AgeEntry>, DataplaneError> {
+    ) -> Result<Vec<outcome::AgeEntry<A>>, DataplaneError> {
         if keys.is_empty() {
             return Ok(Vec::new());
         }
-        let program =
+        let programs =
             self.age.as_ref().ok_or_else(|| DataplaneError::Load("opened for looking only".into()))?;
-        age::run(program, keys, flags).map_err(DataplaneError::map(names::FLOWS))
+        age::run(programs, keys, flags).map_err(DataplaneError::map(A::NAMES.flows))
     }
 
-    /// Every live original entry.
-    pub(crate) fn each(
+    /// Every live original entry of a family.
+    pub(crate) fn each<A: KernelFamily>(
         &self,
-        mut each: impl FnMut(&FlowValue4) -> Result<(), DataplaneError>,
+        each: &mut dyn FnMut(&FlowValue<A>) -> Result<(), DataplaneError>,
     ) -> Result<(), DataplaneError> {
         let mut page = Page::new();
         let mut cursor = None;
         loop {
-            cursor = self.page(cursor, PAGE, &mut page, &mut each)?;
+            cursor = self.page(cursor, PAGE, &mut page, each)?;
             if cursor.is_none() {
                 return Ok(());
             }
         }
     }
 
-    fn page(
+    fn page<A: KernelFamily>(
         &self,
         cursor: Option<HashCursor>,
         count: usize,
-        page: &mut Page<FlowKey4, FlowValue4>,
-        mut each: impl FnMut(&FlowValue4) -> Result<(), DataplaneError>,
+        page: &mut Page<FlowKey<A>, FlowValue<A>>,
+        each: &mut dyn FnMut(&FlowValue<A>) -> Result<(), DataplaneError>,
     ) -> Result<Option<HashCursor>, DataplaneError> {
-        let next = self.maps.flows.page(cursor, count, page).map_err(DataplaneError::map(names::FLOWS))?;
+        let flows = &A::maps(&self.maps).flows;
+        let next = flows.page(cursor, count, page).map_err(DataplaneError::map(A::NAMES.flows))?;
         for (_, value) in page.iter() {
-            if value.kind == ORIGINAL && value.path & PATH_DEAD == 0 {
+            if value.kind() == ORIGINAL && value.path & PATH_DEAD == 0 {
                 each(value)?;
             }
         }

@@ -1,9 +1,11 @@
 //! The interfaces the dataplane works on, as the kernel has them now: index, hardware address, connected prefixes.
 
 use std::collections::BTreeMap;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
+use lockstep_model::intent::Prefix;
 use nix::ifaddrs::getifaddrs;
+use nix::sys::socket::SockaddrStorage;
 
 use crate::error::DataplaneError;
 
@@ -16,33 +18,8 @@ pub struct Interface {
     pub name: String,
     /// Hardware address; zero where the link has none.
     pub mac: [u8; 6],
-    /// Connected IPv4 prefixes.
+    /// Connected prefixes of both families, link-local ones included.
     pub prefixes: Vec<Prefix>,
-}
-
-/// An address with the length of its network.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Prefix {
-    /// The interface's own address.
-    pub address: Ipv4Addr,
-    /// 0-32.
-    pub length: u8,
-}
-
-impl Prefix {
-    /// Whether `other` is in the network.
-    pub fn contains(&self, other: Ipv4Addr) -> bool {
-        self.mask() & u32::from(other) == u32::from(self.network())
-    }
-
-    /// The network's first address.
-    pub fn network(&self) -> Ipv4Addr {
-        Ipv4Addr::from(u32::from(self.address) & self.mask())
-    }
-
-    fn mask(&self) -> u32 {
-        u32::MAX.checked_shl(32 - u32::from(self.length)).unwrap_or(0)
-    }
 }
 
 impl Interface {
@@ -63,11 +40,12 @@ impl Interface {
             if let Some(link) = address.as_link_addr() {
                 interface.index = link.ifindex() as u32;
                 interface.mac = link.addr().unwrap_or_default();
-            } else if let Some(v4) = address.as_sockaddr_in() {
-                let mask =
-                    entry.netmask.as_ref().and_then(|mask| mask.as_sockaddr_in().map(|mask| mask.ip()));
-                let length = mask.map_or(32, |mask| u32::from(mask).leading_ones() as u8);
-                interface.prefixes.push(Prefix { address: v4.ip(), length });
+            } else if let Some(address) = ip(&address) {
+                let mask = entry.netmask.as_ref().and_then(ip);
+                let prefix = mask.map_or_else(|| Prefix::host(address), |mask| network(address, mask));
+                if !interface.prefixes.contains(&prefix) {
+                    interface.prefixes.push(prefix);
+                }
             }
         }
         names
@@ -82,20 +60,38 @@ impl Interface {
     }
 }
 
+fn ip(address: &SockaddrStorage) -> Option<IpAddr> {
+    let v4 = address.as_sockaddr_in().map(|v4| IpAddr::V4(v4.ip()));
+    v4.or_else(|| address.as_sockaddr_in6().map(|v6| IpAddr::V6(v6.ip())))
+}
+
+/// The network of an address with a netmask of its own family.
+fn network(address: IpAddr, mask: IpAddr) -> Prefix {
+    match (address, mask) {
+        (IpAddr::V4(address), IpAddr::V4(mask)) => Prefix {
+            address: IpAddr::V4((u32::from(address) & u32::from(mask)).into()),
+            length: u32::from(mask).leading_ones() as u8,
+        },
+        (IpAddr::V6(address), IpAddr::V6(mask)) => Prefix {
+            address: IpAddr::V6((u128::from(address) & u128::from(mask)).into()),
+            length: u128::from(mask).leading_ones() as u8,
+        },
+        _ => Prefix::host(address),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn a_prefix_contains_its_network_and_nothing_else() {
-        let prefix = Prefix { address: Ipv4Addr::new(192, 0, 2, 2), length: 24 };
-        assert!(prefix.contains(Ipv4Addr::new(192, 0, 2, 255)));
-        assert!(!prefix.contains(Ipv4Addr::new(192, 0, 3, 2)));
-        assert_eq!(prefix.network(), Ipv4Addr::new(192, 0, 2, 0));
-
-        let everything = Prefix { address: Ipv4Addr::new(10, 0, 0, 1), length: 0 };
-        assert!(everything.contains(Ipv4Addr::new(203, 0, 113, 9)));
-        let host = Prefix { address: Ipv4Addr::new(10, 0, 0, 1), length: 32 };
-        assert!(!host.contains(Ipv4Addr::new(10, 0, 0, 2)));
+    fn an_address_with_a_mask_is_in_its_network() {
+        let of =
+            |address: &str, mask: &str| network(address.parse().unwrap(), mask.parse().unwrap()).to_string();
+        assert_eq!(of("192.0.2.2", "255.255.255.0"), "192.0.2.0/24");
+        assert_eq!(of("10.0.0.1", "0.0.0.0"), "0.0.0.0/0");
+        assert_eq!(of("10.0.0.1", "255.255.255.255"), "10.0.0.1/32");
+        assert_eq!(of("2001:db8::2", "ffff:ffff:ffff:ffff::"), "2001:db8::/64");
+        assert_eq!(of("2001:db8::2", "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff"), "2001:db8::2/128");
     }
 }

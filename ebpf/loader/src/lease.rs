@@ -44,6 +44,9 @@ struct LeaseCell {
     group: AtomicU64,
     flags: AtomicU64,
     frozen: AtomicU64,
+    /// The programs' own, see `LeaseValue`.
+    fast: AtomicU64,
+    pad: AtomicU64,
 }
 const _: () = assert!(size_of::<LeaseCell>() == size_of::<LeaseValue>());
 
@@ -87,6 +90,8 @@ impl LeaseTable {
             group: cell.group.load(Ordering::Relaxed),
             flags: cell.flags.load(Ordering::Acquire),
             frozen: cell.frozen.load(Ordering::Relaxed),
+            fast: cell.fast.load(Ordering::Relaxed),
+            pad: cell.pad.load(Ordering::Relaxed),
         })
     }
 

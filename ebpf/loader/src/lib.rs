@@ -6,24 +6,35 @@
 mod age;
 mod answers;
 mod apply;
+mod attach;
 mod clock;
 mod counters;
 mod dataplane;
 mod directory;
 mod error;
 mod events;
+mod family;
 mod flows;
+mod forwarding;
 mod grace;
+mod hook;
+mod hops;
 mod interfaces;
 mod lease;
 mod map;
 mod maps;
 mod object;
 mod pins;
+mod port_usage;
+mod programs;
 mod record;
+mod service_slots;
+mod shared;
 mod sweeper;
 mod sync_map;
 mod sys;
+mod targets;
+mod trie;
 mod write;
 
 pub use answers::{Answer, AnswerTable};
@@ -35,7 +46,13 @@ pub use error::DataplaneError;
 pub use events::FlowEvents;
 pub use flows::{FlowTable, WalkCursor, WalkPage, WalkedFlow};
 pub use grace::wait_grace_period;
-pub use interfaces::{Interface, Prefix};
+pub use hook::{Hook, HookReport, InterfaceConfig};
+pub use hops::{
+    Adopted, HopCounts, HopOptions, HopReport, HopSink, HopStats, HopStopper, HopWatcher, KernelHops,
+    LostHop, Reread, Write,
+};
+pub use interfaces::Interface;
 pub use lease::{LeaseError, LeaseUntil, LeaseWriter};
 pub use object::OBJECT;
+pub use port_usage::{BlockUsage, PortUsage};
 pub use sweeper::{Sweeper, Swept};

@@ -42,6 +42,11 @@ impl<K: Pod, V: Pod> Map<K, V> {
         Ok(Self { fd, types: PhantomData })
     }
 
+    /// How many entries there is room for.
+    pub(crate) fn capacity(&self) -> io::Result<u32> {
+        Ok(sys::map_info(self.fd.as_fd())?.max_entries)
+    }
+
     pub(crate) fn get(&self, key: &K) -> io::Result<Option<V>> {
         let mut value = MaybeUninit::<V>::uninit();
         // SAFETY: sizes were compared in `open`, and these maps are not per CPU.
@@ -198,6 +203,22 @@ impl<K: Pod, V: Pod> Map<K, V> {
                 page.values.set_len(done as usize);
             }
             return Ok(next);
+        }
+    }
+}
+
+impl<K: Pod, V: Pod> Map<K, V> {
+    /// Every entry of a hash map that only this process changes, in few system calls.
+    pub(crate) fn hash_entries(&self) -> io::Result<Vec<(K, V)>> {
+        let mut page = Page::new();
+        let mut entries = Vec::new();
+        let mut cursor = None;
+        loop {
+            cursor = self.page(cursor, 1024, &mut page)?;
+            entries.extend(page.iter().map(|(key, value)| (*key, *value)));
+            if cursor.is_none() {
+                return Ok(entries);
+            }
         }
     }
 }

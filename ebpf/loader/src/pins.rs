@@ -1,12 +1,17 @@
 //! Where everything is pinned:
 //!
 //! ```text
-//! PIN_DIR/v2/maps/FLOWS …      every map that outlives the daemon
-//! PIN_DIR/v2/links/eth0 …      the attachment to an interface
-//! PIN_DIR/v2/stages/0 …        tail calls of the attached build (its entries vanish with its last pin)
+//! PIN_DIR/v3/maps/FLOWS4 …                every map that outlives the daemon
+//! PIN_DIR/v3/links/eth0 …                 the attachment to an interface at tc
+//! PIN_DIR/v3/links/eth0.xdp …             at XDP; with `.xdp-generic`, in the stack instead of the driver
+//! PIN_DIR/v3/stages/0.TC_STAGES …         tail calls of the attached build (entries vanish with the last pin)
+//! PIN_DIR/v3/notes/ipv6-all-forwarding    a symbolic link whose target is a sysctl's former value
 //! ```
 //!
-//! `v2` is the schema of `lockstep-abi`: a version with other layouts never opens these.
+//! `v3` is the schema of `lockstep-abi`: a version with other layouts never opens these.
+
+mod folder;
+mod link;
 
 use std::io;
 use std::os::fd::AsFd;
@@ -16,11 +21,14 @@ use lockstep_abi::SCHEMA;
 use lockstep_abi::map::PINNED;
 use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
 
+pub(crate) use link::{Attached, LinkPin, is_nameable};
+
+use self::folder::{names, remove_file};
 use crate::error::DataplaneError;
 use crate::object::Definition;
 use crate::sys;
 
-/// A node's pin directory.
+/// A node's pin directory, as one schema uses it.
 #[derive(Debug, Clone)]
 pub(crate) struct Pins {
     root: PathBuf,
@@ -32,6 +40,27 @@ impl Pins {
         Self { root: root.to_owned(), schema: root.join(format!("v{SCHEMA}")) }
     }
 
+    /// What each schema has pinned in `root`.
+    pub(crate) fn of_every_schema(root: &Path) -> Result<Vec<Self>, DataplaneError> {
+        let schemas = names(root)?.into_iter().filter(|name| is_schema(name));
+        Ok(schemas.map(|name| Self { root: root.to_owned(), schema: root.join(name) }).collect())
+    }
+
+    /// Refuses a directory in which another schema's programs are attached: two dataplanes on one interface would
+    /// each take the other's packets.
+    pub(crate) fn refuse_others(&self) -> Result<(), DataplaneError> {
+        for other in Self::of_every_schema(&self.root)? {
+            let interfaces = other.linked()?;
+            if other.schema != self.schema && !interfaces.is_empty() {
+                return Err(DataplaneError::OtherBuild {
+                    path: other.schema,
+                    interfaces: interfaces.join(", "),
+                });
+            }
+        }
+        Ok(())
+    }
+
     /// Makes the folders, on a BPF file system or not at all.
     pub(crate) fn create(&self) -> Result<(), DataplaneError> {
         let parent = self.root.ancestors().find(|path| path.exists()).unwrap_or(Path::new("/"));
@@ -41,7 +70,7 @@ impl Pins {
             let reason = "is not on a BPF file system (mount -t bpf bpf /sys/fs/bpf)";
             return Err(DataplaneError::Pin { path: self.root.clone(), source: io::Error::other(reason) });
         }
-        for folder in [self.maps(), self.links(), self.stages()] {
+        for folder in [self.maps(), self.links(), self.stages(), self.notes()] {
             std::fs::create_dir_all(&folder).map_err(DataplaneError::pin(&folder))?;
         }
         Ok(())
@@ -51,7 +80,7 @@ impl Pins {
         self.schema.join("maps")
     }
 
-    fn links(&self) -> PathBuf {
+    pub(crate) fn links(&self) -> PathBuf {
         self.schema.join("links")
     }
 
@@ -59,48 +88,52 @@ impl Pins {
         self.schema.join("stages")
     }
 
+    fn notes(&self) -> PathBuf {
+        self.schema.join("notes")
+    }
+
     pub(crate) fn map(&self, name: &str) -> PathBuf {
         self.maps().join(name)
     }
 
-    pub(crate) fn link(&self, interface: &str) -> PathBuf {
-        self.links().join(interface)
+    /// A number for the tail calls of a new build, beside those that are in use.
+    pub(crate) fn new_build(&self) -> Result<u64, DataplaneError> {
+        let used = names(&self.stages())?.into_iter().filter_map(|name| build_of(&name));
+        Ok(used.max().map_or(0, |last| last + 1))
     }
 
-    /// A pin for the tail calls of a new build, beside those that are in use.
-    pub(crate) fn new_stages(&self) -> Result<PathBuf, DataplaneError> {
-        let used: Vec<u64> = names(&self.stages())?.iter().filter_map(|name| name.parse().ok()).collect();
-        let next = used.into_iter().max().map_or(0, |last| last + 1);
-        Ok(self.stages().join(next.to_string()))
+    /// Where a build pins its program array `map`.
+    pub(crate) fn stages_of(&self, build: u64, map: &str) -> PathBuf {
+        self.stages().join(format!("{build}.{map}"))
     }
 
     /// Removes the tail calls of builds that are no longer attached.
-    pub(crate) fn keep_only_stages(&self, kept: &Path) -> Result<(), DataplaneError> {
+    pub(crate) fn keep_only_build(&self, build: u64) -> Result<(), DataplaneError> {
         for name in names(&self.stages())? {
-            let path = self.stages().join(name);
-            if path != kept {
-                std::fs::remove_file(&path).map_err(DataplaneError::pin(&path))?;
+            if build_of(&name) != Some(build) {
+                remove_file(&self.stages().join(name))?;
             }
         }
         Ok(())
     }
 
-    /// Interfaces with a pinned attachment.
-    pub(crate) fn linked(&self) -> Result<Vec<String>, DataplaneError> {
-        names(&self.links())
+    /// Keeps a word until everything is removed. A BPF file system has no plain files; a symbolic link's target
+    /// will do. What is noted already stays.
+    pub(crate) fn note(&self, name: &str, word: &str) -> Result<(), DataplaneError> {
+        let path = self.notes().join(name);
+        match std::os::unix::fs::symlink(word, &path) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+            result => result.map_err(DataplaneError::pin(&path)),
+        }
     }
 
-    /// Detaches from an interface, and returns when no packet meets the program there any more.
-    pub(crate) fn detach(&self, interface: &str) -> Result<(), DataplaneError> {
-        let path = self.link(interface);
-        let fd = sys::object_get(&path).map_err(DataplaneError::pin(&path))?;
-        match sys::link_detach(fd.as_fd()) {
-            Ok(()) => {}
-            // Its interface has gone.
-            Err(error) if error.raw_os_error() == Some(libc::ENOLINK) => {}
-            Err(source) => return Err(DataplaneError::Pin { path, source }),
+    pub(crate) fn noted(&self, name: &str) -> Result<Option<String>, DataplaneError> {
+        let path = self.notes().join(name);
+        match std::fs::read_link(&path) {
+            Ok(word) => Ok(Some(word.to_string_lossy().into_owned())),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(source) => Err(DataplaneError::Pin { path, source }),
         }
-        std::fs::remove_file(&path).map_err(DataplaneError::pin(&path))
     }
 
     /// Checks every pinned map against what this version needs: the kernel would copy by its own sizes.
@@ -130,40 +163,27 @@ impl Pins {
         Ok(())
     }
 
-    /// Removes every pin, and with the links the attachments; then the folders.
+    /// Detaches and removes everything that this schema has pinned.
     pub(crate) fn remove(&self) -> Result<(), DataplaneError> {
         // Attachments first: a program without its maps would be worse than none.
-        for interface in self.linked()? {
-            self.detach(&interface)?;
+        for link in self.link_pins()? {
+            link.detach()?;
         }
-        for folder in [self.stages(), self.maps()] {
+        for folder in [self.stages(), self.notes(), self.maps()] {
             for name in names(&folder)? {
-                let path = folder.join(name);
-                std::fs::remove_file(&path).map_err(DataplaneError::pin(&path))?;
+                remove_file(&folder.join(name))?;
             }
         }
-        for folder in [self.links(), self.stages(), self.maps(), self.schema.clone(), self.root.clone()] {
-            match std::fs::remove_dir(&folder) {
-                Ok(()) => {}
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                // Another schema's pins are not ours to remove.
-                Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => {}
-                Err(source) => return Err(DataplaneError::Pin { path: folder, source }),
-            }
-        }
-        Ok(())
+        let folders = [self.links(), self.stages(), self.notes(), self.maps(), self.schema.clone()];
+        folders.iter().chain([&self.root]).try_for_each(|folder| folder::remove_empty(folder))
     }
 }
 
-fn names(folder: &Path) -> Result<Vec<String>, DataplaneError> {
-    let entries = match std::fs::read_dir(folder) {
-        Ok(entries) => entries,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(source) => return Err(DataplaneError::Pin { path: folder.into(), source }),
-    };
-    entries
-        .map(|entry| {
-            Ok(entry.map_err(DataplaneError::pin(folder))?.file_name().to_string_lossy().into_owned())
-        })
-        .collect()
+fn is_schema(name: &str) -> bool {
+    name.strip_prefix('v').is_some_and(|number| number.parse::<u32>().is_ok())
+}
+
+/// Earlier versions named the tail calls by the number alone.
+fn build_of(name: &str) -> Option<u64> {
+    name.split('.').next()?.parse().ok()
 }

@@ -1,32 +1,58 @@
 //! Between kernel entries and the model's records. Pure.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use lockstep_abi::event::FlowEvent;
-use lockstep_abi::flow::{FlowKey4, FlowValue4};
+use lockstep_abi::flow::{
+    FORWARD_DSR_GUE, FORWARD_DSR_IPIP, FORWARD_DSR_L2, FORWARD_NAT, FORWARDING, FlowKey as KernelKey,
+    FlowValue,
+};
+use lockstep_abi::service::Timeouts;
 use lockstep_abi::{state, timeout};
-use lockstep_model::flow::{FlowKey, FlowRecord, FlowStamp, FlowState, FlowVersion};
+use lockstep_model::flow::{FlowKey, FlowKind, FlowRecord, FlowStamp, FlowState, FlowVersion};
 use lockstep_model::ids::{EndpointId, Epoch, GroupId, ServiceId};
 use lockstep_model::protocol::Protocol;
 
 use crate::clock::KernelInstant;
+use crate::family::{KernelFamily, socket};
+use crate::targets::Targets;
 
-/// The kernel's key of a flow, as the client sends. `None`: IPv6, which this version has no table for.
-pub(crate) fn kernel_key(key: &FlowKey) -> Option<FlowKey4> {
-    let (SocketAddr::V4(client), SocketAddr::V4(service)) = (key.client, key.service) else { return None };
-    Some(FlowKey4 {
-        source_be: address_be(*client.ip()),
-        destination_be: address_be(*service.ip()),
-        source_port_be: client.port().to_be(),
-        destination_port_be: service.port().to_be(),
-        protocol: key.protocol.number(),
+/// The kernel's key of a flow, as the client sends. `None`: of the other family, or of both.
+pub(crate) fn kernel_key<A: KernelFamily>(key: &FlowKey) -> Option<KernelKey<A>> {
+    Some(KernelKey {
+        source_be: A::of_ip(key.client.ip())?,
+        destination_be: A::of_ip(key.service.ip())?,
+        source_port_be: key.client.port().to_be(),
+        destination_port_be: key.service.port().to_be(),
+        protocol: key.protocol.number(A::FAMILY),
+        pad: [0; 3],
+    })
+}
+
+/// What the endpoint answers with. With direct return it answers the client itself, and nothing comes back here.
+pub(crate) fn kernel_reply_key<A: KernelFamily>(
+    record: &FlowRecord,
+    key: &KernelKey<A>,
+) -> Option<KernelKey<A>> {
+    if record.kind != FlowKind::Nat {
+        return Some(key.reversed());
+    }
+    let endpoint = record.endpoint_address;
+    let source = record.source.unwrap_or(record.key.client);
+    Some(KernelKey {
+        source_be: A::of_ip(endpoint.ip())?,
+        destination_be: A::of_ip(source.ip())?,
+        // An echo has one identifier, which stands on the side that asks.
+        source_port_be: if record.key.protocol.has_ports() { endpoint.port().to_be() } else { 0 },
+        destination_port_be: source.port().to_be(),
+        protocol: key.protocol,
         pad: [0; 3],
     })
 }
 
 /// The model's key. `None`: not a protocol of this version.
-pub(crate) fn model_key(key: &FlowKey4) -> Option<FlowKey> {
+pub(crate) fn model_key<A: KernelFamily>(key: &KernelKey<A>) -> Option<FlowKey> {
     Some(FlowKey {
         client: socket(key.source_be, key.source_port_be),
         service: socket(key.destination_be, key.destination_port_be),
@@ -34,45 +60,129 @@ pub(crate) fn model_key(key: &FlowKey4) -> Option<FlowKey> {
     })
 }
 
+/// How packets of a flow leave, as its entries say it.
+pub(crate) fn forwarding(kind: FlowKind) -> u32 {
+    match kind {
+        FlowKind::Nat => FORWARD_NAT,
+        FlowKind::DsrL2 => FORWARD_DSR_L2,
+        FlowKind::DsrIpip => FORWARD_DSR_IPIP,
+        FlowKind::DsrGue => FORWARD_DSR_GUE,
+    }
+}
+
+fn kind(flags: u32) -> FlowKind {
+    match flags & FORWARDING {
+        FORWARD_DSR_L2 => FlowKind::DsrL2,
+        FORWARD_DSR_IPIP => FlowKind::DsrIpip,
+        FORWARD_DSR_GUE => FlowKind::DsrGue,
+        _ => FlowKind::Nat,
+    }
+}
+
+/// What an entry and an event have in common.
+struct Parts<'a, A> {
+    key: &'a KernelKey<A>,
+    reply_key: &'a KernelKey<A>,
+    flags: u32,
+    group: GroupId,
+    service: u64,
+    endpoint: u64,
+    birth_ns: u64,
+    n: u32,
+    bits: u32,
+    last_seen_ns: u64,
+}
+
 /// An original entry as other nodes should know it.
-pub(crate) fn of_entry(value: &FlowValue4, group: GroupId, now: KernelInstant) -> Option<FlowRecord> {
-    let bits = state::bits(value.state);
-    Some(FlowRecord {
-        key: model_key(&value.key)?,
+pub(crate) fn of_entry<A: KernelFamily>(
+    value: &FlowValue<A>,
+    group: GroupId,
+    timeouts: &Timeouts,
+    targets: &Targets,
+    now: KernelInstant,
+) -> Option<FlowRecord> {
+    let parts = Parts {
+        key: &value.key,
+        reply_key: &value.twin,
+        flags: value.flags,
         group,
-        service: ServiceId(value.service),
-        endpoint: EndpointId(value.endpoint),
-        endpoint_address: socket(value.twin.source_be, value.twin.source_port_be),
-        version: version(value.birth_ns, state::n(value.state)),
-        state: flow_state(bits)?,
-        state_bits: bits & state::REPLICATED,
-        remaining: remaining(value.key.protocol, bits, value.last_seen_ns, now),
-    })
+        service: value.service,
+        endpoint: value.endpoint,
+        birth_ns: value.birth_ns,
+        n: state::n(value.state),
+        bits: state::bits(value.state),
+        last_seen_ns: value.last_seen_ns,
+    };
+    parts.record(timeouts, targets, now)
 }
 
 /// An event, likewise.
-pub(crate) fn of_event(event: &FlowEvent, now: KernelInstant) -> Option<FlowRecord> {
-    Some(FlowRecord {
-        key: model_key(&event.key)?,
+pub(crate) fn of_event<A: KernelFamily>(
+    event: &FlowEvent<A>,
+    timeouts: &Timeouts,
+    targets: &Targets,
+    now: KernelInstant,
+) -> Option<FlowRecord> {
+    let parts = Parts {
+        key: &event.key,
+        reply_key: &event.reply_key,
+        flags: event.flags,
         group: GroupId(event.group),
-        service: ServiceId(event.service),
-        endpoint: EndpointId(event.endpoint),
-        endpoint_address: socket(event.endpoint_be, event.endpoint_port_be),
-        version: version(event.birth_ns, event.n),
-        state: flow_state(event.state_bits)?,
-        state_bits: event.state_bits & state::REPLICATED,
-        remaining: remaining(event.key.protocol, event.state_bits, event.now_ns, now),
-    })
+        service: event.service,
+        endpoint: event.endpoint,
+        birth_ns: event.birth_ns,
+        n: event.n,
+        bits: event.state_bits,
+        last_seen_ns: event.now_ns,
+    };
+    parts.record(timeouts, targets, now)
+}
+
+impl<A: KernelFamily> Parts<'_, A> {
+    fn record(self, timeouts: &Timeouts, targets: &Targets, now: KernelInstant) -> Option<FlowRecord> {
+        let key = model_key(self.key)?;
+        let kind = kind(self.flags);
+        let (endpoint_address, source) = match kind {
+            FlowKind::Nat => {
+                let source = socket(self.reply_key.destination_be, self.reply_key.destination_port_be);
+                let endpoint = socket(self.reply_key.source_be, self.reply_key.source_port_be);
+                (endpoint, Some(source).filter(|source| *source != key.client))
+            }
+            // Where it goes is not in its keys; an endpoint that is not known any more is named by what it answers as.
+            _ => {
+                let endpoint = targets.address(self.endpoint).unwrap_or(key.service.ip());
+                (SocketAddr::new(endpoint, key.service.port()), None)
+            }
+        };
+        Some(FlowRecord {
+            key,
+            group: self.group,
+            service: ServiceId(self.service),
+            endpoint: EndpointId(self.endpoint),
+            endpoint_address,
+            source,
+            kind,
+            version: version(self.birth_ns, self.n),
+            state: flow_state(self.bits)?,
+            state_bits: self.bits & state::REPLICATED,
+            remaining: remaining(self.key.protocol, self.bits, timeouts, self.last_seen_ns, now),
+        })
+    }
 }
 
 /// What a table holds for a key, for the comparison of I6.
-pub(crate) fn stamp(value: &FlowValue4) -> FlowStamp {
+pub(crate) fn stamp<A>(value: &FlowValue<A>) -> FlowStamp {
     FlowStamp { epoch: Epoch(value.epoch), version: version(value.birth_ns, state::n(value.state)) }
 }
 
 /// The `last_seen_ns` of an entry with this much time left.
-pub(crate) fn last_seen(record: &FlowRecord, now: KernelInstant) -> u64 {
-    let idle = timeout::idle_ns(record.key.protocol.number(), record.state_bits);
+pub(crate) fn last_seen<A>(
+    key: &KernelKey<A>,
+    record: &FlowRecord,
+    timeouts: &Timeouts,
+    now: KernelInstant,
+) -> u64 {
+    let idle = timeout::idle_ns(key.protocol, record.state_bits, timeouts);
     let remaining = u64::try_from(record.remaining.as_nanos()).unwrap_or(u64::MAX).min(idle);
     now.0.saturating_sub(idle - remaining)
 }
@@ -81,25 +191,14 @@ pub(crate) fn version(birth_ns: u64, n: u32) -> FlowVersion {
     FlowVersion { birth: birth_ns, n: u64::from(n) }
 }
 
-pub(crate) fn address_be(address: Ipv4Addr) -> u32 {
-    u32::from_ne_bytes(address.octets())
-}
-
-/// The IPv4 address as the packet has it; `None` for IPv6.
-pub(crate) fn ip_be(address: IpAddr) -> Option<u32> {
-    match address {
-        IpAddr::V4(v4) => Some(address_be(v4)),
-        IpAddr::V6(_) => None,
-    }
-}
-
-fn socket(address_be: u32, port_be: u16) -> SocketAddr {
-    let address = Ipv4Addr::from(address_be.to_ne_bytes());
-    SocketAddr::V4(SocketAddrV4::new(address, u16::from_be(port_be)))
-}
-
-fn remaining(protocol: u8, bits: u32, last_seen_ns: u64, now: KernelInstant) -> Duration {
-    let idle = timeout::idle_ns(protocol, bits);
+fn remaining(
+    protocol: u8,
+    bits: u32,
+    timeouts: &Timeouts,
+    last_seen_ns: u64,
+    now: KernelInstant,
+) -> Duration {
+    let idle = timeout::idle_ns(protocol, bits, timeouts);
     Duration::from_nanos(idle.saturating_sub(now.0.saturating_sub(last_seen_ns)))
 }
 
@@ -115,56 +214,4 @@ fn flow_state(bits: u32) -> Option<FlowState> {
 }
 
 #[cfg(test)]
-mod tests {
-    use lockstep_abi::flow::NewFlow;
-
-    use super::*;
-
-    fn key() -> FlowKey {
-        FlowKey {
-            client: "192.0.2.77:40123".parse().unwrap(),
-            service: "192.0.2.10:80".parse().unwrap(),
-            protocol: Protocol::Tcp,
-        }
-    }
-
-    #[test]
-    fn keys_survive_both_ways_and_shards_agree() {
-        let kernel = kernel_key(&key()).unwrap();
-        assert_eq!(model_key(&kernel), Some(key()));
-        assert_eq!(kernel.shard(), u32::from(key().shard()));
-        assert_eq!(kernel.source_be.to_ne_bytes(), [192, 0, 2, 77]);
-        assert_eq!(kernel.destination_port_be.to_ne_bytes(), [0, 80]);
-    }
-
-    #[test]
-    fn time_left_survives_the_way_into_an_entry_and_back() {
-        let now = KernelInstant(10_000 * 1_000_000_000);
-        let flow = NewFlow {
-            key: kernel_key(&key()).unwrap(),
-            endpoint_be: address_be(Ipv4Addr::new(10, 0, 0, 11)),
-            endpoint_port_be: 8080u16.to_be(),
-            address_index: 3,
-            state_bits: state::ESTABLISHED | state::SEEN,
-            n: 2,
-            now_ns: now.0,
-            birth_ns: 5,
-            epoch: 7,
-            service: 21,
-            endpoint: 34,
-            mark: 1,
-            flags: 0,
-            generation: 9,
-        };
-        let fresh = of_entry(&flow.original(), GroupId(2), now).unwrap();
-        assert_eq!(fresh.remaining, Duration::from_secs(3600));
-        assert_eq!(fresh.endpoint_address, "10.0.0.11:8080".parse().unwrap());
-        assert_eq!(fresh.version, FlowVersion { birth: 5, n: 2 });
-        assert_eq!(fresh.state, FlowState::Established);
-
-        let later = now.plus(Duration::from_secs(600));
-        let aged = of_entry(&flow.original(), GroupId(2), later).unwrap();
-        assert_eq!(aged.remaining, Duration::from_secs(3000));
-        assert_eq!(last_seen(&aged, later), now.0);
-    }
-}
+mod tests;

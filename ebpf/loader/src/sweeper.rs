@@ -9,57 +9,53 @@
 //! endpoint or no room, or by a daemon that ended before it told. Nobody else tells of it, so freeing does.
 //!
 //! A standby ages nothing: its origin tells it. After a takeover age counts from the takeover at the earliest.
+//!
+//! A pass goes through the IPv4 flows and then the IPv6 flows, and counts as it goes: live flows by endpoint and by
+//! service, which the programs add to and subtract from between two passes, and source ports in use.
 
-use std::collections::HashMap;
+mod affinity;
+mod family;
+mod loads;
 
-use lockstep_abi::age::AgeEntry;
-use lockstep_abi::flow::{FlowKey4, FlowValue4, NO_SYNC, ORIGINAL, PATH_DEAD};
-use lockstep_abi::{age, map as names, state, timeout};
+use std::time::Duration;
+
 use lockstep_model::flow::FlowChange;
-use lockstep_model::ids::GroupId;
+use lockstep_model::protocol::Family;
 
+use self::affinity::AffinitySweep;
+use self::family::FamilySweep;
+use self::loads::Loads;
 use crate::clock::KernelInstant;
 use crate::error::DataplaneError;
+use crate::family::{V4, V6};
 use crate::flows::FlowTable;
-use crate::map::{HashCursor, Page};
-use crate::record;
+use crate::maps::Maps;
 
-/// A reply entry without an original is left alone for this long: its original may be about to be written.
-const ORPHAN_NS: u64 = 60 * 1_000_000_000;
+/// A pass over empty tables still reads every bucket. So passes begin no more often than this for each entry that
+/// there is room for, which keeps them near one percent of a processor.
+const PAUSE_PER_ENTRY: Duration = Duration::from_nanos(500);
+/// But at least this often: idle flows end late by so much.
+const MAX_PAUSE: Duration = Duration::from_secs(5);
 
 /// Ages flows, a step at a time.
 pub struct Sweeper {
     flows: FlowTable,
-    page: Page<FlowKey4, FlowValue4>,
-    cursor: Option<HashCursor>,
+    v4: FamilySweep<V4>,
+    v6: FamilySweep<V6>,
+    affinity: AffinitySweep,
+    /// Which family the pass is at; `None`: it rests until `next_pass`.
+    at: Option<Family>,
+    next_pass: KernelInstant,
+    pause: Duration,
+    pass: Pass,
+}
+
+/// What a pass counts.
+struct Pass {
+    /// Passes completed before.
+    number: u64,
     live: u64,
-    /// Passes completed.
-    passes: u64,
-    /// Ends that this sweeper saw when it marked, as long as their entries wait to be freed.
-    marked: HashMap<FlowKey4, Marked>,
-}
-
-/// A flow's end that has been dealt with, by the removal's version.
-struct Marked {
-    birth_ns: u64,
-    n: u32,
-    /// The pass that last met the entry. Who finds it gone is not told, so it is forgotten after a whole pass.
-    pass: u64,
-}
-
-/// An entry that is handed to the kernel half.
-struct Candidate {
-    key: FlowKey4,
-    address_index: u32,
-    /// Its end is the standbys' business, and this node's to tell.
-    told: bool,
-}
-
-impl Candidate {
-    fn new(value: &FlowValue4, held: bool) -> Self {
-        let told = held && value.flags & NO_SYNC == 0;
-        Self { key: value.key, address_index: value.address_index, told }
-    }
+    loads: Loads,
 }
 
 /// What a step did.
@@ -73,126 +69,71 @@ pub struct Swept {
     pub freed: u64,
     /// Entries looked at.
     pub examined: u64,
-    /// Set by the step that reaches the end of the table: live flows seen by the whole pass.
+    /// Choices that clients no longer keep.
+    pub forgotten: u64,
+    /// Set by the step that reaches the end of the tables: live flows seen by the whole pass.
     pub live: Option<u64>,
 }
 
 impl Sweeper {
     pub(crate) fn new(flows: FlowTable) -> Self {
-        Self { flows, page: Page::new(), cursor: None, live: 0, passes: 0, marked: HashMap::new() }
+        let maps = flows.maps();
+        let entries = maps.v4.flow_entries.saturating_add(maps.v6.flow_entries);
+        let pause = PAUSE_PER_ENTRY.saturating_mul(entries).min(MAX_PAUSE);
+        Self {
+            flows,
+            v4: FamilySweep::new(),
+            v6: FamilySweep::new(),
+            affinity: AffinitySweep::new(),
+            at: None,
+            next_pass: KernelInstant(0),
+            pause,
+            pass: Pass { number: 0, live: 0, loads: Loads::new() },
+        }
     }
 
-    /// Looks at about `budget` entries, from where the last step ended.
+    /// Looks at about `budget` entries, from where the last step ended; at none, if a pass ended and it is too early
+    /// for the next.
     pub fn step(&mut self, now: KernelInstant, budget: usize) -> Result<Swept, DataplaneError> {
         let mut swept = Swept::default();
-        let mut idle = Vec::new();
-        let mut dead = Vec::new();
-        let mut replies = Vec::new();
-        let maps = self.flows.maps();
-        self.cursor = maps
-            .flows
-            .page(self.cursor, budget.max(1), &mut self.page)
-            .map_err(DataplaneError::map(names::FLOWS))?;
-        for (key, value) in self.page.iter() {
-            swept.examined += 1;
-            if value.kind != ORIGINAL {
-                if now.0.saturating_sub(value.last_seen_ns) > ORPHAN_NS {
-                    replies.push((*key, value.twin));
-                }
-            } else if value.path & PATH_DEAD != 0 {
-                if let Some(marked) = self.marked.get_mut(key) {
-                    marked.pass = self.passes;
-                }
-                if now.0.saturating_sub(value.last_seen_ns) >= timeout::DEAD_NS {
-                    dead.push(Candidate::new(value, self.held_since(value, now)?.is_some()));
-                }
-            } else {
-                self.live += 1;
-                let since = self.held_since(value, now)?;
-                let limit = timeout::idle_ns(key.protocol, state::bits(value.state));
-                if since.is_some_and(|since| now.0.saturating_sub(value.last_seen_ns.max(since)) > limit) {
-                    idle.push(Candidate::new(value, true));
-                }
-            }
-        }
-        self.end(&idle, &mut swept)?;
-        self.free(&dead, &mut swept)?;
-        self.free_orphans(&replies, &mut swept)?;
-        if self.cursor.is_none() {
-            swept.live = Some(std::mem::take(&mut self.live));
-            let pass = self.passes;
-            self.marked.retain(|_, marked| marked.pass + 1 >= pass);
-            self.passes += 1;
+        let family = match self.at {
+            Some(family) => family,
+            None if now < self.next_pass => return Ok(swept),
+            None => self.begin(now)?,
+        };
+        let budget = budget.max(1);
+        let ended = match family {
+            Family::V4 => self.v4.step(&self.flows, now, budget, &mut self.pass, &mut swept)?,
+            Family::V6 => self.v6.step(&self.flows, now, budget, &mut self.pass, &mut swept)?,
+        };
+        self.affinity.step(self.flows.maps(), now, budget, &mut swept)?;
+        match (family, ended) {
+            (_, false) => {}
+            (Family::V4, true) => self.at = Some(Family::V6),
+            (Family::V6, true) => self.end(&mut swept)?,
         }
         Ok(swept)
     }
 
-    /// When this node took the flow's group over, if it holds its lease.
-    fn held_since(&self, value: &FlowValue4, now: KernelInstant) -> Result<Option<u64>, DataplaneError> {
-        let maps = self.flows.maps();
-        let address =
-            maps.addresses.get(&value.address_index).map_err(DataplaneError::map(names::ADDRESSES))?;
-        let Some(address) = address.filter(|address| address.address_be != 0) else { return Ok(None) };
-        let Some(lease) = maps.leases.read(address.lease_slot) else { return Ok(None) };
-        Ok(lease.is_held(now.0).then_some(lease.since_ns))
+    fn begin(&mut self, now: KernelInstant) -> Result<Family, DataplaneError> {
+        let addresses = self.flows.maps().all_addresses()?;
+        self.v4.begin(&addresses);
+        self.v6.begin(&addresses);
+        self.next_pass = now.plus(self.pause);
+        self.at = Some(Family::V4);
+        Ok(Family::V4)
     }
 
-    fn end(&mut self, idle: &[Candidate], swept: &mut Swept) -> Result<(), DataplaneError> {
-        let keys: Vec<FlowKey4> = idle.iter().map(|flow| flow.key).collect();
-        for (entry, flow) in self.flows.age(&keys, 0)?.iter().zip(idle) {
-            if entry.outcome != age::MARKED {
-                continue;
-            }
-            swept.ended += 1;
-            let marked = Marked { birth_ns: entry.birth_ns, n: entry.n, pass: self.passes };
-            self.marked.insert(flow.key, marked);
-            self.tell(flow, entry, swept)?;
-        }
-        Ok(())
-    }
-
-    fn free(&mut self, dead: &[Candidate], swept: &mut Swept) -> Result<(), DataplaneError> {
-        let keys: Vec<FlowKey4> = dead.iter().map(|flow| flow.key).collect();
-        for (entry, flow) in self.flows.age(&keys, age::FORCE)?.iter().zip(dead) {
-            if entry.outcome != age::FREED {
-                continue;
-            }
-            swept.freed += 1;
-            let marked = self.marked.remove(&flow.key);
-            if marked.is_none_or(|marked| (marked.birth_ns, marked.n) != (entry.birth_ns, entry.n)) {
-                self.tell(flow, entry, swept)?;
-            }
-        }
-        Ok(())
-    }
-
-    fn tell(&self, flow: &Candidate, entry: &AgeEntry, swept: &mut Swept) -> Result<(), DataplaneError> {
-        if !flow.told {
-            return Ok(());
-        }
-        let group = self.flows.maps().group_of(flow.address_index)?;
-        if let (Some(group), Some(key)) = (group, record::model_key(&flow.key)) {
-            let version = record::version(entry.birth_ns, entry.n);
-            swept.removed.push(FlowChange::Remove { key, group: GroupId(group), version });
-        }
-        Ok(())
-    }
-
-    /// Replies whose original is gone or is another flow's: left by a writer that died half way.
-    fn free_orphans(
-        &self,
-        replies: &[(FlowKey4, FlowKey4)],
-        swept: &mut Swept,
-    ) -> Result<(), DataplaneError> {
-        let flows = &self.flows.maps().flows;
-        for (key, original) in replies {
-            let twin = flows.get(original).map_err(DataplaneError::map(names::FLOWS))?;
-            if twin.is_none_or(|twin| twin.twin != *key) {
-                // It may have gone with its original, in this very step.
-                let was_there = flows.remove(key).map_err(DataplaneError::map(names::FLOWS))?;
-                swept.freed += u64::from(was_there);
-            }
-        }
-        Ok(())
+    fn end(&mut self, swept: &mut Swept) -> Result<(), DataplaneError> {
+        let maps: &Maps = self.flows.maps();
+        self.at = None;
+        swept.live = Some(std::mem::take(&mut self.pass.live));
+        let mut usage = self.v4.port_usage();
+        usage.extend(self.v6.port_usage());
+        maps.port_usage.set(usage);
+        self.v4.forget(self.pass.number);
+        self.v6.forget(self.pass.number);
+        self.pass.number += 1;
+        self.pass.loads.write(maps)
     }
 }

@@ -8,7 +8,7 @@ use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use aya_obj::generated::{bpf_attr, bpf_cmd, bpf_link_info, bpf_map_info};
+use aya_obj::generated::{bpf_attr, bpf_cmd, bpf_link_info, bpf_link_type, bpf_map_info};
 
 pub(crate) const ANY: u64 = 0;
 pub(crate) const NOEXIST: u64 = 1;
@@ -59,11 +59,12 @@ pub(crate) fn map_info(fd: BorrowedFd<'_>) -> io::Result<bpf_map_info> {
     info(fd)
 }
 
-/// The interface a tcx link is on; 0 when that interface is gone.
-pub(crate) fn tcx_link_ifindex(fd: BorrowedFd<'_>) -> io::Result<u32> {
+/// The interface a link of tcx or XDP is on; 0 when that interface is gone.
+pub(crate) fn link_ifindex(fd: BorrowedFd<'_>) -> io::Result<u32> {
     let info: bpf_link_info = info(fd)?;
+    let xdp = info.type_ == bpf_link_type::BPF_LINK_TYPE_XDP as u32;
     // SAFETY: a union of plain integers, zeroed before the kernel filled it.
-    Ok(unsafe { info.__bindgen_anon_1.tcx.ifindex })
+    Ok(unsafe { if xdp { info.__bindgen_anon_1.xdp.ifindex } else { info.__bindgen_anon_1.tcx.ifindex } })
 }
 
 /// Detaches a link now. Without this, removing its last pin does so some time later.

@@ -2,58 +2,68 @@
 //!
 //! I6 is decided by [`FlowOp::supersedes`] against what the kernel holds; this file only fetches and stores.
 
-use std::collections::HashSet;
+mod batch;
+
 use std::io;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use lockstep_abi::flow::{FlowKey4, FlowValue4, NewFlow, ORIGINAL, REPLY};
+use lockstep_abi::flow::{FlowKey, FlowValue, NewFlow, ORIGINAL};
+use lockstep_abi::service::{AffinityKey, AffinityValue};
 use lockstep_abi::state;
 use lockstep_model::flow::{FlowChange, FlowOp, FlowRecord, WriteOutcome};
+use lockstep_model::protocol::Family;
 
+use self::batch::Batch;
 use crate::clock::KernelInstant;
-use crate::directory::{Directory, Frontend};
+use crate::directory::{Directory, Origin};
 use crate::error::DataplaneError;
+use crate::family::{KernelFamily, V4, V6};
 use crate::maps::Maps;
 use crate::record;
 use crate::sys;
 
-/// Flows written by one system call for each direction.
-const BATCH: usize = 512;
-
-/// `FlowValue4::generation`: differs from one entry to the next.
+/// `FlowValue::generation`: differs from one entry to the next.
 static GENERATION: AtomicU32 = AtomicU32::new(1);
 
-/// One call of `FlowTable::write`.
-pub(crate) struct Writer<'a> {
-    maps: &'a Maps,
-    directory: Directory<'a>,
-    now: KernelInstant,
-    outcomes: Vec<WriteOutcome>,
-    /// Flows waiting to be written together: keys, values, and whose outcome it is.
-    replies: (Vec<FlowKey4>, Vec<FlowValue4>),
-    originals: (Vec<FlowKey4>, Vec<FlowValue4>),
-    owners: Vec<usize>,
-    /// Both directions' keys of what waits: an op on one of them must see it written.
-    waiting: HashSet<FlowKey4>,
+/// An outcome for each op. Ops of one flow are of one family, so each family may go by itself.
+pub(crate) fn write(maps: &Maps, ops: &[FlowOp]) -> Vec<WriteOutcome> {
+    let family = |op: &FlowOp| Family::of(op.change.key().client.ip());
+    let v6 = ops.iter().any(|op| family(op) == Family::V6);
+    let v4 = ops.iter().any(|op| family(op) == Family::V4);
+    let mut outcomes = vec![WriteOutcome::Applied; ops.len()];
+    if v4 {
+        let numbered = (0..).zip(ops).filter(|(_, op)| family(op) == Family::V4);
+        Writer::<V4>::new(maps, &mut outcomes).write(numbered);
+    }
+    if v6 {
+        let numbered = (0..).zip(ops).filter(|(_, op)| family(op) == Family::V6);
+        Writer::<V6>::new(maps, &mut outcomes).write(numbered);
+    }
+    outcomes
 }
 
-impl<'a> Writer<'a> {
-    pub(crate) fn new(maps: &'a Maps) -> Self {
+/// One call of `FlowTable::write`, for one family.
+struct Writer<'a, A: KernelFamily> {
+    maps: &'a Maps,
+    directory: Directory<'a, A>,
+    now: KernelInstant,
+    outcomes: &'a mut [WriteOutcome],
+    batch: Batch<A>,
+}
+
+impl<'a, A: KernelFamily> Writer<'a, A> {
+    fn new(maps: &'a Maps, outcomes: &'a mut [WriteOutcome]) -> Self {
         Self {
             maps,
             directory: Directory::new(maps),
             now: KernelInstant::now(),
-            outcomes: Vec::new(),
-            replies: Default::default(),
-            originals: Default::default(),
-            owners: Vec::new(),
-            waiting: HashSet::new(),
+            outcomes,
+            batch: Batch::new(),
         }
     }
 
-    pub(crate) fn write(mut self, ops: &[FlowOp]) -> Vec<WriteOutcome> {
-        self.outcomes = vec![WriteOutcome::Applied; ops.len()];
-        for (index, op) in ops.iter().enumerate() {
+    fn write<'o>(mut self, ops: impl Iterator<Item = (usize, &'o FlowOp)>) {
+        for (index, op) in ops {
             match self.one(index, op) {
                 Ok(Some(outcome)) => self.outcomes[index] = outcome,
                 // It waits in a batch.
@@ -62,18 +72,21 @@ impl<'a> Writer<'a> {
             }
         }
         self.flush();
-        self.outcomes
+    }
+
+    fn flush(&mut self) {
+        self.batch.flush(&A::maps(self.maps).flows, self.outcomes);
     }
 
     fn one(&mut self, index: usize, op: &FlowOp) -> io::Result<Option<WriteOutcome>> {
-        let Some(key) = record::kernel_key(op.change.key()) else {
+        let Some(key) = record::kernel_key::<A>(op.change.key()) else {
             return Ok(Some(WriteOutcome::UnknownGroup));
         };
-        if self.waiting.contains(&key) {
+        if self.batch.holds(&key) {
             self.flush();
         }
         // A reply entry can have the same tuple only if an endpoint is also a client; it is not this flow.
-        let held = self.maps.flows.get(&key)?.filter(|value| value.kind == ORIGINAL);
+        let held = A::maps(self.maps).flows.get(&key)?.filter(|value| value.kind() == ORIGINAL);
         if !op.supersedes(held.as_ref().map(record::stamp)) {
             return self.mark(op, key, held);
         }
@@ -85,48 +98,85 @@ impl<'a> Writer<'a> {
                 Ok(Some(WriteOutcome::Applied))
             }
             FlowChange::Upsert(record) => {
-                let frontend = self.directory.frontend(&key).map_err(into_io)?;
-                let known =
-                    frontend.filter(|f| f.group == record.group.get() && f.service == record.service.get());
-                let Some(frontend) = known else { return Ok(Some(WriteOutcome::UnknownGroup)) };
-                let Some(flow) = self.flow(op, record, key, frontend) else {
+                let Some(origin) = self.origin(record, &key).map_err(into_io)? else {
                     return Ok(Some(WriteOutcome::UnknownGroup));
                 };
+                let Some(flow) = self.flow(op, record, key, &origin) else {
+                    return Ok(Some(WriteOutcome::UnknownGroup));
+                };
+                // Once for each flow: what a walk repeats is no newer choice.
+                if held.is_none_or(|held| held.birth_ns != flow.birth_ns) {
+                    self.keep_choice(op, &flow, &origin)?;
+                }
                 if op.only_if_absent {
                     return self.insert(&flow).map(Some);
                 }
-                self.replace(index, &flow, held)?;
+                self.replace(index, flow, held)?;
                 Ok(None)
             }
         }
     }
 
-    fn flow(&self, op: &FlowOp, record: &FlowRecord, key: FlowKey4, frontend: Frontend) -> Option<NewFlow> {
+    /// The service or rule of the record, if it is of the record's group here as well.
+    fn origin(&mut self, record: &FlowRecord, key: &FlowKey<A>) -> Result<Option<Origin>, DataplaneError> {
+        let origin = if record.endpoint.get() == 0 {
+            let address = record.source.unwrap_or(record.key.service).ip();
+            self.directory.rule(address, record.service.get())?
+        } else {
+            self.directory.frontend(key)?
+        };
+        Ok(origin
+            .filter(|origin| origin.group == record.group.get() && origin.service == record.service.get()))
+    }
+
+    fn flow(&self, op: &FlowOp, record: &FlowRecord, key: FlowKey<A>, origin: &Origin) -> Option<NewFlow<A>> {
+        let timeouts = self.directory.timeouts(origin.service);
         Some(NewFlow {
             key,
-            endpoint_be: record::ip_be(record.endpoint_address.ip())?,
-            endpoint_port_be: record.endpoint_address.port().to_be(),
-            address_index: frontend.address_index,
+            reply_key: record::kernel_reply_key(record, &key)?,
+            address_index: origin.address_index,
+            address_stamp: origin.address_stamp,
             state_bits: record.state_bits & state::REPLICATED,
             // The kernel counts in 32 bits; a flow with more changes than that is not one.
             n: u32::try_from(record.version.n).unwrap_or(u32::MAX),
-            now_ns: record::last_seen(record, self.now),
+            now_ns: record::last_seen(&key, record, timeouts, self.now),
             birth_ns: record.version.birth,
             epoch: op.epoch.get(),
-            service: frontend.service,
+            service: origin.service,
             endpoint: record.endpoint.get(),
             mark: op.mark,
-            flags: frontend.flow_flags,
+            flags: origin.flow_flags | record::forwarding(record.kind),
+            service_slot: origin.service_slot,
+            target: self.directory.targets().index(record.endpoint.get()),
             generation: GENERATION.fetch_add(1, Ordering::Relaxed) ^ self.now.0 as u32,
         })
+    }
+
+    /// The client's next connection, here after a takeover, keeps the endpoint.
+    fn keep_choice(&self, op: &FlowOp, flow: &NewFlow<A>, origin: &Origin) -> io::Result<()> {
+        let Some(mask) = origin.affinity_mask else { return Ok(()) };
+        let client = flow.key.source_be.wide();
+        let key = AffinityKey {
+            service: origin.service,
+            client: std::array::from_fn(|word| client[word] & mask[word]),
+        };
+        let value = AffinityValue { endpoint: flow.endpoint, seen_ns: self.now.0 };
+        // This node may own the group by now, and have kept a choice of its own.
+        let flags = if op.only_if_absent { sys::NOEXIST } else { sys::ANY };
+        match self.maps.affinity.put(&key, &value, flags) {
+            Err(error) if error.raw_os_error() == Some(libc::EEXIST) => Ok(()),
+            // A full table keeps no more choices, here as in the kernel; the flow itself goes in.
+            Err(error) if matches!(error.raw_os_error(), Some(libc::E2BIG | libc::ENOMEM)) => Ok(()),
+            result => result,
+        }
     }
 
     /// An op that says nothing new: the table's own record stays, and the walk has mentioned it.
     fn mark(
         &mut self,
         op: &FlowOp,
-        key: FlowKey4,
-        held: Option<FlowValue4>,
+        key: FlowKey<A>,
+        held: Option<FlowValue<A>>,
     ) -> io::Result<Option<WriteOutcome>> {
         // With `only_if_absent` this node may own the group by now: its entries are the kernel's to change.
         let Some(mut held) = held.filter(|held| held.mark != op.mark && !op.only_if_absent) else {
@@ -136,109 +186,62 @@ impl<'a> Writer<'a> {
             return Ok(Some(WriteOutcome::Stale));
         }
         held.mark = op.mark;
-        match self.maps.flows.put(&key, &held, sys::EXIST) {
+        match A::maps(self.maps).flows.put(&key, &held, sys::EXIST) {
             Err(error) if error.raw_os_error() != Some(libc::ENOENT) => Err(error),
             _ => Ok(Some(WriteOutcome::Stale)),
         }
     }
 
-    fn replace(&mut self, index: usize, flow: &NewFlow, held: Option<FlowValue4>) -> io::Result<()> {
-        let reply = flow.reply_key();
-        if self.waiting.contains(&reply) {
+    fn replace(&mut self, index: usize, flow: NewFlow<A>, held: Option<FlowValue<A>>) -> io::Result<()> {
+        if has_reply(&flow) && self.batch.holds(&flow.reply_key) {
             self.flush();
         }
         // Another endpoint than before: its tuple is free again.
-        if let Some(held) = held.filter(|held| held.twin != reply) {
-            self.remove_reply(&held)?;
+        if let Some(held) = held.filter(|held| held.twin != flow.reply_key) {
+            batch::remove_reply(&A::maps(self.maps).flows, &held)?;
         }
-        self.waiting.insert(flow.key);
-        self.waiting.insert(reply);
-        self.replies.0.push(reply);
-        self.replies.1.push(flow.reply());
-        self.originals.0.push(flow.key);
-        self.originals.1.push(flow.original());
-        self.owners.push(index);
-        if self.owners.len() >= BATCH {
+        self.batch.push(index, flow);
+        if self.batch.is_full() {
             self.flush();
         }
         Ok(())
     }
 
     /// As the kernel inserts: the reply reserves, the original completes, and whoever comes second leaves no trace.
-    fn insert(&mut self, flow: &NewFlow) -> io::Result<WriteOutcome> {
-        let flows = &self.maps.flows;
-        match flows.put(&flow.reply_key(), &flow.reply(), sys::NOEXIST) {
-            Ok(()) => {}
-            Err(error) if error.raw_os_error() == Some(libc::EEXIST) => return Ok(WriteOutcome::Stale),
-            Err(error) => return Ok(failed(&error)),
+    fn insert(&mut self, flow: &NewFlow<A>) -> io::Result<WriteOutcome> {
+        let flows = &A::maps(self.maps).flows;
+        if has_reply(flow) {
+            match flows.put(&flow.reply_key, &flow.reply(), sys::NOEXIST) {
+                Ok(()) => {}
+                Err(error) if error.raw_os_error() == Some(libc::EEXIST) => return Ok(WriteOutcome::Stale),
+                Err(error) => return Ok(failed(&error)),
+            }
         }
         match flows.put(&flow.key, &flow.original(), sys::NOEXIST) {
             Ok(()) => Ok(WriteOutcome::Applied),
             Err(error) => {
-                flows.remove(&flow.reply_key())?;
+                if has_reply(flow) {
+                    flows.remove(&flow.reply_key)?;
+                }
                 let lost_race = error.raw_os_error() == Some(libc::EEXIST);
                 Ok(if lost_race { WriteOutcome::Stale } else { failed(&error) })
             }
         }
     }
 
-    fn remove(&mut self, held: &FlowValue4) -> io::Result<()> {
-        if self.waiting.contains(&held.twin) {
+    fn remove(&mut self, held: &FlowValue<A>) -> io::Result<()> {
+        if self.batch.holds(&held.twin) {
             self.flush();
         }
-        self.maps.flows.remove(&held.key)?;
-        self.remove_reply(held)
+        let flows = &A::maps(self.maps).flows;
+        flows.remove(&held.key)?;
+        batch::remove_reply(flows, held)
     }
+}
 
-    fn remove_reply(&mut self, held: &FlowValue4) -> io::Result<()> {
-        let reply = self.maps.flows.get(&held.twin)?;
-        if reply.is_some_and(|reply| reply.kind == REPLY && reply.twin == held.key) {
-            self.maps.flows.remove(&held.twin)?;
-        }
-        Ok(())
-    }
-
-    /// Writes what waits, replies first. What did not fit leaves no reply behind.
-    fn flush(&mut self) {
-        self.waiting.clear();
-        let replies = std::mem::take(&mut self.replies);
-        let originals = std::mem::take(&mut self.originals);
-        let owners = std::mem::take(&mut self.owners);
-
-        let mut from = 0;
-        while from < owners.len() {
-            let (done, result) = self.maps.flows.put_all(&replies.0[from..], &replies.1[from..], sys::ANY);
-            let until = from + done;
-            self.put_originals(&originals, &owners, from..until);
-            from = until;
-            if let Err(error) = result {
-                // This one did not go in; the next may (it may replace an entry that is there).
-                self.outcomes[owners[from]] = failed(&error);
-                from += 1;
-            }
-        }
-    }
-
-    fn put_originals(
-        &mut self,
-        originals: &(Vec<FlowKey4>, Vec<FlowValue4>),
-        owners: &[usize],
-        range: std::ops::Range<usize>,
-    ) {
-        let mut from = range.start;
-        while from < range.end {
-            let (keys, values) = (&originals.0[from..range.end], &originals.1[from..range.end]);
-            let (done, result) = self.maps.flows.put_all(keys, values, sys::ANY);
-            from += done;
-            let Err(error) = result else { return };
-            let mut outcome = failed(&error);
-            if let Err(error) = self.remove_reply(&originals.1[from]) {
-                outcome = failed(&error);
-            }
-            self.outcomes[owners[from]] = outcome;
-            from += 1;
-        }
-    }
+/// With direct return the reply is never seen, and has no entry.
+fn has_reply<A>(flow: &NewFlow<A>) -> bool {
+    flow.flags & lockstep_abi::flow::FORWARDING == lockstep_abi::flow::FORWARD_NAT
 }
 
 fn failed(error: &io::Error) -> WriteOutcome {

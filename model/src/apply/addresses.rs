@@ -13,7 +13,8 @@ use crate::ids::{Epoch, GroupId};
 use crate::limits::{MAX_ADDRESSES, MAX_RELEASED_ADDRESSES};
 use crate::state::{Refusal, Released, State};
 
-/// An address belongs to one group; VIPs may be shared by the services of one group, on other ports.
+/// An address belongs to one group; VIPs may be shared by the services of one group, on other ports, and the
+/// addresses of rules by its rules and services.
 pub(super) fn check(state: &State) -> Result<(), Refusal> {
     let mut taken: BTreeMap<IpAddr, (GroupId, String)> = BTreeMap::new();
     for (id, group) in &state.groups {
@@ -26,6 +27,12 @@ pub(super) fn check(state: &State) -> Result<(), Refusal> {
         for (i, vip) in service.spec.vip.iter().enumerate() {
             let object = format!("service/{}", service.spec.name);
             take(&mut taken, *vip, service.group, &object, &format!("spec.vip[{i}]"))?;
+        }
+    }
+    for rule in state.snat_rules.values() {
+        for (i, to) in rule.spec.action.addresses().iter().enumerate() {
+            let object = format!("snatrule/{}", rule.spec.name);
+            take(&mut taken, *to, rule.group, &object, &format!("spec.action.to[{i}]"))?;
         }
     }
     if taken.len() > MAX_ADDRESSES {

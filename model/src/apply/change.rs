@@ -1,15 +1,15 @@
 //! A change of intent: several objects, all or nothing.
 //!
-//! The order within a change has no meaning: everything is put into a draft first (settings, groups, services,
-//! then deletions of groups), and what must hold between objects is checked on the result. So a VIP can go
+//! The order within a change has no meaning: everything is put into a draft first (settings, groups, services and
+//! rules, then deletions of groups), and what must hold between objects is checked on the result. So a VIP can go
 //! from one service to another in one change.
 
 use std::collections::BTreeSet;
 
-use super::{addresses, group, invalid, service};
+use super::{addresses, blocks, group, invalid, service, snat};
 use crate::command::Change;
 use crate::ids::{LogIndex, Revision};
-use crate::limits::{MAX_CHANGES, MAX_GROUPS, MAX_SERVICES};
+use crate::limits::{MAX_CHANGES, MAX_GROUPS, MAX_SERVICES, MAX_SNAT_RULES};
 use crate::state::{Applied, Refusal, State};
 
 /// A state being changed.
@@ -74,10 +74,13 @@ pub(super) fn apply(
         verbs[i] = one(&mut draft, &changes[i])?;
         // Ids of one command are bounded because objects are.
         count("services", draft.state.services.len(), MAX_SERVICES)?;
+        count("snat rules", draft.state.snat_rules.len(), MAX_SNAT_RULES)?;
         count("groups", draft.state.groups.len(), MAX_GROUPS)?;
     }
     service::check_frontends(&draft.state)?;
+    service::check_sources(&draft.state)?;
     addresses::check(&draft.state)?;
+    snat::check(&draft.state)?;
 
     let line = |(change, verb): (&Change, &Verb)| format!("{} {}", object(change), verb.as_str());
     let lines = changes.iter().zip(&verbs).map(line).collect();
@@ -85,19 +88,20 @@ pub(super) fn apply(
         return Ok(Applied::Unchanged { revision: state.revision, lines });
     }
     addresses::hand_over(state, &mut draft);
+    blocks::follow(state, &mut draft.state);
     draft.state.revision = draft.revision();
     *state = draft.state;
     Ok(Applied::Changed { revision: state.revision, lines })
 }
 
-/// Deletions of services come before services are written, so that their names and frontends are free;
-/// deletions of groups come last, when no service names them any more.
+/// Deletions of services and rules come before any is written, so that their names and places are free;
+/// deletions of groups come last, when nothing names them any more.
 fn phase(change: &Change) -> u8 {
     match change {
         Change::SetCluster(_) => 0,
         Change::UpsertGroup(_) => 1,
-        Change::DeleteService(_) => 2,
-        Change::UpsertService(_) => 3,
+        Change::DeleteService(_) | Change::DeleteSnatRule(_) => 2,
+        Change::UpsertService(_) | Change::UpsertSnatRule(_) => 3,
         Change::DeleteGroup(_) => 4,
     }
 }
@@ -108,6 +112,8 @@ fn one(draft: &mut Draft, change: &Change) -> Result<Verb, Refusal> {
         Change::DeleteGroup(name) => group::delete(draft, name),
         Change::UpsertService(spec) => service::upsert(draft, spec),
         Change::DeleteService(name) => service::delete(draft, name),
+        Change::UpsertSnatRule(spec) => snat::upsert(draft, spec),
+        Change::DeleteSnatRule(name) => snat::delete(draft, name),
         Change::SetCluster(settings) => {
             if draft.state.settings == *settings {
                 return Ok(Verb::Unchanged);
@@ -135,6 +141,8 @@ fn object(change: &Change) -> String {
         Change::DeleteGroup(name) => format!("group/{name}"),
         Change::UpsertService(spec) => format!("service/{}", spec.name),
         Change::DeleteService(name) => format!("service/{name}"),
+        Change::UpsertSnatRule(spec) => format!("snatrule/{}", spec.name),
+        Change::DeleteSnatRule(name) => format!("snatrule/{name}"),
         Change::SetCluster(_) => "cluster".into(),
     }
 }

@@ -32,10 +32,16 @@ pub(super) fn upsert(draft: &mut Draft, spec: &GroupSpec) -> Result<Verb, Refusa
 
 pub(super) fn delete(draft: &mut Draft, name: &str) -> Result<Verb, Refusal> {
     let (id, _) = draft.state.group(name).ok_or_else(|| not_found("group", name))?;
-    let users: Vec<&str> =
-        draft.state.services.values().filter(|s| s.group == id).map(|s| s.spec.name.as_str()).collect();
+    let services = draft.state.services.values().filter(|s| s.group == id);
+    let users: Vec<&str> = services.map(|s| s.spec.name.as_str()).collect();
     if !users.is_empty() {
         let allowed = format!("once no service names it; these do: {}", users.join(", "));
+        return Err(invalid(format!("group/{name}"), "delete", allowed));
+    }
+    let rules = draft.state.snat_rules.values().filter(|r| r.group == id);
+    let users: Vec<&str> = rules.map(|r| r.spec.name.as_str()).collect();
+    if !users.is_empty() {
+        let allowed = format!("once no snatrule names it; these do: {}", users.join(", "));
         return Err(invalid(format!("group/{name}"), "delete", allowed));
     }
     draft.state.groups.remove(&id);

@@ -1,13 +1,14 @@
 //! Services are made, changed, deleted.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use super::change::{Draft, Verb};
 use super::{invalid, not_found, or_none, refuse_first};
 use crate::check;
 use crate::ids::{EndpointId, ServiceId};
-use crate::intent::ServiceSpec;
+use crate::intent::{EndpointSpec, Mode, PortRange, ServiceSpec};
+use crate::protocol::{Family, Protocol};
 use crate::state::{Refusal, Service, State};
 
 pub(super) fn upsert(draft: &mut Draft, spec: &ServiceSpec) -> Result<Verb, Refusal> {
@@ -48,20 +49,65 @@ pub(super) fn delete(draft: &mut Draft, name: &str) -> Result<Verb, Refusal> {
     Ok(Verb::Deleted)
 }
 
-/// No two services have the same VIP, port and protocol.
+/// No two services have a VIP, protocol and port in common.
 pub(super) fn check_frontends(state: &State) -> Result<(), Refusal> {
-    let mut taken = BTreeMap::new();
+    // By VIP, protocol and first port. The ranges in it do not overlap, so that only one can reach into another:
+    // the last that begins no later than it ends.
+    let mut taken: BTreeMap<(IpAddr, Protocol, u16), (PortRange, &str)> = BTreeMap::new();
     for service in state.services.values() {
         let spec = &service.spec;
-        for (i, vip) in spec.vip.iter().enumerate() {
-            for protocol in &spec.protocol {
-                if let Some(other) = taken.insert((*vip, spec.port, *protocol), &spec.name) {
-                    let path = format!("service/{}: spec.vip[{i}]", spec.name);
-                    let value = format!("{vip} port {} {protocol}", spec.port);
+        for (i, vip) in state.vips(service).into_iter().enumerate() {
+            for protocol in spec.protocol.iter().copied() {
+                // Echo has no ports, whatever the other protocols of a service have.
+                let ports = if protocol.has_ports() { spec.port } else { PortRange::NONE };
+                let before = taken.range((vip, protocol, 0)..=(vip, protocol, ports.last)).next_back();
+                if let Some((_, (_, other))) = before.filter(|(_, (range, _))| range.overlaps(ports)) {
+                    let at = if spec.vip.is_empty() { String::new() } else { format!("[{i}]") };
+                    let path = format!("service/{}: spec.vip{at}", spec.name);
+                    let value = if protocol.has_ports() {
+                        format!("{vip} port {ports} {protocol}")
+                    } else {
+                        format!("{vip} {protocol}")
+                    };
                     let allowed = format!("a frontend of its own: service/{other} has this one");
                     return Err(invalid(path, value, allowed));
                 }
+                taken.insert((vip, protocol, ports.first), (ports, spec.name.as_str()));
             }
+        }
+    }
+    Ok(())
+}
+
+/// A service whose endpoints see an address of the group has one of their family.
+pub(super) fn check_sources(state: &State) -> Result<(), Refusal> {
+    for service in state.services.values() {
+        let spec = &service.spec;
+        let Some(group) = state.groups.get(&service.group) else { continue };
+        if matches!(spec.mode, Mode::OneArm | Mode::HostOneArm) {
+            let candidates = state.snat_candidates(service);
+            let lacks = |e: &EndpointSpec| {
+                let family = Family::of(e.address.ip());
+                !candidates.iter().any(|address| Family::of(*address) == family)
+            };
+            if let Some((i, endpoint)) = spec.endpoints.iter().enumerate().find(|(_, e)| lacks(e)) {
+                let path = format!("service/{}: spec.endpoints[{i}].address", spec.name);
+                let family = Family::of(endpoint.address.ip());
+                let allowed = format!(
+                    "what a floating address of group/{} can be the source for; it has no {family} one",
+                    group.spec.name
+                );
+                return Err(invalid(path, endpoint.address.ip(), allowed));
+            }
+        }
+        if spec.snat_pool.is_empty() {
+            continue;
+        }
+        let own = state.group_addresses(service.group);
+        if let Some((i, address)) = spec.snat_pool.iter().enumerate().find(|(_, a)| !own.contains(a)) {
+            let path = format!("service/{}: spec.snat_pool[{i}]", spec.name);
+            let allowed = format!("VIPs and floating addresses of group/{}", group.spec.name);
+            return Err(invalid(path, address, allowed));
         }
     }
     Ok(())

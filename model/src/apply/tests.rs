@@ -1,3 +1,7 @@
+mod blocks;
+mod services;
+mod snat;
+
 use std::net::IpAddr;
 
 use proptest::prelude::*;
@@ -5,7 +9,7 @@ use proptest::prelude::*;
 use crate::arbitrary;
 use crate::command::{Change, Command};
 use crate::ids::{Epoch, GroupId, LogIndex, NodeId, Revision};
-use crate::intent::{EndpointSpec, GroupSpec, NodeRole, NodeSpec, ServiceSpec};
+use crate::intent::{EndpointSpec, GroupSpec, NodeRole, NodeSpec, OnMiss, PortRange, ServiceSpec};
 use crate::manifest;
 use crate::state::{Applied, Refusal, State, apply};
 
@@ -44,15 +48,24 @@ fn service(name: &str, group: &str, vip: &str, port: u16) -> ServiceSpec {
         address: ([10, 0, 0, host], 8443).into(),
         weight: 100,
         state: Default::default(),
+        backup: false,
     };
     ServiceSpec {
         name: name.into(),
         group: group.into(),
         vip: vec![vip.parse().unwrap()],
-        port: port.try_into().unwrap(),
+        port: PortRange::single(port),
         protocol: vec![crate::protocol::Protocol::Tcp],
         algorithm: Default::default(),
+        affinity: None,
+        mode: Default::default(),
+        snat_pool: Vec::new(),
+        timeouts: Default::default(),
         sync: Default::default(),
+        on_miss: OnMiss::Drop,
+        sources: Vec::new(),
+        limits: Default::default(),
+        slow_start: None,
         endpoints: vec![endpoint(11), endpoint(12)],
     }
 }
@@ -261,6 +274,7 @@ fn check_invariants(state: &State) {
     let mut ids: Vec<u64> = state.services.values().flat_map(|s| &s.endpoint_ids).map(|e| e.get()).collect();
     ids.extend(state.services.keys().map(|id| id.get()));
     ids.extend(state.groups.keys().map(|id| id.get()));
+    ids.extend(state.snat_rules.keys().map(|id| id.get()));
     let all = ids.len();
     ids.sort_unstable();
     ids.dedup();
@@ -268,9 +282,18 @@ fn check_invariants(state: &State) {
 
     let listed = state.groups.iter().flat_map(|(id, g)| g.spec.addresses.iter().map(|a| (*a, *id)));
     let vips = state.services.values().flat_map(|s| s.spec.vip.iter().map(|a| (*a, s.group)));
+    let rules = state.snat_rules.values();
+    let translated = rules.flat_map(|r| r.spec.action.addresses().iter().map(|a| (*a, r.group)));
     let owners = state.addresses();
-    for (address, group) in listed.chain(vips) {
+    for (address, group) in listed.chain(vips).chain(translated) {
         assert_eq!(owners[&address], group, "an address belongs to one group");
+    }
+    for (address, blocks) in &state.port_blocks {
+        assert!(owners.contains_key(address), "blocks of no group's address {address}");
+        assert!(*blocks != 0 && blocks & 1 == 0, "{address} has blocks {blocks:x}");
+    }
+    for address in state.snat_sources() {
+        assert!(state.port_blocks.contains_key(&address), "{address} has no blocks");
     }
     // Whoever had an address that another group has now lost its old epoch no later than the taker got it.
     for (address, released) in &state.released {
@@ -299,7 +322,7 @@ proptest! {
             Applied::Unchanged { .. } | Applied::Refused(_) => prop_assert_eq!(&state, &before),
         }
         let repeatable = matches!(&command, Command::Change { expected: None, changes }
-            if changes.iter().all(|c| !matches!(c, Change::DeleteGroup(_) | Change::DeleteService(_))));
+            if changes.iter().all(|c| !matches!(c, Change::DeleteGroup(_) | Change::DeleteService(_) | Change::DeleteSnatRule(_))));
         if repeatable && state != before {
             let after = state.clone();
             let again = apply(&mut state, LogIndex(index.get() + 1), &command);

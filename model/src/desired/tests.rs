@@ -2,8 +2,9 @@ use proptest::prelude::*;
 
 use crate::arbitrary;
 use crate::ids::NodeId;
-use crate::image::{Image, desired};
+use crate::image::{EndpointImage, Image, SnatAction, desired};
 use crate::intent::NodeRole;
+use crate::protocol::Family;
 
 proptest! {
     #[test]
@@ -27,9 +28,31 @@ proptest! {
                 prop_assert_eq!(service.endpoints.len(), agreed.endpoint_ids.len());
                 let group = image.groups.iter().find(|g| g.id == service.group).unwrap();
                 for frontend in &service.frontends {
-                    prop_assert!(group.addresses.iter().any(|a| a.vip && a.address == frontend.ip()));
+                    prop_assert!(group.addresses.iter().any(|a| a.vip && a.address == frontend.vip));
+                }
+                for source in &service.snat {
+                    let known = group.addresses.iter().find(|a| a.address == *source);
+                    prop_assert!(known.is_some_and(|a| a.snat && a.port_blocks != 0), "{} is no source", source);
+                }
+                for vip in service.frontends.iter().map(|f| f.vip) {
+                    let eligible = service.eligible_for(Family::of(vip));
+                    prop_assert!(eligible.iter().all(EndpointImage::takes_new_flows));
+                    prop_assert!(eligible.windows(2).all(|pair| pair[0].backup == pair[1].backup));
                 }
             }
+            for rule in &image.snat_rules {
+                let group = image.groups.iter().find(|g| g.id == rule.group);
+                prop_assert!(group.is_some());
+                for to in rule.action.addresses() {
+                    let at = group.unwrap().addresses.iter().find(|a| a.address == *to);
+                    let Some(at) = at else { panic!("{to} is no address of its group") };
+                    match rule.action {
+                        SnatAction::Static(_) => prop_assert_eq!(at.static_host, Some(rule.source.address)),
+                        _ => prop_assert!(at.snat && at.port_blocks != 0),
+                    }
+                }
+            }
+            prop_assert!(image.snat_rules.is_sorted_by_key(|rule| (rule.priority, rule.id)));
         }
     }
 }

@@ -2,7 +2,7 @@ use proptest::collection::btree_map;
 use proptest::prelude::*;
 
 use super::table;
-use crate::ids::EndpointId;
+use crate::ids::{EndpointId, LogIndex};
 use crate::limits::MAGLEV_SLOTS;
 
 /// Prime, and small enough for many cases.
@@ -42,14 +42,38 @@ fn the_real_size_is_even_within_a_percent() {
     assert!(counts.iter().all(|c| c.abs_diff(fair) <= fair / 100), "{counts:?}");
 }
 
+/// Slots of the endpoints that stay which do not belong to the same endpoint after `gone` is removed.
+fn moved(endpoints: &[(EndpointId, u16)], gone: usize) -> (usize, usize) {
+    let before = by_id(endpoints, MAGLEV_SLOTS);
+    let mut rest = endpoints.to_vec();
+    let (gone, _) = rest.remove(gone);
+    let after = by_id(&rest, MAGLEV_SLOTS);
+    let kept = before.iter().filter(|b| **b != gone).count();
+    (before.iter().zip(&after).filter(|(b, a)| **b != gone && a != b).count(), kept)
+}
+
 #[test]
 fn losing_one_of_ten_moves_few_slots_of_the_others() {
     let endpoints: Vec<_> = (1..=10).map(|id| (EndpointId(id << 20), 100)).collect();
-    let before = by_id(&endpoints, MAGLEV_SLOTS);
-    let after = by_id(&endpoints[1..], MAGLEV_SLOTS);
-    let kept = before.iter().filter(|b| **b != endpoints[0].0).count();
-    let moved = before.iter().zip(&after).filter(|(b, a)| **b != endpoints[0].0 && a != b).count();
+    let (moved, kept) = moved(&endpoints, 0);
     assert!(moved * 20 <= kept, "{moved} of {kept} moved, which is more than 5 %");
+}
+
+/// Endpoints as commands make them: ids that are log indexes, some of one command, some of later ones.
+fn hundred(first: u64, together: u32) -> Vec<(EndpointId, u16)> {
+    let id = |n: u32| EndpointId(LogIndex(first + u64::from(n / together)).object(n % together + 1));
+    (0..100).map(|n| (id(n), 100)).collect()
+}
+
+#[test]
+fn losing_one_of_a_hundred_moves_at_most_2_percent_of_the_others() {
+    for (first, together) in [(1, 1), (40, 100), (70_000, 7)] {
+        let endpoints = hundred(first, together);
+        for gone in [0, 17, 50, 99] {
+            let (moved, kept) = moved(&endpoints, gone);
+            assert!(moved * 50 <= kept, "{moved} of {kept} moved, which is more than 2 %");
+        }
+    }
 }
 
 proptest! {
@@ -88,5 +112,19 @@ proptest! {
         let moved = before.iter().zip(&after).filter(|(b, a)| **b != gone && a != b).count();
         let kept = before.iter().filter(|b| **b != gone).count();
         prop_assert!(moved * 2 <= kept, "{moved} of {kept} moved");
+    }
+
+    /// Weights that differ by no more than ten times, of fewer than thirty endpoints: a percent of the least
+    /// share is then more than the two slots that the last turn can cut off.
+    #[test]
+    fn shares_of_the_real_size_are_within_a_percent(endpoints in btree_map(any::<u64>().prop_map(EndpointId), 100_u16..=1000, 1..30)) {
+        let endpoints: Vec<_> = endpoints.into_iter().collect();
+        let mut counts = vec![0_u64; endpoints.len()];
+        table(&endpoints, MAGLEV_SLOTS).into_iter().for_each(|i| counts[usize::from(i)] += 1);
+        let total: u64 = endpoints.iter().map(|e| u64::from(e.1)).sum();
+        for ((_, weight), got) in endpoints.iter().zip(counts) {
+            let ideal = MAGLEV_SLOTS as f64 * f64::from(*weight) / total as f64;
+            prop_assert!((got as f64 - ideal).abs() <= ideal / 100.0, "{got} slots for a fair share of {ideal}");
+        }
     }
 }

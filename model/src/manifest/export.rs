@@ -5,8 +5,11 @@ use serde_json::{Value, json};
 
 use super::API_VERSION;
 use super::cluster::{LEASE, ON_QUORUM_LOSS};
-use super::service::{ALGORITHM, PROTOCOL, STATE, SYNC};
-use crate::intent::{ClusterSettings, EndpointSpec, GroupSpec, ServiceSpec};
+use super::service::{ALGORITHM, MODE, ON_MISS, PROTOCOL, STATE, SYNC};
+use crate::duration;
+use crate::intent::{
+    ClusterSettings, EndpointSpec, GroupSpec, PortRange, ServiceSpec, SnatAction, SnatRuleSpec, Timeouts,
+};
 
 /// `kind: Cluster`.
 pub fn cluster(settings: &ClusterSettings) -> Value {
@@ -36,32 +39,103 @@ pub fn group(spec: &GroupSpec) -> Value {
     })
 }
 
-/// `kind: Service`.
+/// `kind: Service`. What has no default of its own (affinity, a pool, a limit, slow start) is left out where
+/// there is none.
 pub fn service(spec: &ServiceSpec) -> Value {
+    let mut fields = json!({
+        "group": spec.group,
+        "vip": spec.vip,
+        "protocol": spec.protocol.iter().map(|p| word(PROTOCOL, *p)).collect::<Vec<_>>(),
+        "algorithm": word(ALGORITHM, spec.algorithm),
+        "mode": word(MODE, spec.mode),
+        "timeouts": timeouts(&spec.timeouts),
+        "sync": word(SYNC, spec.sync),
+        "on_miss": word(ON_MISS, spec.on_miss),
+        "endpoints": spec.endpoints.iter().map(endpoint).collect::<Vec<_>>(),
+    });
+    if spec.port != PortRange::NONE {
+        fields["port"] = ports(spec.port);
+    }
+    if let Some(affinity) = &spec.affinity {
+        fields["affinity"] = json!({
+            "by": "source",
+            "prefix4": affinity.prefix4,
+            "prefix6": affinity.prefix6,
+            "timeout": duration::show(affinity.timeout),
+        });
+    }
+    if !spec.snat_pool.is_empty() {
+        fields["snat_pool"] = json!(spec.snat_pool);
+    }
+    if !spec.sources.is_empty() {
+        fields["sources"] = spec.sources.iter().map(ToString::to_string).collect();
+    }
+    let limits = [("connections", spec.limits.connections), ("new_per_second", spec.limits.new_per_second)];
+    for (name, limit) in limits {
+        if let Some(limit) = limit {
+            fields["limits"][name] = json!(limit);
+        }
+    }
+    if let Some(time) = spec.slow_start {
+        fields["slow_start"] = json!(duration::show(time));
+    }
+    json!({"apiVersion": API_VERSION, "kind": "Service", "name": spec.name, "spec": fields})
+}
+
+fn timeouts(all: &Timeouts) -> Value {
     json!({
-        "apiVersion": API_VERSION,
-        "kind": "Service",
-        "name": spec.name,
-        "spec": {
-            "group": spec.group,
-            "vip": spec.vip,
-            "port": spec.port,
-            "protocol": spec.protocol.iter().map(|p| word(PROTOCOL, *p)).collect::<Vec<_>>(),
-            "algorithm": word(ALGORITHM, spec.algorithm),
-            "mode": "nat",
-            "sync": word(SYNC, spec.sync),
-            "on_miss": "drop",
-            "endpoints": spec.endpoints.iter().map(endpoint).collect::<Vec<_>>(),
-        },
+        "established": duration::show(all.established),
+        "syn": duration::show(all.syn),
+        "fin": duration::show(all.fin),
+        "udp": duration::show(all.udp),
+        "udp_stream": duration::show(all.udp_stream),
     })
 }
 
+/// A number where it is one.
+fn ports(ports: PortRange) -> Value {
+    if ports.is_single() { json!(ports.first) } else { json!(ports.to_string()) }
+}
+
 fn endpoint(spec: &EndpointSpec) -> Value {
-    json!({
+    let mut fields = json!({
         "address": spec.address.ip(),
-        "port": spec.address.port(),
         "weight": spec.weight,
         "state": word(STATE, spec.state),
+        "backup": spec.backup,
+    });
+    if spec.address.port() != 0 {
+        fields["port"] = json!(spec.address.port());
+    }
+    fields
+}
+
+/// `kind: SnatRule`.
+pub fn snat_rule(spec: &SnatRuleSpec) -> Value {
+    let kind = match spec.action {
+        SnatAction::Snat(_) => "snat",
+        SnatAction::Static(_) => "static",
+        SnatAction::None => "none",
+    };
+    let mut action = json!({"type": kind});
+    if spec.action != SnatAction::None {
+        action["to"] = json!(spec.action.addresses());
+    }
+    json!({
+        "apiVersion": API_VERSION,
+        "kind": "SnatRule",
+        "name": spec.name,
+        "spec": {
+            "group": spec.group,
+            "priority": spec.priority,
+            "match": {
+                "source": spec.source.to_string(),
+                "destination": spec.destination.to_string(),
+                "protocol": spec.protocol.map_or("any", |protocol| word(PROTOCOL, protocol)),
+                "ports": ports(spec.ports),
+            },
+            "action": action,
+        },
     })
 }
 

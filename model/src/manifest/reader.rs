@@ -5,10 +5,13 @@
 
 use std::cell::RefCell;
 use std::net::IpAddr;
+use std::time::Duration;
 
 use serde_json::{Map, Value};
 
 use crate::check::Problem;
+use crate::duration;
+use crate::intent::{PortRange, Prefix};
 
 /// Longest value shown in an error, in characters.
 const SHOWN: usize = 60;
@@ -75,10 +78,6 @@ impl<'a> Node<'a> {
         items.into_iter().collect()
     }
 
-    pub(super) fn is_text(&self) -> bool {
-        self.value.is_string()
-    }
-
     pub(super) fn text(&self) -> Option<&'a str> {
         self.expect(self.value.as_str(), "text (put it in quotes)")
     }
@@ -92,8 +91,33 @@ impl<'a> Node<'a> {
         self.expect(number.filter(|n| (least..=most).contains(n)), &format!("{least}-{most}"))
     }
 
+    pub(super) fn number(&self, least: u32, most: u32) -> Option<u32> {
+        let number = self.value.as_u64().and_then(|n| u32::try_from(n).ok());
+        self.expect(number.filter(|n| (least..=most).contains(n)), &format!("{least}-{most}"))
+    }
+
     pub(super) fn address(&self) -> Option<IpAddr> {
-        self.expect(self.value.as_str().and_then(|text| text.parse().ok()), "an IPv4 address")
+        self.expect(self.value.as_str().and_then(|text| text.parse().ok()), "an IPv4 or IPv6 address")
+    }
+
+    pub(super) fn prefix(&self) -> Option<Prefix> {
+        self.expect(self.value.as_str().and_then(|text| text.parse().ok()), Prefix::FORMS)
+    }
+
+    /// A number, or text.
+    pub(super) fn ports(&self) -> Option<PortRange> {
+        let ports = match self.value {
+            Value::String(text) => text.parse().ok(),
+            other => {
+                let port = other.as_u64().and_then(|n| u16::try_from(n).ok()).filter(|port| *port > 0);
+                port.map(PortRange::single)
+            }
+        };
+        self.expect(ports, PortRange::FORMS)
+    }
+
+    pub(super) fn duration(&self) -> Option<Duration> {
+        self.expect(self.value.as_str().and_then(duration::parse), duration::FORMS)
     }
 
     /// One of the words; `later` are those that another version will know.

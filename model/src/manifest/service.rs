@@ -1,21 +1,43 @@
 //! `kind: Service`.
 //!
 //! Fields of the interface that this version does not act on are refused, unless they say what this version
-//! does anyway: silently ignoring a limit or a probe would be worse.
+//! does anyway: silently ignoring a probe would be worse.
 
 use std::net::SocketAddr;
-use std::num::NonZeroU16;
 
 use super::reader::{Fields, Node};
-use crate::intent::{Algorithm, EndpointSpec, EndpointState, ServiceSpec, SyncPolicy};
-use crate::limits::MAX_WEIGHT;
-use crate::protocol::Protocol;
+use crate::intent::{
+    Affinity, Algorithm, EndpointSpec, EndpointState, Limits, Mode, OnMiss, PortRange, ServiceSpec,
+    SyncPolicy, Timeouts,
+};
+use crate::limits::{MAX_NEW_PER_SECOND, MAX_WEIGHT};
+use crate::protocol::{Family, Protocol};
 
-pub(super) const PROTOCOL: &[(&str, Protocol)] = &[("tcp", Protocol::Tcp), ("udp", Protocol::Udp)];
-pub(super) const ALGORITHM: &[(&str, Algorithm)] =
-    &[("maglev", Algorithm::Maglev), ("round-robin", Algorithm::RoundRobin)];
-pub(super) const SYNC: &[(&str, SyncPolicy)] =
-    &[("immediate", SyncPolicy::Immediate), ("none", SyncPolicy::None)];
+pub(super) const PROTOCOL: &[(&str, Protocol)] =
+    &[("tcp", Protocol::Tcp), ("udp", Protocol::Udp), ("sctp", Protocol::Sctp), ("icmp", Protocol::Icmp)];
+pub(super) const ALGORITHM: &[(&str, Algorithm)] = &[
+    ("maglev", Algorithm::Maglev),
+    ("round-robin", Algorithm::RoundRobin),
+    ("weighted-round-robin", Algorithm::WeightedRoundRobin),
+    ("source-hash", Algorithm::SourceHash),
+    ("least-connections", Algorithm::LeastConnections),
+];
+pub(super) const MODE: &[(&str, Mode)] = &[
+    ("nat", Mode::Nat),
+    ("fullnat", Mode::Fullnat),
+    ("one-arm", Mode::OneArm),
+    ("host-one-arm", Mode::HostOneArm),
+    ("dsr-l2", Mode::DsrL2),
+    ("dsr-ipip", Mode::DsrIpip),
+    ("dsr-gue", Mode::DsrGue),
+];
+pub(super) const SYNC: &[(&str, SyncPolicy)] = &[
+    ("immediate", SyncPolicy::Immediate),
+    ("established", SyncPolicy::Established),
+    ("none", SyncPolicy::None),
+];
+pub(super) const ON_MISS: &[(&str, OnMiss)] =
+    &[("recover", OnMiss::Recover), ("drop", OnMiss::Drop), ("reset", OnMiss::Reset)];
 pub(super) const STATE: &[(&str, EndpointState)] = &[
     ("active", EndpointState::Active),
     ("drain", EndpointState::Drain),
@@ -30,12 +52,14 @@ const FIELDS: &[&str] = &[
     "algorithm",
     "affinity",
     "mode",
+    "snat_pool",
     "timeouts",
     "sync",
     "on_miss",
     "sources",
     "limits",
     "health",
+    "slow_start",
     "endpoints",
 ];
 const DEFAULT_WEIGHT: u16 = 100;
@@ -46,15 +70,25 @@ pub(super) fn read(document: &Fields<'_>) -> Option<ServiceSpec> {
     spec.only(FIELDS);
     refuse_later(&spec);
     let group = spec.required("group", "the name of a group").and_then(|v| v.text());
-    let vip = spec.required("vip", "a list of IPv4 addresses").and_then(|v| v.list_of(|a| a.address()));
-    let port = spec.required("port", "1-65535").and_then(|v| service_port(&v));
+    let mode = spec.or("mode", Mode::default(), |v| v.word(MODE, ""));
+    let vip = match (spec.get("vip"), mode) {
+        (None, Some(Mode::HostOneArm)) => Some(Vec::new()),
+        _ => spec.required("vip", "a list of addresses").and_then(|v| v.list_of(|a| a.address())),
+    };
     let protocol = spec
-        .required("protocol", "a list of tcp, udp")
-        .and_then(|v| v.list_of(|p| p.word(PROTOCOL, "sctp and icmp are")));
-    let algorithm = spec.or("algorithm", Algorithm::default(), |v| {
-        v.word(ALGORITHM, "weighted-round-robin, source-hash and least-connections are")
-    });
-    let sync = spec.or("sync", SyncPolicy::default(), |v| v.word(SYNC, "established and after:… are"));
+        .required("protocol", "a list of tcp, udp, sctp, icmp")
+        .and_then(|v| v.list_of(|p| p.word(PROTOCOL, "")));
+    let port = port(&spec, protocol.as_deref().unwrap_or_default());
+    let algorithm = spec.or("algorithm", Algorithm::default(), |v| v.word(ALGORITHM, ""));
+    let affinity = spec.or("affinity", None, |v| affinity(v).map(Some));
+    let snat_pool = spec.or("snat_pool", Vec::new(), |v| v.list_of(|a| a.address()));
+    let timeouts = spec.or("timeouts", Timeouts::default(), timeouts);
+    let sync = spec.or("sync", SyncPolicy::default(), |v| v.word(SYNC, "after:… is"));
+    let default = OnMiss::default_of(algorithm.unwrap_or_default(), mode.unwrap_or_default());
+    let on_miss = spec.or("on_miss", default, |v| v.word(ON_MISS, ""));
+    let sources = spec.or("sources", Vec::new(), |v| v.list_of(|p| p.prefix()));
+    let limits = spec.or("limits", Limits::default(), limits);
+    let slow_start = spec.or("slow_start", None, |v| v.duration().map(Some));
     let endpoints = spec.or("endpoints", Vec::new(), |v| v.list_of(endpoint));
     Some(ServiceSpec {
         name: name?.to_owned(),
@@ -63,51 +97,83 @@ pub(super) fn read(document: &Fields<'_>) -> Option<ServiceSpec> {
         port: port?,
         protocol: protocol?,
         algorithm: algorithm?,
+        affinity: affinity?,
+        mode: mode?,
+        snat_pool: snat_pool?,
+        timeouts: timeouts?,
         sync: sync?,
+        on_miss: on_miss?,
+        sources: sources?,
+        limits: limits?,
+        slow_start: slow_start?.filter(|time| !time.is_zero()),
         endpoints: endpoints?,
     })
 }
 
-fn port(value: &Node<'_>) -> Option<NonZeroU16> {
-    value.integer(1, u16::MAX).and_then(NonZeroU16::new)
+/// Where ICMP echo is among the protocols, the port may be absent, and may be `*` only: `check` says so.
+fn port(spec: &Fields<'_>, protocols: &[Protocol]) -> Option<PortRange> {
+    let echo_only = !protocols.is_empty() && protocols.iter().all(|p| *p == Protocol::Icmp);
+    let any = if echo_only { PortRange::NONE } else { PortRange::ANY };
+    if spec.get("port").is_none() && protocols.contains(&Protocol::Icmp) {
+        return Some(any);
+    }
+    let ports = spec.required("port", PortRange::FORMS)?.ports()?;
+    Some(if ports == PortRange::ANY { any } else { ports })
 }
 
-fn service_port(value: &Node<'_>) -> Option<NonZeroU16> {
-    if value.is_text() {
-        value.refuse("1-65535 (ranges and * are not in this version)");
-        return None;
-    }
-    port(value)
+fn affinity(value: &Node<'_>) -> Option<Affinity> {
+    let fields = value.object()?;
+    fields.only(&["by", "prefix4", "prefix6", "timeout"]);
+    let by = fields.required("by", "source").and_then(|v| v.word(&[("source", ())], ""));
+    let default = Affinity::default();
+    let length = |name, family: Family, default: u8| {
+        fields.or(name, default.into(), |v| v.integer(0, family.bits().into()))
+    };
+    let prefix4 = length("prefix4", Family::V4, default.prefix4);
+    let prefix6 = length("prefix6", Family::V6, default.prefix6);
+    let timeout = fields.or("timeout", default.timeout, |v| v.duration());
+    by?;
+    let byte = |length: u16| u8::try_from(length).expect("at most 128");
+    Some(Affinity { prefix4: byte(prefix4?), prefix6: byte(prefix6?), timeout: timeout? })
+}
+
+fn timeouts(value: &Node<'_>) -> Option<Timeouts> {
+    let fields = value.object()?;
+    fields.only(&["established", "syn", "fin", "udp", "udp_stream"]);
+    let default = Timeouts::default();
+    let established = fields.or("established", default.established, |v| v.duration());
+    let syn = fields.or("syn", default.syn, |v| v.duration());
+    let fin = fields.or("fin", default.fin, |v| v.duration());
+    let udp = fields.or("udp", default.udp, |v| v.duration());
+    let udp_stream = fields.or("udp_stream", default.udp_stream, |v| v.duration());
+    Some(Timeouts { established: established?, syn: syn?, fin: fin?, udp: udp?, udp_stream: udp_stream? })
+}
+
+fn limits(value: &Node<'_>) -> Option<Limits> {
+    let fields = value.object()?;
+    fields.only(&["connections", "new_per_second"]);
+    let connections = fields.or("connections", None, |v| v.number(1, u32::MAX).map(Some));
+    let new_per_second = fields.or("new_per_second", None, |v| v.number(1, MAX_NEW_PER_SECOND).map(Some));
+    Some(Limits { connections: connections?, new_per_second: new_per_second? })
 }
 
 fn endpoint(value: &Node<'_>) -> Option<EndpointSpec> {
     let fields = value.object()?;
     fields.only(&["address", "port", "weight", "state", "backup"]);
-    let address = fields.required("address", "an IPv4 address").and_then(|v| v.address());
-    let port = fields.required("port", "1-65535").and_then(|v| port(&v));
+    let address = fields.required("address", "an IPv4 or IPv6 address").and_then(|v| v.address());
+    let port = fields.or("port", 0, |v| v.integer(1, u16::MAX));
     let weight = fields.or("weight", DEFAULT_WEIGHT, |v| v.integer(0, MAX_WEIGHT));
     let state = fields.or("state", EndpointState::default(), |v| v.word(STATE, ""));
-    if let Some(backup) = fields.get("backup").filter(|v| v.boolean() == Some(true)) {
-        backup.refuse("false (true is not in this version)");
-    }
-    Some(EndpointSpec { address: SocketAddr::new(address?, port?.get()), weight: weight?, state: state? })
+    let backup = fields.or("backup", false, |v| v.boolean());
+    Some(EndpointSpec {
+        address: SocketAddr::new(address?, port?),
+        weight: weight?,
+        state: state?,
+        backup: backup?,
+    })
 }
 
 fn refuse_later(spec: &Fields<'_>) {
-    for name in ["affinity", "timeouts", "limits"] {
-        if let Some(value) = spec.get(name) {
-            value.refuse("nothing: this field is not in this version");
-        }
-    }
-    if let Some(mode) = spec.get("mode") {
-        mode.word(&[("nat", ())], "fullnat, one-arm, host-one-arm, dsr-l2, dsr-ipip and dsr-gue are");
-    }
-    if let Some(on_miss) = spec.get("on_miss") {
-        on_miss.word(&[("drop", ())], "recover and reset are");
-    }
-    for source in spec.get("sources").and_then(|v| v.list()).unwrap_or_default() {
-        source.word(&[("0.0.0.0/0", ())], "other prefixes are");
-    }
     if let Some(health) = spec.get("health").and_then(|v| v.object()) {
         health.only(&["type"]);
         if let Some(kind) = health.required("type", "none") {

@@ -105,11 +105,12 @@ impl pb::admin_server::Admin for Admin {
         let change = match request.kind.as_str() {
             "group" => Change::DeleteGroup(request.name),
             "service" => Change::DeleteService(request.name),
+            "snatrule" => Change::DeleteSnatRule(request.name),
             other => {
                 return Err(refuse::refused(&lockstep_model::state::Refusal::Invalid {
                     path: "kind".to_owned(),
                     value: format!("{other:?}"),
-                    allowed: "allowed: group, service".to_owned(),
+                    allowed: "group, service, snatrule".to_owned(),
                 }));
             }
         };
@@ -145,6 +146,21 @@ impl pb::admin_server::Admin for Admin {
         request: Request<pb::ListServicesRequest>,
     ) -> Result<Response<Self::ListServicesStream>, Status> {
         self.read_services(request.into_inner().stale).await.map(Response::new)
+    }
+
+    async fn get_snat_rule(
+        &self,
+        request: Request<pb::GetSnatRuleRequest>,
+    ) -> Result<Response<pb::GetSnatRuleResponse>, Status> {
+        self.read_snat_rule(request.into_inner()).await.map(Response::new)
+    }
+
+    type ListSnatRulesStream = Streamed<pb::ListSnatRulesResponse>;
+    async fn list_snat_rules(
+        &self,
+        request: Request<pb::ListSnatRulesRequest>,
+    ) -> Result<Response<Self::ListSnatRulesStream>, Status> {
+        self.read_snat_rules(request.into_inner().stale).await.map(Response::new)
     }
 
     async fn get_node(

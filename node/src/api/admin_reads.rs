@@ -20,7 +20,12 @@ impl Admin {
         let name = request.name;
         let found =
             all.into_iter().find(|(n, _)| *n == name).ok_or_else(|| refuse::absent("group", &name))?.1;
-        Ok(pb::GetGroupResponse { group: found.group, revision: found.revision, manifest: found.manifest })
+        Ok(pb::GetGroupResponse {
+            group: found.group,
+            revision: found.revision,
+            manifest: found.manifest,
+            port_blocks: found.port_blocks,
+        })
     }
 
     pub(super) async fn read_groups(&self, stale: bool) -> Result<Streamed<pb::ListGroupsResponse>, Status> {
@@ -30,9 +35,13 @@ impl Admin {
     async fn groups(&self, stale: bool) -> Result<Vec<(String, pb::ListGroupsResponse)>, Status> {
         let state = self.state(stale).await?;
         let revision = state.revision.get();
+        let sources = state.snat_sources();
         let one = |(id, group): (&lockstep_model::ids::GroupId, &lockstep_model::state::Group)| {
             let manifest = manifest::export_group(&group.spec).to_string();
-            let answer = pb::ListGroupsResponse { group: Some((*id, group).into()), revision, manifest };
+            let own = state.group_addresses(*id);
+            let port_blocks = own.intersection(&sources).map(|a| (*a, state.blocks(*a)).into()).collect();
+            let group_message = Some((*id, group).into());
+            let answer = pb::ListGroupsResponse { group: group_message, revision, manifest, port_blocks };
             (group.spec.name.clone(), answer)
         };
         Ok(state.groups.iter().map(one).collect())
@@ -70,6 +79,39 @@ impl Admin {
             (service.spec.name.clone(), answer)
         };
         Ok(state.services.iter().map(one).collect())
+    }
+
+    pub(super) async fn read_snat_rule(
+        &self,
+        request: pb::GetSnatRuleRequest,
+    ) -> Result<pb::GetSnatRuleResponse, Status> {
+        let all = self.snat_rules(request.stale).await?;
+        let name = request.name;
+        let found =
+            all.into_iter().find(|(n, _)| *n == name).ok_or_else(|| refuse::absent("snatrule", &name))?.1;
+        Ok(pb::GetSnatRuleResponse {
+            snat_rule: found.snat_rule,
+            revision: found.revision,
+            manifest: found.manifest,
+        })
+    }
+
+    pub(super) async fn read_snat_rules(
+        &self,
+        stale: bool,
+    ) -> Result<Streamed<pb::ListSnatRulesResponse>, Status> {
+        Ok(stream(self.snat_rules(stale).await?.into_iter().map(|(_, rule)| rule).collect()))
+    }
+
+    async fn snat_rules(&self, stale: bool) -> Result<Vec<(String, pb::ListSnatRulesResponse)>, Status> {
+        let state = self.state(stale).await?;
+        let revision = state.revision.get();
+        let one = |(id, rule): (&lockstep_model::ids::ServiceId, &lockstep_model::state::SnatRule)| {
+            let manifest = manifest::export_snat_rule(&rule.spec).to_string();
+            let snat_rule = Some((*id, rule).into());
+            (rule.spec.name.clone(), pb::ListSnatRulesResponse { snat_rule, revision, manifest })
+        };
+        Ok(state.snat_rules.iter().map(one).collect())
     }
 
     pub(super) async fn read_node(&self, request: pb::GetNodeRequest) -> Result<pb::GetNodeResponse, Status> {

@@ -132,17 +132,22 @@ struct Filter {
 
 impl Filter {
     fn new(filter: pb::FlowFilter, state: &State) -> Result<Self, Status> {
+        use lockstep_proto::types::v1::Protocol as Wire;
         let protocol = match filter.protocol() {
-            lockstep_proto::types::v1::Protocol::Unspecified => None,
-            lockstep_proto::types::v1::Protocol::Tcp => Some(lockstep_model::protocol::Protocol::Tcp),
-            lockstep_proto::types::v1::Protocol::Udp => Some(lockstep_model::protocol::Protocol::Udp),
+            Wire::Unspecified => None,
+            named => Some(named.try_into()?),
         };
         let group = match filter.group {
             Some(name) => Some(state.group(&name).ok_or_else(|| refuse::absent("group", &name))?.0),
             None => None,
         };
         let service = match filter.service {
-            Some(name) => Some(state.service(&name).ok_or_else(|| refuse::absent("service", &name))?.0),
+            Some(name) => {
+                // Flows name the rule that made them as others name their service.
+                let service = state.service(&name).map(|(id, _)| id);
+                let maker = service.or_else(|| state.snat_rule(&name).map(|(id, _)| id));
+                Some(maker.ok_or_else(|| refuse::absent("service", &name))?)
+            }
             None => None,
         };
         Ok(Self {
@@ -214,11 +219,13 @@ fn list(table: &FlowTable, state: &State, filter: &Filter, limit: u64, send: &Pa
 
 fn shown(flow: &WalkedFlow, state: &State) -> pb::Flow {
     let record = &flow.record;
+    let service = state.services.get(&record.service).map(|s| &s.spec.name);
+    let maker = service.or_else(|| state.snat_rules.get(&record.service).map(|r| &r.spec.name));
     pb::Flow {
         record: Some(record.into()),
         epoch: flow.epoch.get(),
         group: state.groups.get(&record.group).map(|g| g.spec.name.clone()).unwrap_or_default(),
-        service: state.services.get(&record.service).map(|s| s.spec.name.clone()).unwrap_or_default(),
+        service: maker.cloned().unwrap_or_default(),
         idle_ns: None,
     }
 }

@@ -71,7 +71,7 @@ pub(super) fn node(parts: &Parts) -> pb::NodeStatusResponse {
         .iter()
         .map(|interface| pb::InterfaceStatus {
             name: interface.name.clone(),
-            hook: interface.hook.chosen().to_owned(),
+            hook: dataplane.hook(&interface.name).name().to_owned(),
             carrier: !down.contains(&interface.name),
             attached: !programmed.detached.contains(&interface.name),
         })

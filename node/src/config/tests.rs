@@ -58,7 +58,7 @@ fn every_refusal_names_key_value_and_what_is_allowed() {
         ("[lease]", "[lease]\nlength = 3", &["lease", "length", "listen"]),
         ("listen = \"10.9.0.1:7400\"", "listen = \"10.9.0.1\"", &["cluster.listen", "socket address"]),
         ("\"10.9.0.3:7400\"", "\"10.9.0.2:7400\"", &["cluster.peers[1]", "10.9.0.2:7400", "once"]),
-        ("hook = \"auto\"", "hook = \"xdp\"", &["dataplane.interfaces[0].hook", "xdp", "tc"]),
+        ("hook = \"auto\"", "hook = \"xpd\"", &["dataplane.interfaces[0].hook", "xpd", "xdp-generic", "tc"]),
         ("[tls]", "[x]\n[tls]", &["unknown field", "x", "dataplane"]),
         ("ca = \"ca.pem\"\n", "", &["tls.ca", "missing"]),
     ];
@@ -68,6 +68,16 @@ fn every_refusal_names_key_value_and_what_is_allowed() {
             assert!(error.contains(word), "{to:?}: {error:?} should contain {word:?}");
         }
         assert!(error.starts_with("node.toml: "), "{error}");
+    }
+}
+
+#[test]
+fn every_hook_has_a_name() {
+    let names =
+        [("auto", Hook::Auto), ("xdp", Hook::Xdp), ("xdp-generic", Hook::XdpGeneric), ("tc", Hook::Tc)];
+    for (name, hook) in names {
+        let config = parse(&FILE.replacen("hook = \"auto\"", &format!("hook = \"{name}\""), 1), &[]).unwrap();
+        assert_eq!(config.dataplane.unwrap().interfaces[0].hook, hook);
     }
 }
 

@@ -3,6 +3,7 @@
 use lockstep_model::command::{Change, Command};
 use lockstep_model::ids::{Epoch, GroupId, NodeId, Revision};
 
+use super::address::{address_from_bytes, address_to_bytes};
 use super::{ConvertError, Problem, each, required};
 use crate::types::v1 as pb;
 use crate::types::v1::change::Change as WireChange;
@@ -23,6 +24,14 @@ impl From<&Command> for pb::Command {
                 replaces: replaces.get(),
                 node: node.get(),
             }),
+            Command::AllocatePortBlocks { address, count } => {
+                let (address, count) = (address_to_bytes(*address), (*count).into());
+                WireCommand::AllocatePortBlocks(pb::AllocatePortBlocks { address, count })
+            }
+            Command::ReleasePortBlocks { address, blocks } => {
+                let (address, blocks) = (address_to_bytes(*address), *blocks);
+                WireCommand::ReleasePortBlocks(pb::ReleasePortBlocks { address, blocks })
+            }
         };
         pb::Command { command: Some(command) }
     }
@@ -47,6 +56,17 @@ impl TryFrom<pb::Command> for Command {
                 replaces: Epoch(assign.replaces),
                 node: NodeId(assign.node),
             }),
+            Some(WireCommand::AllocatePortBlocks(allocate)) => Ok(Command::AllocatePortBlocks {
+                address: address_from_bytes("allocate_port_blocks.address", &allocate.address)?,
+                count: u8::try_from(allocate.count).map_err(|_| {
+                    let problem = Problem::OutOfRange { value: allocate.count.into(), allowed: "1-63" };
+                    ConvertError::new("allocate_port_blocks.count", problem)
+                })?,
+            }),
+            Some(WireCommand::ReleasePortBlocks(release)) => Ok(Command::ReleasePortBlocks {
+                address: address_from_bytes("release_port_blocks.address", &release.address)?,
+                blocks: release.blocks,
+            }),
         }
     }
 }
@@ -58,6 +78,8 @@ impl From<&Change> for pb::Change {
             Change::DeleteGroup(name) => WireChange::DeleteGroup(name.clone()),
             Change::UpsertService(spec) => WireChange::UpsertService(spec.into()),
             Change::DeleteService(name) => WireChange::DeleteService(name.clone()),
+            Change::UpsertSnatRule(spec) => WireChange::UpsertSnatRule(spec.into()),
+            Change::DeleteSnatRule(name) => WireChange::DeleteSnatRule(name.clone()),
             Change::SetCluster(settings) => WireChange::SetCluster(settings.into()),
         };
         pb::Change { change: Some(change) }
@@ -76,6 +98,10 @@ impl TryFrom<pb::Change> for Change {
                 Ok(Change::UpsertService(inside("upsert_service", spec)?))
             }
             Some(WireChange::DeleteService(name)) => Ok(Change::DeleteService(name)),
+            Some(WireChange::UpsertSnatRule(spec)) => {
+                Ok(Change::UpsertSnatRule(inside("upsert_snat_rule", spec)?))
+            }
+            Some(WireChange::DeleteSnatRule(name)) => Ok(Change::DeleteSnatRule(name)),
             Some(WireChange::SetCluster(settings)) => {
                 Ok(Change::SetCluster(inside("set_cluster", settings)?))
             }

@@ -1,7 +1,9 @@
-//! Enums. `UNSPECIFIED` is never sent and always refused.
+//! Enums. `UNSPECIFIED` is never sent, and refused but where an earlier version did not know the field.
 
-use lockstep_model::flow::FlowState;
-use lockstep_model::intent::{Algorithm, EndpointState, LeaseProfile, NodeRole, OnQuorumLoss, SyncPolicy};
+use lockstep_model::flow::{FlowKind, FlowState};
+use lockstep_model::intent::{
+    Algorithm, EndpointState, LeaseProfile, Mode, NodeRole, OnMiss, OnQuorumLoss, SyncPolicy,
+};
 use lockstep_model::protocol::Protocol;
 
 use super::{ConvertError, Problem};
@@ -29,14 +31,17 @@ macro_rules! enums {
 }
 
 enums! {
-    Protocol { Tcp, Udp }
+    Protocol { Tcp, Udp, Sctp, Icmp }
     LeaseProfile { Fast, Lan }
     OnQuorumLoss { Fence }
-    Algorithm { Maglev, RoundRobin }
-    SyncPolicy { Immediate, None }
+    Algorithm { Maglev, RoundRobin, WeightedRoundRobin, SourceHash, LeastConnections }
+    Mode { Nat, Fullnat, OneArm, HostOneArm, DsrL2, DsrIpip, DsrGue }
+    OnMiss { Recover, Drop, Reset }
+    SyncPolicy { Immediate, Established, None }
     EndpointState { Active, Drain, Disabled }
     NodeRole { Dataplane, Witness }
     FlowState { New, Established, Closing, Closed, ResetPending }
+    FlowKind { Nat, DsrL2, DsrIpip, DsrGue }
 }
 
 /// An enum field: prost keeps it as its number.
@@ -47,6 +52,15 @@ where
 {
     let wire = W::try_from(number).map_err(|_| ConvertError::new(field, Problem::UnknownEnum(number)))?;
     M::try_from(wire).map_err(|e| e.within(field))
+}
+
+/// An enum field that an earlier version did not know: `default` where it is absent.
+pub(crate) fn enumeration_or<W, M>(field: &str, number: i32, default: M) -> Result<M, ConvertError>
+where
+    W: TryFrom<i32>,
+    M: TryFrom<W, Error = ConvertError>,
+{
+    if number == 0 { Ok(default) } else { enumeration::<W, M>(field, number) }
 }
 
 /// The number of an enum value.

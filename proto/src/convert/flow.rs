@@ -1,11 +1,12 @@
 //! Flows, as the inspection API shows them. Between nodes they travel packed: see `lockstep-sync-transport`.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
-use lockstep_model::flow::{FlowKey, FlowRecord, FlowVersion};
+use lockstep_model::flow::{FlowKey, FlowKind, FlowRecord, FlowVersion};
 use lockstep_model::ids::{EndpointId, GroupId, ServiceId};
 
-use super::enums::{enumeration, number};
+use super::enums::{enumeration, enumeration_or, number};
 use super::{ConvertError, required};
 use crate::types::v1 as pb;
 
@@ -53,6 +54,8 @@ impl From<&FlowRecord> for pb::FlowRecord {
             service: model.service.get(),
             endpoint: model.endpoint.get(),
             endpoint_address: Some(model.endpoint_address.into()),
+            source: model.source.map(Into::into),
+            kind: number::<_, pb::FlowKind>(model.kind),
             version: Some((&model.version).into()),
             state: number::<_, pb::FlowState>(model.state),
             state_bits: model.state_bits,
@@ -72,6 +75,11 @@ impl TryFrom<pb::FlowRecord> for FlowRecord {
             service: ServiceId(wire.service),
             endpoint: EndpointId(wire.endpoint),
             endpoint_address: required("endpoint_address", wire.endpoint_address)?,
+            source: wire
+                .source
+                .map(|s| SocketAddr::try_from(s).map_err(|e| e.within("source")))
+                .transpose()?,
+            kind: enumeration_or::<pb::FlowKind, _>("kind", wire.kind, FlowKind::default())?,
             version: required("version", wire.version)?,
             state: enumeration::<pb::FlowState, _>("state", wire.state)?,
             state_bits: wire.state_bits,

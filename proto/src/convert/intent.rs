@@ -1,13 +1,10 @@
-//! Settings, groups, services, endpoints, nodes.
+//! Settings, groups, nodes.
 
-use std::num::NonZeroU16;
-
-use lockstep_model::intent::{ClusterSettings, EndpointSpec, GroupSpec, NodeSpec, ServiceSpec};
-use lockstep_model::limits::MAX_WEIGHT;
+use lockstep_model::intent::{ClusterSettings, GroupSpec, NodeSpec};
 
 use super::address::{address_to_bytes, addresses_from_bytes};
 use super::enums::{enumeration, number};
-use super::{ConvertError, Problem, each, required};
+use super::{ConvertError, Problem, required};
 use crate::types::v1 as pb;
 
 impl From<&ClusterSettings> for pb::ClusterSettings {
@@ -58,68 +55,6 @@ impl TryFrom<pb::GroupSpec> for GroupSpec {
             nodes: wire.nodes,
             standbys,
             failback: wire.failback,
-        })
-    }
-}
-
-impl From<&EndpointSpec> for pb::EndpointSpec {
-    fn from(model: &EndpointSpec) -> Self {
-        pb::EndpointSpec {
-            address: Some(model.address.into()),
-            weight: model.weight.into(),
-            state: number::<_, pb::EndpointState>(model.state),
-        }
-    }
-}
-
-impl TryFrom<pb::EndpointSpec> for EndpointSpec {
-    type Error = ConvertError;
-
-    fn try_from(wire: pb::EndpointSpec) -> Result<Self, ConvertError> {
-        let weight = u16::try_from(wire.weight).ok().filter(|w| *w <= MAX_WEIGHT).ok_or_else(|| {
-            let problem = Problem::OutOfRange { value: wire.weight.into(), allowed: "0-1000" };
-            ConvertError::new("weight", problem)
-        })?;
-        Ok(EndpointSpec {
-            address: required("address", wire.address)?,
-            weight,
-            state: enumeration::<pb::EndpointState, _>("state", wire.state)?,
-        })
-    }
-}
-
-impl From<&ServiceSpec> for pb::ServiceSpec {
-    fn from(model: &ServiceSpec) -> Self {
-        pb::ServiceSpec {
-            name: model.name.clone(),
-            group: model.group.clone(),
-            vip: model.vip.iter().copied().map(address_to_bytes).collect(),
-            port: model.port.get().into(),
-            protocol: model.protocol.iter().map(|p| number::<_, pb::Protocol>(*p)).collect(),
-            algorithm: number::<_, pb::Algorithm>(model.algorithm),
-            sync: number::<_, pb::SyncPolicy>(model.sync),
-            endpoints: model.endpoints.iter().map(Into::into).collect(),
-        }
-    }
-}
-
-impl TryFrom<pb::ServiceSpec> for ServiceSpec {
-    type Error = ConvertError;
-
-    fn try_from(wire: pb::ServiceSpec) -> Result<Self, ConvertError> {
-        let port = u16::try_from(wire.port).ok().and_then(NonZeroU16::new).ok_or_else(|| {
-            ConvertError::new("port", Problem::OutOfRange { value: wire.port.into(), allowed: "1-65535" })
-        })?;
-        let protocol = |(i, p): (usize, &i32)| enumeration::<pb::Protocol, _>(&format!("protocol[{i}]"), *p);
-        Ok(ServiceSpec {
-            name: wire.name,
-            group: wire.group,
-            vip: addresses_from_bytes("vip", &wire.vip)?,
-            port,
-            protocol: wire.protocol.iter().enumerate().map(protocol).collect::<Result<_, _>>()?,
-            algorithm: enumeration::<pb::Algorithm, _>("algorithm", wire.algorithm)?,
-            sync: enumeration::<pb::SyncPolicy, _>("sync", wire.sync)?,
-            endpoints: each("endpoints", wire.endpoints)?,
         })
     }
 }

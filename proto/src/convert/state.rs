@@ -5,7 +5,8 @@ use std::net::IpAddr;
 
 use lockstep_model::ids::{EndpointId, Epoch, GroupId, LogIndex, NodeId, Revision, ServiceId};
 use lockstep_model::intent::{NodeSpec, ServiceSpec};
-use lockstep_model::state::{Assignment, Group, Released, Service, State};
+use lockstep_model::limits::PORT_BLOCKS;
+use lockstep_model::state::{Assignment, Group, Released, Service, SnatRule, State};
 
 use super::address::{address_from_bytes, address_to_bytes};
 use super::{ConvertError, Problem, each, required};
@@ -20,6 +21,12 @@ impl From<&State> for pb::State {
             groups: model.groups.iter().map(|(id, group)| (*id, group).into()).collect(),
             services: model.services.iter().map(|(id, service)| (*id, service).into()).collect(),
             released: model.released.iter().map(|(address, released)| (*address, released).into()).collect(),
+            snat_rules: model.snat_rules.iter().map(|(id, rule)| (*id, rule).into()).collect(),
+            port_blocks: model
+                .port_blocks
+                .iter()
+                .map(|(address, blocks)| (*address, *blocks).into())
+                .collect(),
         }
     }
 }
@@ -35,6 +42,8 @@ impl TryFrom<pb::State> for State {
             groups: unique("groups", each("groups", wire.groups)?)?,
             services: unique("services", each("services", wire.services)?)?,
             released: unique("released", each("released", wire.released)?)?,
+            snat_rules: unique("snat_rules", each("snat_rules", wire.snat_rules)?)?,
+            port_blocks: unique("port_blocks", each("port_blocks", wire.port_blocks)?)?,
         })
     }
 }
@@ -149,5 +158,47 @@ impl TryFrom<pb::Released> for (IpAddr, Released) {
     fn try_from(wire: pb::Released) -> Result<Self, ConvertError> {
         let released = Released { by: GroupId(wire.by), index: LogIndex(wire.index) };
         Ok((address_from_bytes("address", &wire.address)?, released))
+    }
+}
+
+impl From<(ServiceId, &SnatRule)> for pb::SnatRule {
+    fn from((id, rule): (ServiceId, &SnatRule)) -> Self {
+        pb::SnatRule {
+            id: id.get(),
+            spec: Some((&rule.spec).into()),
+            group: rule.group.get(),
+            revision: rule.revision.get(),
+        }
+    }
+}
+
+impl TryFrom<pb::SnatRule> for (ServiceId, SnatRule) {
+    type Error = ConvertError;
+
+    fn try_from(wire: pb::SnatRule) -> Result<Self, ConvertError> {
+        let rule = SnatRule {
+            spec: required("spec", wire.spec)?,
+            group: GroupId(wire.group),
+            revision: Revision(wire.revision),
+        };
+        Ok((ServiceId(wire.id), rule))
+    }
+}
+
+impl From<(IpAddr, u64)> for pb::PortBlocks {
+    fn from((address, blocks): (IpAddr, u64)) -> Self {
+        pb::PortBlocks { address: address_to_bytes(address), blocks }
+    }
+}
+
+impl TryFrom<pb::PortBlocks> for (IpAddr, u64) {
+    type Error = ConvertError;
+
+    fn try_from(wire: pb::PortBlocks) -> Result<Self, ConvertError> {
+        if wire.blocks & PORT_BLOCKS != wire.blocks || wire.blocks == 0 {
+            let problem = Problem::OutOfRange { value: wire.blocks, allowed: "a bitmap of blocks 1-63" };
+            return Err(ConvertError::new("blocks", problem));
+        }
+        Ok((address_from_bytes("address", &wire.address)?, wire.blocks))
     }
 }

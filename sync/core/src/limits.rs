@@ -8,8 +8,8 @@ pub const MAX_BATCH_RECORDS: usize = 512;
 /// Packed records of one batch, in bytes.
 pub const MAX_BATCH_BYTES: usize = 64 * 1024;
 
-/// The longest packed record of any version: an IPv6 flow with an IPv6 endpoint.
-pub const MAX_RECORD_BYTES: usize = 100;
+/// The longest packed record of any version: an IPv6 flow with an IPv6 endpoint and a translated source.
+pub const MAX_RECORD_BYTES: usize = 116;
 
 const _: () = assert!(MAX_BATCH_RECORDS * MAX_RECORD_BYTES <= MAX_BATCH_BYTES, "a full batch fits");
 

@@ -1,11 +1,12 @@
-//! The packed record array of a batch, version 1. All integers are little-endian.
+//! The packed record array of a batch, version 2. All integers are little-endian.
 //!
 //! ```text
 //! offset  size  field
-//!      0     1  flags: 1 removal, 2 the flow is IPv6, 4 the endpoint is IPv6 (other bits: 0)
-//!      1     1  IANA protocol
+//!      0     1  flags: 1 removal, 2 the flow is IPv6, 4 the endpoint is IPv6, 8 there is a translated source,
+//!               16 it is IPv6 (other bits: 0)
+//!      1     1  IANA protocol; of ICMP echo that of the flow's family, 1 or 58
 //!      2     1  state: 0 new, 1 established, 2 closing, 3 closed, 4 reset-pending; of a removal: 0
-//!      3     1  0
+//!      3     1  kind: 0 nat, 1 dsr-l2, 2 dsr-ipip, 3 dsr-gue; of a removal: 0
 //!      4     2  client port
 //!      6     2  service port
 //!      8     8  birth
@@ -13,33 +14,43 @@
 //!     24     a  client address (a = 4 or 16)
 //!   24+a     a  service address
 //! --- a removal ends here; otherwise, from b = 24+2a:
-//!    b+0     8  service id
+//!    b+0     8  service id, or that of an SNAT rule
 //!    b+8     8  endpoint id
 //!   b+16     4  state bits
 //!   b+20     4  remaining, milliseconds
 //!   b+24     2  endpoint port
-//!   b+26     2  0
+//!   b+26     2  port of the translated source; 0 where there is none
 //!   b+28     e  endpoint address (e = 4 or 16)
+//! b+28+e     s  address of the translated source (s = 0, 4 or 16)
 //! ```
 //!
-//! The group is the batch's. Version 2 may only be sent to a subscriber that said it understands it.
+//! So an IPv4 flow takes 64 bytes, or 68 with a translated source, and no flow more than 116.
+//!
+//! The group is the batch's. Version 1 had neither source nor kind (flags 8 and 16, byte 3 and the two bytes at
+//! b+26 were 0) and other state bits, which only programs of its time can read: it is refused, as version 3 may
+//! only be sent to a subscriber that said it understands it.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
-use lockstep_model::flow::{FlowChange, FlowKey, FlowRecord, FlowState, FlowVersion};
+use lockstep_model::flow::{FlowChange, FlowKey, FlowKind, FlowRecord, FlowState, FlowVersion};
 use lockstep_model::ids::{EndpointId, GroupId, ServiceId};
-use lockstep_model::protocol::Protocol;
+use lockstep_model::protocol::{Family, Protocol};
 use lockstep_sync_core::limits::{MAX_BATCH_BYTES, MAX_BATCH_RECORDS, MAX_RECORD_BYTES};
 
-/// The version of the layout above, the only one so far.
-pub const RECORD_VERSION: u32 = 1;
+/// The version of the layout above.
+pub const RECORD_VERSION: u32 = 2;
 
 const REMOVAL: u8 = 1;
 const FLOW_V6: u8 = 2;
 const ENDPOINT_V6: u8 = 4;
+const SOURCE: u8 = 8;
+const SOURCE_V6: u8 = 16;
 
-const _: () = assert!(24 + 2 * 16 + 28 + 16 == MAX_RECORD_BYTES);
+/// What only an upsert has.
+const UPSERT_ONLY: u8 = ENDPOINT_V6 | SOURCE | SOURCE_V6;
+
+const _: () = assert!(24 + 2 * 16 + 28 + 16 + 16 == MAX_RECORD_BYTES);
 
 /// Why a record array cannot be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -67,7 +78,7 @@ pub enum RecordError {
 
 /// Packs a batch.
 pub fn encode(changes: &[FlowChange]) -> Vec<u8> {
-    let mut out = Vec::with_capacity(changes.len() * 64);
+    let mut out = Vec::with_capacity(changes.len() * 68);
     for change in changes {
         encode_one(&mut out, change);
     }
@@ -77,15 +88,21 @@ pub fn encode(changes: &[FlowChange]) -> Vec<u8> {
 fn encode_one(out: &mut Vec<u8>, change: &FlowChange) {
     let (key, version) = (change.key(), change.version());
     let v6 = key.client.is_ipv6() || key.service.is_ipv6();
-    let (mut flags, mut state) = (if v6 { FLOW_V6 } else { 0 }, 0);
+    let (mut flags, mut state, mut kind) = (if v6 { FLOW_V6 } else { 0 }, 0, 0);
     match change {
         FlowChange::Upsert(record) => {
             flags |= if record.endpoint_address.is_ipv6() { ENDPOINT_V6 } else { 0 };
-            state = state_code(record.state);
+            flags |= match record.source {
+                None => 0,
+                Some(SocketAddr::V4(_)) => SOURCE,
+                Some(SocketAddr::V6(_)) => SOURCE | SOURCE_V6,
+            };
+            state = code(&STATES, record.state);
+            kind = code(&KINDS, record.kind);
         }
         FlowChange::Remove { .. } => flags |= REMOVAL,
     }
-    out.extend([flags, key.protocol.number(), state, 0]);
+    out.extend([flags, key.protocol.number(family(v6)), state, kind]);
     out.extend(key.client.port().to_le_bytes());
     out.extend(key.service.port().to_le_bytes());
     out.extend(version.birth.to_le_bytes());
@@ -99,9 +116,16 @@ fn encode_one(out: &mut Vec<u8>, change: &FlowChange) {
         let remaining = u32::try_from(record.remaining.as_millis()).unwrap_or(u32::MAX);
         out.extend(remaining.to_le_bytes());
         out.extend(record.endpoint_address.port().to_le_bytes());
-        out.extend([0, 0]);
+        out.extend(record.source.map_or(0, |source| source.port()).to_le_bytes());
         put_address(out, record.endpoint_address.ip(), record.endpoint_address.is_ipv6());
+        if let Some(source) = record.source {
+            put_address(out, source.ip(), source.is_ipv6());
+        }
     }
+}
+
+const fn family(v6: bool) -> Family {
+    if v6 { Family::V6 } else { Family::V4 }
 }
 
 /// Both addresses of a flow take the same room: an IPv4 one among IPv6 is mapped (RFC 4291 section 2.5.5.2).
@@ -173,38 +197,45 @@ impl Reader<'_> {
     }
 
     fn record(&mut self, group: GroupId) -> Result<FlowChange, RecordError> {
-        let [flags, protocol, state, reserved] = self.take()?;
-        if flags & !(REMOVAL | FLOW_V6 | ENDPOINT_V6) != 0
-            || flags & (REMOVAL | ENDPOINT_V6) == REMOVAL | ENDPOINT_V6
+        let [flags, number, state, kind] = self.take()?;
+        let known = REMOVAL | FLOW_V6 | UPSERT_ONLY;
+        let removal = flags & REMOVAL != 0;
+        if flags & !known != 0
+            || (removal && flags & UPSERT_ONLY != 0)
+            || flags & (SOURCE | SOURCE_V6) == SOURCE_V6
         {
             return self.meaningless("flags", flags);
         }
-        if reserved != 0 {
-            return self.meaningless("reserved", reserved);
-        }
-        let Some(protocol) = Protocol::from_number(protocol) else {
-            return self.meaningless("protocol", protocol);
-        };
+        let v6 = flags & FLOW_V6 != 0;
+        let protocol = Protocol::from_number(number).filter(|p| p.number(family(v6)) == number);
+        let Some(protocol) = protocol else { return self.meaningless("protocol", number) };
         let (client_port, service_port) = (self.u16()?, self.u16()?);
         let version = FlowVersion { birth: self.u64()?, n: self.u64()? };
-        let v6 = flags & FLOW_V6 != 0;
         let client = SocketAddr::new(self.address(v6)?, client_port);
         let service = SocketAddr::new(self.address(v6)?, service_port);
         let key = FlowKey { client, service, protocol };
-        if flags & REMOVAL != 0 {
-            return match state {
-                0 => Ok(FlowChange::Remove { key, group, version }),
-                other => self.meaningless("state", other),
+        if removal {
+            return match (state, kind) {
+                (0, 0) => Ok(FlowChange::Remove { key, group, version }),
+                (0, kind) => self.meaningless("kind", kind),
+                (state, _) => self.meaningless("state", state),
             };
         }
-        let Some(state) = state_of(state) else { return self.meaningless("state", state) };
+        let Some(state) = of_code(&STATES, state) else { return self.meaningless("state", state) };
+        let Some(kind) = of_code(&KINDS, kind) else { return self.meaningless("kind", kind) };
         let (service, endpoint) = (ServiceId(self.u64()?), EndpointId(self.u64()?));
         let (state_bits, remaining) = (self.u32()?, self.u32()?);
-        let (endpoint_port, reserved) = (self.u16()?, self.u16()?);
-        if reserved != 0 {
-            return self.meaningless("reserved", reserved.to_le_bytes()[0] | reserved.to_le_bytes()[1]);
+        let (endpoint_port, source_port) = (self.u16()?, self.u16()?);
+        if flags & SOURCE == 0 && source_port != 0 {
+            let [low, high] = source_port.to_le_bytes();
+            return self.meaningless("source port", low | high);
         }
         let endpoint_address = SocketAddr::new(self.address(flags & ENDPOINT_V6 != 0)?, endpoint_port);
+        let source = if flags & SOURCE == 0 {
+            None
+        } else {
+            Some(SocketAddr::new(self.address(flags & SOURCE_V6 != 0)?, source_port))
+        };
         let remaining = Duration::from_millis(remaining.into());
         Ok(FlowChange::Upsert(FlowRecord {
             key,
@@ -212,6 +243,8 @@ impl Reader<'_> {
             service,
             endpoint,
             endpoint_address,
+            source,
+            kind,
             version,
             state,
             state_bits,
@@ -220,13 +253,17 @@ impl Reader<'_> {
     }
 }
 
+/// By their codes on the wire.
 const STATES: [FlowState; 5] =
     [FlowState::New, FlowState::Established, FlowState::Closing, FlowState::Closed, FlowState::ResetPending];
 
-fn state_code(state: FlowState) -> u8 {
-    STATES.iter().position(|s| *s == state).expect("every state is listed") as u8
+/// By their codes on the wire.
+const KINDS: [FlowKind; 4] = [FlowKind::Nat, FlowKind::DsrL2, FlowKind::DsrIpip, FlowKind::DsrGue];
+
+fn code<T: PartialEq>(codes: &[T], value: T) -> u8 {
+    codes.iter().position(|listed| *listed == value).expect("every value is listed") as u8
 }
 
-fn state_of(code: u8) -> Option<FlowState> {
-    STATES.get(usize::from(code)).copied()
+fn of_code<T: Copy>(codes: &[T], code: u8) -> Option<T> {
+    codes.get(usize::from(code)).copied()
 }

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use lockstep_model::flow::{FlowChange, FlowKey, FlowRecord, FlowState, FlowVersion};
+use lockstep_model::flow::{FlowChange, FlowKey, FlowKind, FlowRecord, FlowState, FlowVersion};
 use lockstep_model::ids::{EndpointId, GroupId, ServiceId};
 use lockstep_model::protocol::Protocol;
-use lockstep_sync_core::limits::{MAX_BATCH_BYTES, MAX_BATCH_RECORDS};
+use lockstep_sync_core::limits::{MAX_BATCH_BYTES, MAX_BATCH_RECORDS, MAX_RECORD_BYTES};
 use lockstep_sync_transport::{RECORD_VERSION, RecordError, decode, encode};
 use proptest::prelude::*;
 
@@ -19,6 +19,22 @@ fn key() -> FlowKey {
     }
 }
 
+/// A flow of an IPv6 service, seen from an IPv6 address of the group.
+fn six() -> FlowChange {
+    let FlowChange::Upsert(record) = upsert() else { unreachable!("it is one") };
+    FlowChange::Upsert(FlowRecord {
+        key: FlowKey {
+            client: "[2001:db8::1]:4711".parse().unwrap(),
+            service: "[2001:db8::2]:0".parse().unwrap(),
+            protocol: Protocol::Icmp,
+        },
+        endpoint_address: "[2001:db8::3]:0".parse().unwrap(),
+        source: Some("[2001:db8::4]:32768".parse().unwrap()),
+        kind: FlowKind::Nat,
+        ..record
+    })
+}
+
 fn upsert() -> FlowChange {
     FlowChange::Upsert(FlowRecord {
         key: key(),
@@ -26,6 +42,8 @@ fn upsert() -> FlowChange {
         service: ServiceId(0x0102),
         endpoint: EndpointId(0x0304),
         endpoint_address: "10.0.0.11:8443".parse().unwrap(),
+        source: Some("10.0.0.1:33000".parse().unwrap()),
+        kind: FlowKind::DsrGue,
         version: FlowVersion { birth: 0x1122_3344_5566_7788, n: 3 },
         state: FlowState::Established,
         state_bits: 0xaabb_ccdd,
@@ -38,14 +56,15 @@ fn removal() -> FlowChange {
 }
 
 #[test]
-fn bytes_of_version_1() {
+fn bytes_of_version_2() {
     #[rustfmt::skip]
     let golden = [
-        0, 6, 1, 0, 0x67, 0x12, 0xbb, 0x01,
+        8, 6, 1, 3, 0x67, 0x12, 0xbb, 0x01,
         0x88, 0x77, 0x66, 0x55, 0x44, 0x33, 0x22, 0x11, 3, 0, 0, 0, 0, 0, 0, 0,
         198, 51, 100, 1, 192, 0, 2, 10,
         0x02, 0x01, 0, 0, 0, 0, 0, 0, 0x04, 0x03, 0, 0, 0, 0, 0, 0,
-        0xdd, 0xcc, 0xbb, 0xaa, 0x80, 0xee, 0x36, 0x00, 0xfb, 0x20, 0, 0, 10, 0, 0, 11,
+        0xdd, 0xcc, 0xbb, 0xaa, 0x80, 0xee, 0x36, 0x00, 0xfb, 0x20, 0xe8, 0x80, 10, 0, 0, 11,
+        10, 0, 0, 1,
         // The second record.
         1, 6, 0, 0, 0x67, 0x12, 0xbb, 0x01,
         5, 0, 0, 0, 0, 0, 0, 0, 9, 0, 0, 0, 0, 0, 0, 0,
@@ -53,23 +72,53 @@ fn bytes_of_version_1() {
     ];
     let changes = vec![upsert(), removal()];
     assert_eq!(encode(&changes), golden);
-    assert_eq!(decode(1, GROUP, 2, &golden), Ok(changes));
+    assert_eq!(decode(2, GROUP, 2, &golden), Ok(changes));
+}
+
+#[test]
+fn a_flow_takes_little_room_on_the_wire() {
+    let FlowChange::Upsert(translated) = upsert() else { unreachable!("it is one") };
+    let kept = FlowChange::Upsert(FlowRecord { source: None, ..translated });
+    assert_eq!((encode(&[kept]).len(), encode(&[upsert()]).len()), (64, 68));
+    assert_eq!(encode(&[six()]).len(), MAX_RECORD_BYTES);
+    let bytes = encode(&[six()]);
+    assert_eq!(bytes[..2], [2 | 4 | 8 | 16, 58]);
+    assert_eq!(decode(RECORD_VERSION, GROUP, 1, &bytes), Ok(vec![six()]));
 }
 
 #[test]
 fn what_it_cannot_read_it_refuses() {
     let bytes = encode(&[upsert()]);
-    assert_eq!(decode(2, GROUP, 1, &bytes), Err(RecordError::Version(2)));
-    assert_eq!(decode(1, GROUP, 2, &bytes), Err(RecordError::Length));
-    assert_eq!(decode(1, GROUP, 0, &bytes), Err(RecordError::Length));
-    let many = MAX_BATCH_RECORDS as u32 + 1;
-    assert!(matches!(decode(1, GROUP, many, &bytes), Err(RecordError::TooLarge(..))));
-    assert!(matches!(decode(1, GROUP, 1, &vec![0; MAX_BATCH_BYTES + 1]), Err(RecordError::TooLarge(..))));
-    for (at, field) in [(0, "flags"), (1, "protocol"), (2, "state"), (3, "reserved"), (58, "reserved")] {
-        let mut bytes = bytes.clone();
-        bytes[at] = 0xf8;
-        assert_eq!(decode(1, GROUP, 1, &bytes), Err(RecordError::Field { index: 0, field, value: 0xf8 }));
+    for version in [0, 1, 3] {
+        assert_eq!(decode(version, GROUP, 1, &bytes), Err(RecordError::Version(version)));
     }
+    assert_eq!(decode(2, GROUP, 2, &bytes), Err(RecordError::Length));
+    assert_eq!(decode(2, GROUP, 0, &bytes), Err(RecordError::Length));
+    let many = MAX_BATCH_RECORDS as u32 + 1;
+    assert!(matches!(decode(2, GROUP, many, &bytes), Err(RecordError::TooLarge(..))));
+    assert!(matches!(decode(2, GROUP, 1, &vec![0; MAX_BATCH_BYTES + 1]), Err(RecordError::TooLarge(..))));
+
+    let damaged = |bytes: &[u8], at: usize, value: u8, field| {
+        let mut bytes = bytes.to_vec();
+        bytes[at] = value;
+        let expected = Err(RecordError::Field { index: 0, field, value });
+        assert_eq!(decode(2, GROUP, 1, &bytes), expected, "byte {at}");
+    };
+    for (at, field) in [(0, "flags"), (1, "protocol"), (2, "state"), (3, "kind")] {
+        damaged(&bytes, at, 0xf8, field);
+    }
+    // ICMP of the other family, the family of no source, and the port of none.
+    damaged(&bytes, 1, 58, "protocol");
+    damaged(&encode(&[six()]), 1, 1, "protocol");
+    damaged(&bytes, 0, 16, "flags");
+    let FlowChange::Upsert(record) = upsert() else { unreachable!("it is one") };
+    let bytes = encode(&[FlowChange::Upsert(FlowRecord { source: None, ..record })]);
+    damaged(&bytes, 58, 1, "source port");
+    // A removal has none of what describes a flow.
+    let bytes = encode(&[removal()]);
+    damaged(&bytes, 0, 1 | 8, "flags");
+    damaged(&bytes, 2, 1, "state");
+    damaged(&bytes, 3, 1, "kind");
 }
 
 fn address() -> impl Strategy<Value = std::net::SocketAddr> {
@@ -84,7 +133,7 @@ fn address() -> impl Strategy<Value = std::net::SocketAddr> {
 }
 
 fn change() -> impl Strategy<Value = FlowChange> {
-    let protocol = prop_oneof![Just(Protocol::Tcp), Just(Protocol::Udp)];
+    let protocol = prop::sample::select(Protocol::ALL.to_vec());
     let key = (address(), address(), protocol).prop_map(|(client, service, protocol)| FlowKey {
         client,
         service,
@@ -98,8 +147,16 @@ fn change() -> impl Strategy<Value = FlowChange> {
         Just(FlowState::Closed),
         Just(FlowState::ResetPending),
     ];
-    (key, version, state, address(), any::<(u64, u64, u32, u32, bool)>()).prop_map(
-        |(key, version, state, endpoint_address, (service, endpoint, state_bits, remaining, removal))| {
+    let kind = prop::sample::select(FlowKind::ALL.to_vec());
+    let places = (address(), prop::option::of(address()), kind);
+    (key, version, state, places, any::<(u64, u64, u32, u32, bool)>()).prop_map(
+        |(
+            key,
+            version,
+            state,
+            (endpoint_address, source, kind),
+            (service, endpoint, state_bits, remaining, removal),
+        )| {
             if removal {
                 return FlowChange::Remove { key, group: GROUP, version };
             }
@@ -109,6 +166,8 @@ fn change() -> impl Strategy<Value = FlowChange> {
                 service: ServiceId(service),
                 endpoint: EndpointId(endpoint),
                 endpoint_address,
+                source,
+                kind,
                 version,
                 state,
                 state_bits,

@@ -1,29 +1,27 @@
-//! The reply guard and the endpoint-side networks (I10, I4).
+//! The reply guard (I10).
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::net::{IpAddr, Ipv4Addr};
+use std::collections::HashMap;
 
-use lockstep_abi::address::{TRANSIT_GROUPS, TransitValue};
-use lockstep_abi::map as names;
 use lockstep_abi::service::{GuardKey, GuardValue};
+use lockstep_model::image::ServiceImage;
+use lockstep_model::protocol::Protocol;
 
 use super::Apply;
-use crate::error::DataplaneError;
-use crate::flows::FlowTable;
-use crate::record::{address_be, ip_be};
+use crate::family::KernelFamily;
+
+pub(super) type Guards<A> = HashMap<GuardKey<A>, GuardValue>;
 
 impl Apply<'_> {
     /// An entry for each (address, port, protocol) a service's reply can come from, and one for the address alone.
-    pub(super) fn wanted_guards(&self) -> HashMap<GuardKey, GuardValue> {
-        let mut wanted: HashMap<GuardKey, GuardValue> = HashMap::new();
-        for service in &self.image.services {
+    /// Not for direct return, where endpoints answer the clients with the VIP itself.
+    pub(super) fn wanted_guards<A: KernelFamily>(&self) -> Guards<A> {
+        let mut wanted: Guards<A> = HashMap::new();
+        for service in self.image.services.iter().filter(|service| !service.mode.is_dsr()) {
             let Some(slot) = self.slots.get(&service.group) else { continue };
             for endpoint in &service.endpoints {
-                let Some(address_be) = ip_be(endpoint.address.ip()) else { continue };
-                let port_be = endpoint.address.port().to_be();
-                let protocols = service.protocols.iter().map(|protocol| (port_be, protocol.number()));
-                for (port_be, protocol) in protocols.chain([(0, 0)]) {
-                    let key = GuardKey { address_be, port_be, protocol, pad: 0 };
+                let Some(address_be) = A::of_ip(endpoint.address.ip()) else { continue };
+                for (port, protocol) in tuples::<A>(service, endpoint.address.port()) {
+                    let key = GuardKey { address_be, port_be: port.to_be(), protocol, pad: 0 };
                     // One of several groups that share the endpoint: always the same one.
                     let guard = wanted.entry(key).or_insert(GuardValue { lease_slot: *slot, pad: 0 });
                     guard.lease_slot = guard.lease_slot.min(*slot);
@@ -32,80 +30,20 @@ impl Apply<'_> {
         }
         wanted
     }
+}
 
-    /// A removed endpoint is guarded for as long as it has live flows: one of them may be missing here, and its
-    /// replies must not leak. Walks the flows only while there is such an endpoint.
-    pub(super) fn keep_guards_of_flows(
-        &self,
-        wanted: &mut HashMap<GuardKey, GuardValue>,
-        flows: &FlowTable,
-    ) -> Result<(), DataplaneError> {
-        let entries = self.maps.guards.entries().map_err(DataplaneError::map(names::GUARDS))?;
-        let removed: HashMap<GuardKey, GuardValue> =
-            entries.into_iter().filter(|(key, _)| !wanted.contains_key(key)).collect();
-        if removed.is_empty() {
-            return Ok(());
-        }
-        flows.each(|flow| {
-            let endpoint = &flow.twin;
-            let full = GuardKey {
-                address_be: endpoint.source_be,
-                port_be: endpoint.source_port_be,
-                protocol: endpoint.protocol,
-                pad: 0,
-            };
-            for key in [full, GuardKey { port_be: 0, protocol: 0, ..full }] {
-                if let Some(guard) = removed.get(&key) {
-                    wanted.insert(key, *guard);
-                }
-            }
-            Ok(())
-        })
-    }
-
-    /// The connected networks that hold an endpoint or a floating address, and endpoints beyond them alone.
-    pub(super) fn wanted_transit(&mut self) -> HashMap<[u32; 2], TransitValue> {
-        let mut networks: BTreeMap<(Ipv4Addr, u8), BTreeSet<u32>> = BTreeMap::new();
-        for service in &self.image.services {
-            let Some(slot) = self.slots.get(&service.group) else { continue };
-            for endpoint in &service.endpoints {
-                let IpAddr::V4(address) = endpoint.address.ip() else { continue };
-                let network = self.connected(address).unwrap_or((address, 32));
-                networks.entry(network).or_default().insert(*slot);
-            }
-        }
-        for group in &self.image.groups {
-            for address in group.addresses.iter().filter(|address| !address.vip) {
-                let IpAddr::V4(v4) = address.address else { continue };
-                let Some(network) = self.connected(v4) else { continue };
-                networks.entry(network).or_default().insert(self.slots[&group.id]);
-            }
-        }
-        networks
-            .into_iter()
-            .map(|((network, length), slots)| {
-                if slots.len() > TRANSIT_GROUPS {
-                    self.report.warnings.push(format!(
-                        "{network}/{length} is used by {} groups: transit from it needs the lease of one of the first {TRANSIT_GROUPS}",
-                        slots.len()
-                    ));
-                }
-                let mut value = TransitValue::default();
-                for slot in slots.into_iter().take(TRANSIT_GROUPS) {
-                    value.slots[value.count as usize] = slot;
-                    value.count += 1;
-                }
-                ([u32::from(length), address_be(network)], value)
-            })
-            .collect()
-    }
-
-    fn connected(&self, address: Ipv4Addr) -> Option<(Ipv4Addr, u8)> {
-        self.interfaces
-            .iter()
-            .flat_map(|interface| &interface.prefixes)
-            .filter(|prefix| prefix.contains(address))
-            .map(|prefix| (prefix.network(), prefix.length))
-            .max_by_key(|(_, length)| *length)
-    }
+/// Ports and protocols that an endpoint may answer from. Port 0 with a protocol: from any.
+fn tuples<A: KernelFamily>(service: &ServiceImage, own_port: u16) -> impl Iterator<Item = (u16, u8)> {
+    let frontends = service.frontends.iter().map(|frontend| frontend.ports);
+    let mut ports: Vec<u16> = match own_port {
+        // The client's: the service's, if that is one.
+        0 => frontends.map(|ports| if ports.is_single() { ports.first } else { 0 }).collect(),
+        port => vec![port],
+    };
+    ports.dedup();
+    let of = move |protocol: Protocol| {
+        let ports = if protocol.has_ports() { ports.clone() } else { vec![0] };
+        ports.into_iter().map(move |port| (port, protocol.number(A::FAMILY)))
+    };
+    service.protocols.clone().into_iter().flat_map(of).chain([(0, 0)])
 }

@@ -1,222 +1,176 @@
-//! Services: each version is written beside the old one and goes live by one write per frontend (I11).
+//! Services of a family: each version is written beside the old one and goes live by one write per frontend (I11).
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
 use lockstep_abi::map as names;
-use lockstep_abi::service::{
-    Endpoint, MAGLEV, ROUND_ROBIN, SYNC_IMMEDIATE, SYNC_NONE, ServiceKey, ServiceRef, ServiceVersion,
-};
-use lockstep_model::ids::EndpointId;
-use lockstep_model::image::{EndpointImage, ServiceImage};
-use lockstep_model::intent::{Algorithm, SyncPolicy};
-use lockstep_model::maglev;
+use lockstep_abi::service::{RangeKey, ServiceKey, ServiceRef};
+use lockstep_model::image::ServiceImage;
 
-use super::Apply;
+use super::version::{Context, version};
+use super::{Apply, ports};
+use crate::clock::KernelInstant;
 use crate::error::DataplaneError;
-use crate::grace::wait_grace_period;
-use crate::record::ip_be;
+use crate::family::KernelFamily;
+use crate::sync_map::remove_others;
 use crate::sys;
+use crate::trie::TrieKey;
+
+/// What leads to a service.
+struct Frontends<A> {
+    exact: Vec<ServiceKey<A>>,
+    ranges: Vec<TrieKey<RangeKey<A>>>,
+}
+
+impl<A: KernelFamily> Frontends<A> {
+    fn of(service: &ServiceImage) -> Self {
+        let (mut exact, mut ranges) = (Vec::new(), Vec::new());
+        let vips = service.frontends.iter().filter_map(|f| Some((A::of_ip(f.vip)?, f.ports)));
+        let each = vips.flat_map(|vip| service.protocols.iter().map(move |protocol| (vip, *protocol)));
+        for ((vip_be, range), protocol) in each {
+            let number = protocol.number(A::FAMILY);
+            if !protocol.has_ports() {
+                exact.push(ServiceKey { vip_be, port_be: 0, protocol: number, pad: 0 });
+            } else if range.is_single() {
+                exact.push(ServiceKey { vip_be, port_be: range.first.to_be(), protocol: number, pad: 0 });
+            } else if range.first > 0 {
+                ranges.extend(ports::prefixes(range).into_iter().map(|(port, bits)| {
+                    let key = RangeKey { vip_be, protocol: number, pad: 0, port_be: port.to_be() };
+                    let before_the_port = 8 * size_of::<RangeKey<A>>() as u32 - u16::BITS;
+                    TrieKey::new(before_the_port + bits, key)
+                }));
+            }
+        }
+        Self { exact, ranges }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.exact.is_empty() && self.ranges.is_empty()
+    }
+}
+
+/// What the kernel's tables lead to.
+struct Published<A> {
+    exact: HashMap<ServiceKey<A>, ServiceRef>,
+    ranges: HashMap<TrieKey<RangeKey<A>>, ServiceRef>,
+    /// The versions of a service, by how many frontends name them: more than one only after a crash half way.
+    slots: HashMap<u64, Vec<u32>>,
+}
 
 impl Apply<'_> {
-    pub(super) fn publish_services(&mut self) -> Result<(), DataplaneError> {
-        for service in &self.image.services {
-            let taking: Vec<EndpointImage> =
-                service.endpoints.iter().copied().filter(EndpointImage::takes_new_flows).collect();
-            let taking = &taking[..taking.len().min(names::MAX_ENDPOINTS as usize)];
-            let header = header(service, taking.len());
-            let endpoints: Vec<Endpoint> = taking.iter().filter_map(kernel_endpoint).collect();
-
-            let slot = match self.published(service, &header, &endpoints)? {
-                Some(slot) => slot,
-                None => {
-                    let slot = self.free_version()?;
-                    self.write_version(slot, &header, &endpoints, taking)?;
-                    let revision = service.revision;
-                    self.report
-                        .changes
-                        .push(format!("service {} revision {revision} in slot {slot}", service.name));
-                    slot
-                }
-            };
-            for key in frontends(service) {
-                let current = ServiceRef { version_slot: slot, pad: 0, service: service.id.get() };
-                if self.maps.services.get(&key).map_err(services_failed)? != Some(current) {
-                    self.maps.services.put(&key, &current, sys::ANY).map_err(services_failed)?;
-                }
+    fn published<A: KernelFamily>(&self) -> Result<Published<A>, DataplaneError> {
+        let maps = A::maps(self.maps);
+        let exact: HashMap<ServiceKey<A>, ServiceRef> = maps
+            .services
+            .hash_entries()
+            .map_err(DataplaneError::map(A::NAMES.services))?
+            .into_iter()
+            .collect();
+        let ranges: HashMap<TrieKey<RangeKey<A>>, ServiceRef> =
+            maps.ranges.entries().map_err(DataplaneError::map(A::NAMES.ranges))?.into_iter().collect();
+        let mut slots: HashMap<u64, Vec<u32>> = HashMap::new();
+        for current in exact.values().chain(ranges.values()) {
+            let slots = slots.entry(current.service).or_default();
+            if current.version_slot < names::VERSION_SLOTS && !slots.contains(&current.version_slot) {
+                slots.push(current.version_slot);
             }
+        }
+        Ok(Published { exact, ranges, slots })
+    }
+
+    pub(super) fn publish<A: KernelFamily>(&mut self) -> Result<(), DataplaneError> {
+        let image = self.image;
+        let all: Vec<(&ServiceImage, Frontends<A>)> = image
+            .services
+            .iter()
+            .filter(|service| self.slots.contains_key(&service.group))
+            .map(|service| (service, Frontends::of(service)))
+            .filter(|(_, frontends)| !frontends.is_empty())
+            .collect();
+        let limits = [
+            (A::NAMES.services, all.iter().map(|(_, f)| f.exact.len()).sum::<usize>(), names::MAX_FRONTENDS),
+            (A::NAMES.ranges, all.iter().map(|(_, f)| f.ranges.len()).sum(), names::MAX_RANGES),
+        ];
+        for (what, wanted, limit) in limits {
+            if wanted > limit as usize {
+                return Err(DataplaneError::Limit { what, limit: limit as usize });
+            }
+        }
+        let published = self.published::<A>()?;
+        for (service, frontends) in &all {
+            let slot = self.version_slot::<A>(service, &published)?;
+            let current = ServiceRef {
+                version_slot: slot,
+                service_slot: self.maps.services.known().slot(service.id.get()).into(),
+                service: service.id.get(),
+            };
+            self.name(&current, frontends, &published)?;
         }
         Ok(())
     }
 
-    /// The slot of a published version that is what is wanted. A published version is complete: the reference is
-    /// written last.
-    fn published(
-        &self,
+    /// The slot of the version that is wanted: of a published one if that says the same, else of a new one. A
+    /// published version is complete: what names it is written last.
+    fn version_slot<A: KernelFamily>(
+        &mut self,
         service: &ServiceImage,
-        header: &ServiceVersion,
-        endpoints: &[Endpoint],
-    ) -> Result<Option<u32>, DataplaneError> {
-        for key in frontends(service) {
-            let Some(current) = self.maps.services.get(&key).map_err(services_failed)? else { continue };
-            let found = self.maps.versions.get(&current.version_slot).map_err(versions_failed)?;
-            if found.as_ref() != Some(header) {
-                continue;
+        published: &Published<A>,
+    ) -> Result<u32, DataplaneError> {
+        let slots = published.slots.get(&service.id.get()).map(Vec::as_slice).unwrap_or_default();
+        let snat = self.snat_of(service, A::FAMILY);
+        let targets = self.maps.targets.known();
+        let now_ns = KernelInstant::now().0;
+        let context = Context { family: A::FAMILY, targets: &targets, snat, now_ns };
+        let mut newest = None;
+        for slot in slots {
+            let (header, endpoints) = self.read_version(*slot)?;
+            let wanted = version(service, &endpoints, &context);
+            if wanted.is(&header, &endpoints) && self.has_sources(*slot, &wanted)? {
+                return Ok(*slot);
             }
-            let first = current.version_slot * names::MAX_ENDPOINTS;
-            let found = self
-                .maps
-                .endpoints
-                .slice(first, endpoints.len())
-                .map_err(DataplaneError::map(names::ENDPOINTS))?;
-            if found == endpoints {
-                return Ok(Some(current.version_slot));
-            }
-        }
-        Ok(None)
-    }
-
-    /// A slot that no program can be reading. When none is left, those that were just replaced are freed first.
-    fn free_version(&mut self) -> Result<u32, DataplaneError> {
-        for attempt in 0..2 {
-            let versions = self.versions()?;
-            if let Some(slot) = versions.iter().position(|version| *version == ServiceVersion::default()) {
-                return Ok(slot as u32);
-            }
-            if attempt == 0 {
-                self.free_versions()?;
+            if newest.as_ref().is_none_or(|(revision, _)| header.revision > *revision) {
+                newest = Some((header.revision, wanted));
             }
         }
-        Err(DataplaneError::Limit { what: "service versions", limit: names::VERSION_SLOTS as usize })
+        let wanted = newest.map_or_else(|| version(service, &[], &context), |(_, wanted)| wanted);
+        let slot = self.free_version()?;
+        self.write_version(slot, &wanted)?;
+        self.report.changes.push(format!(
+            "service {} revision {} over {} in slot {slot}",
+            service.name,
+            service.revision,
+            A::FAMILY
+        ));
+        Ok(slot)
     }
 
-    fn versions(&self) -> Result<Vec<ServiceVersion>, DataplaneError> {
-        self.maps.versions.slice(0, names::VERSION_SLOTS as usize).map_err(versions_failed)
-    }
-
-    fn write_version(
+    fn name<A: KernelFamily>(
         &self,
-        slot: u32,
-        header: &ServiceVersion,
-        endpoints: &[Endpoint],
-        taking: &[EndpointImage],
+        current: &ServiceRef,
+        frontends: &Frontends<A>,
+        published: &Published<A>,
     ) -> Result<(), DataplaneError> {
-        let first = slot * names::MAX_ENDPOINTS;
-        let keys: Vec<u32> = (first..).take(endpoints.len()).collect();
-        let (_, result) = self.maps.endpoints.put_all(&keys, endpoints, sys::ANY);
-        result.map_err(DataplaneError::map(names::ENDPOINTS))?;
-
-        if header.algorithm == MAGLEV && !taking.is_empty() {
-            let weights: Vec<(EndpointId, u16)> = taking.iter().map(|e| (e.id, e.weight)).collect();
-            let words = pack(&maglev::table(&weights, names::MAGLEV_SLOTS as usize));
-            let first = slot * names::MAGLEV_WORDS;
-            let keys: Vec<u32> = (first..).take(words.len()).collect();
-            let (_, result) = self.maps.maglev.put_all(&keys, &words, sys::ANY);
-            result.map_err(DataplaneError::map(names::MAGLEV))?;
+        let maps = A::maps(self.maps);
+        for key in frontends.exact.iter().filter(|key| published.exact.get(key) != Some(current)) {
+            maps.services.put(key, current, sys::ANY).map_err(DataplaneError::map(A::NAMES.services))?;
         }
-        self.maps.versions.put(&slot, header, sys::ANY).map_err(versions_failed)
+        for key in frontends.ranges.iter().filter(|key| published.ranges.get(key) != Some(current)) {
+            maps.ranges.put(key, current, sys::ANY).map_err(DataplaneError::map(A::NAMES.ranges))?;
+        }
+        Ok(())
     }
 
     /// Removes frontends that no service has; whether there were any.
-    pub(super) fn remove_services(&mut self) -> Result<bool, DataplaneError> {
-        let wanted: HashMap<ServiceKey, ()> =
-            self.image.services.iter().flat_map(frontends).map(|key| (key, ())).collect();
-        let mut removed = 0;
-        for (key, _) in self.maps.services.entries().map_err(services_failed)? {
-            if !wanted.contains_key(&key) {
-                self.maps.services.remove(&key).map_err(services_failed)?;
-                removed += 1;
-            }
+    pub(super) fn remove_frontends<A: KernelFamily>(&mut self) -> Result<bool, DataplaneError> {
+        let (mut exact, mut ranges) = (HashMap::new(), HashMap::new());
+        for service in self.image.services.iter().filter(|service| self.slots.contains_key(&service.group)) {
+            let frontends = Frontends::<A>::of(service);
+            exact.extend(frontends.exact.into_iter().map(|key| (key, ServiceRef::default())));
+            ranges.extend(frontends.ranges.into_iter().map(|key| (key, ServiceRef::default())));
         }
+        let maps = A::maps(self.maps);
+        let removed = remove_others(&maps.services, A::NAMES.services, &exact)?
+            + remove_others(&maps.ranges, A::NAMES.ranges, &ranges)?;
         self.report.note(removed, "frontends removed");
         Ok(removed > 0)
-    }
-
-    /// Frees versions that no frontend names, after a grace period: a program may be half way through one.
-    pub(super) fn free_versions(&mut self) -> Result<(), DataplaneError> {
-        let entries = self.maps.services.entries().map_err(services_failed)?;
-        let named: HashSet<u32> = entries.iter().map(|(_, current)| current.version_slot).collect();
-        let unused: Vec<u32> = (0..)
-            .zip(self.versions()?)
-            .filter(|(slot, version)| *version != ServiceVersion::default() && !named.contains(slot))
-            .map(|(slot, _)| slot)
-            .collect();
-        if unused.is_empty() {
-            return Ok(());
-        }
-        wait_grace_period().map_err(versions_failed)?;
-        for slot in unused {
-            self.maps.versions.put(&slot, &ServiceVersion::default(), sys::ANY).map_err(versions_failed)?;
-        }
-        Ok(())
-    }
-}
-
-fn services_failed(source: std::io::Error) -> DataplaneError {
-    DataplaneError::Map { map: names::SERVICES, source }
-}
-
-fn versions_failed(source: std::io::Error) -> DataplaneError {
-    DataplaneError::Map { map: names::VERSIONS, source }
-}
-
-fn header(service: &ServiceImage, endpoints: usize) -> ServiceVersion {
-    ServiceVersion {
-        service: service.id.get(),
-        revision: service.revision.get(),
-        algorithm: match service.algorithm {
-            Algorithm::Maglev => MAGLEV,
-            Algorithm::RoundRobin => ROUND_ROBIN,
-        },
-        endpoint_count: endpoints as u32,
-        sync: match service.sync {
-            SyncPolicy::Immediate => SYNC_IMMEDIATE,
-            SyncPolicy::None => SYNC_NONE,
-        },
-        pad: 0,
-    }
-}
-
-fn kernel_endpoint(endpoint: &EndpointImage) -> Option<Endpoint> {
-    Some(Endpoint {
-        id: endpoint.id.get(),
-        address_be: ip_be(endpoint.address.ip())?,
-        port_be: endpoint.address.port().to_be(),
-        pad: 0,
-    })
-}
-
-fn frontends(service: &ServiceImage) -> impl Iterator<Item = ServiceKey> + '_ {
-    service.frontends.iter().flat_map(|frontend| {
-        service.protocols.iter().filter_map(|protocol| {
-            Some(ServiceKey {
-                vip_be: ip_be(frontend.ip())?,
-                port_be: frontend.port().to_be(),
-                protocol: protocol.number(),
-                pad: 0,
-            })
-        })
-    })
-}
-
-/// Four positions to a word, the first in the lowest bits.
-fn pack(table: &[u16]) -> Vec<u64> {
-    table
-        .chunks(4)
-        .map(|four| four.iter().rev().fold(0, |word, position| word << 16 | u64::from(*position)))
-        .collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn packed_tables_read_as_the_programs_read_them() {
-        let table: Vec<u16> = (0..names::MAGLEV_SLOTS).map(|slot| (slot * 7 % 1000) as u16).collect();
-        let words = pack(&table);
-        assert_eq!(words.len(), names::MAGLEV_WORDS as usize);
-        for (slot, position) in table.iter().enumerate() {
-            assert_eq!((words[slot / 4] >> (16 * (slot % 4))) as u16, *position);
-        }
     }
 }

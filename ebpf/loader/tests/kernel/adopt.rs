@@ -3,7 +3,7 @@
 use lockstep_loader::{Dataplane, DataplaneConfig, DataplaneError, FlowTable};
 use lockstep_model::flow::WriteOutcome;
 
-use crate::bed::{Bed, image, ip, record, upsert, version};
+use crate::bed::{Bed, image, interface, ip, record, upsert, version};
 
 fn forwarding(interface: &str) -> String {
     std::fs::read_to_string(format!("/proc/sys/net/ipv4/conf/{interface}/forwarding"))
@@ -38,15 +38,15 @@ fn i12_a_restarted_daemon_forgets_no_flow() {
 #[test]
 fn programs_are_replaced_in_place() {
     let bed = Bed::new(1024);
-    let link_id = || aya::programs::links::PinnedLink::from_pin(bed.pin_dir.join("v2/links/eth0")).unwrap();
+    let link_id = || aya::programs::links::PinnedLink::from_pin(bed.schema().join("links/eth0")).unwrap();
     drop(bed.open());
     let first = aya::programs::links::FdLink::from(link_id()).info().unwrap();
     drop(bed.open());
     let second = aya::programs::links::FdLink::from(link_id()).info().unwrap();
     assert_eq!(first.id(), second.id(), "the link stayed");
     assert_ne!(first.program_id(), second.program_id(), "its program did not");
-    let stages = std::fs::read_dir(bed.pin_dir.join("v2/stages")).unwrap().count();
-    assert_eq!(stages, 1, "only the attached build's tail calls are kept");
+    let stages = std::fs::read_dir(bed.schema().join("stages")).unwrap().count();
+    assert_eq!(stages, 2, "only the attached build's tail calls are kept, those of tc and of XDP");
 }
 
 #[test]
@@ -69,7 +69,7 @@ fn pins_of_another_shape_are_refused_and_untouched() {
     drop(bed.serving());
     let other = DataplaneConfig { max_flows: 2048, ..bed.config() };
     let error = Dataplane::open(other).err().expect("the sizes differ").to_string();
-    assert!(error.contains("FLOWS") && error.contains("entries is 2048, needed is 4096"), "{error}");
+    assert!(error.contains("FLOWS4") && error.contains("entries is 2048, needed is 4096"), "{error}");
     assert!(bed.open().adopted());
 }
 
@@ -100,7 +100,7 @@ fn removal_from_elsewhere_leaves_a_namesake_alone() {
     let bed = Bed::new(1024);
     drop(bed.serving());
     // Another namespace, where the names and numbers are the same.
-    let other = Bed::new(1024);
+    let other = Bed::another(1024);
     std::fs::write("/proc/sys/net/ipv4/conf/eth0/forwarding", "1").unwrap();
     drop(bed);
     assert_eq!(forwarding("eth0"), "1");
@@ -111,7 +111,7 @@ fn removal_from_elsewhere_leaves_a_namesake_alone() {
 fn an_interface_no_longer_named_is_released() {
     let bed = Bed::new(1024);
     drop(bed.open());
-    let config = DataplaneConfig { interfaces: vec!["eth1".into()], ..bed.config() };
+    let config = DataplaneConfig { interfaces: vec![interface("eth1")], ..bed.config() };
     drop(Dataplane::open(config).unwrap());
     let (_, programs) =
         aya::programs::SchedClassifier::query_tcx("eth0", aya::programs::TcAttachType::Ingress).unwrap();

@@ -6,12 +6,12 @@ use std::net::{IpAddr, Ipv4Addr};
 use aya::Pod;
 use lockstep_abi::address::{AddressValue, AnswerKey, AnswerValue};
 use lockstep_abi::map as names;
-use lockstep_abi::service::{GuardKey, GuardValue, ServiceKey, ServiceRef, ServiceVersion};
+use lockstep_abi::service::{GuardKey4, GuardValue, ServiceKey4, ServiceRef, ServiceVersion};
 use lockstep_loader::Dataplane;
 use lockstep_model::flow::WriteOutcome;
 use lockstep_model::ids::{GroupId, Revision};
 use lockstep_model::image::{GroupImage, Image};
-use lockstep_model::intent::SyncPolicy;
+use lockstep_model::intent::{PortRange, SyncPolicy};
 
 use crate::bed::{Bed, FLOATING, GROUP, TCP_SERVICE, VIP, endpoint, image, record, upsert, version};
 
@@ -21,10 +21,10 @@ fn snapshot(bed: &Bed) -> BTreeMap<&'static str, BTreeMap<Vec<u8>, Vec<u8>>> {
         bed.hash::<K, V>(name).iter().map(Result::unwrap).map(|(k, v)| (bytes(&k), bytes(&v))).collect()
     }
     BTreeMap::from([
-        (names::ADDRESS_INDEX, dump::<u32, u32>(bed, names::ADDRESS_INDEX)),
+        (names::ADDRESS_INDEX4, dump::<u32, u32>(bed, names::ADDRESS_INDEX4)),
         (names::ANSWERS, dump::<AnswerKey, AnswerValue>(bed, names::ANSWERS)),
-        (names::GUARDS, dump::<GuardKey, GuardValue>(bed, names::GUARDS)),
-        (names::SERVICES, dump::<ServiceKey, ServiceRef>(bed, names::SERVICES)),
+        (names::GUARDS4, dump::<GuardKey4, GuardValue>(bed, names::GUARDS4)),
+        (names::SERVICES4, dump::<ServiceKey4, ServiceRef>(bed, names::SERVICES4)),
     ])
 }
 
@@ -33,20 +33,20 @@ fn bytes<T: Pod>(value: &T) -> Vec<u8> {
     unsafe { std::slice::from_raw_parts(std::ptr::from_ref(value).cast::<u8>(), size_of::<T>()) }.to_vec()
 }
 
-fn array<V: Pod>(bed: &Bed, name: &str) -> aya::maps::Array<aya::maps::MapData, V> {
+pub(crate) fn array<V: Pod>(bed: &Bed, name: &str) -> aya::maps::Array<aya::maps::MapData, V> {
     aya::maps::Array::try_from(aya::maps::Map::Array(bed.map(name))).unwrap()
 }
 
-fn key(port: u16, protocol: u8) -> ServiceKey {
-    ServiceKey { vip_be: u32::from_ne_bytes(VIP.octets()), port_be: port.to_be(), protocol, pad: 0 }
+fn key(port: u16, protocol: u8) -> ServiceKey4 {
+    ServiceKey4 { vip_be: u32::from_ne_bytes(VIP.octets()), port_be: port.to_be(), protocol, pad: 0 }
 }
 
 fn published(bed: &Bed, port: u16, protocol: u8) -> (u32, ServiceVersion) {
-    let current: ServiceRef = bed.hash(names::SERVICES).get(&key(port, protocol), 0).unwrap();
+    let current: ServiceRef = bed.hash(names::SERVICES4).get(&key(port, protocol), 0).unwrap();
     (current.version_slot, array(bed, names::VERSIONS).get(&current.version_slot, 0).unwrap())
 }
 
-fn again(dataplane: &mut Dataplane, image: &Image) -> Vec<String> {
+pub(crate) fn again(dataplane: &mut Dataplane, image: &Image) -> Vec<String> {
     dataplane.apply(image, |_| true).unwrap().changes
 }
 
@@ -57,9 +57,9 @@ fn applying_twice_changes_nothing() {
     let before = snapshot(&bed);
     assert_eq!(again(&mut dataplane, &image()), Vec::<String>::new());
     assert_eq!(snapshot(&bed), before);
-    assert_eq!(before[names::SERVICES].len(), 2);
+    assert_eq!(before[names::SERVICES4].len(), 2);
     // Each of three endpoints: TCP, UDP, and the address alone.
-    assert_eq!(before[names::GUARDS].len(), 9);
+    assert_eq!(before[names::GUARDS4].len(), 9);
 }
 
 #[test]
@@ -68,22 +68,26 @@ fn a_dirty_kernel_ends_as_a_clean_one() {
     let mut dataplane = bed.serving();
     let clean = snapshot(&bed);
 
-    bed.hash::<ServiceKey, ServiceRef>(names::SERVICES).remove(&key(80, 6)).unwrap();
-    bed.hash::<ServiceKey, ServiceRef>(names::SERVICES)
+    bed.hash::<ServiceKey4, ServiceRef>(names::SERVICES4).remove(&key(80, 6)).unwrap();
+    bed.hash::<ServiceKey4, ServiceRef>(names::SERVICES4)
         .insert(key(9999, 6), ServiceRef::default(), 0)
         .unwrap();
-    bed.hash::<u32, u32>(names::ADDRESS_INDEX).insert(77, 3, 0).unwrap();
-    bed.hash::<u32, u32>(names::ADDRESS_INDEX).remove(&u32::from_ne_bytes(FLOATING.octets())).unwrap();
+    bed.hash::<u32, u32>(names::ADDRESS_INDEX4).insert(77, 3, 0).unwrap();
+    bed.hash::<u32, u32>(names::ADDRESS_INDEX4).remove(&u32::from_ne_bytes(FLOATING.octets())).unwrap();
     bed.hash::<AnswerKey, AnswerValue>(names::ANSWERS)
-        .insert(AnswerKey { ifindex: 500, address_be: 77 }, AnswerValue::default(), 0)
+        .insert(AnswerKey { ifindex: 500, family: 4, address: [77, 0, 0, 0] }, AnswerValue::default(), 0)
         .unwrap();
     for guard in
-        bed.hash::<GuardKey, GuardValue>(names::GUARDS).keys().map(Result::unwrap).collect::<Vec<_>>()
+        bed.hash::<GuardKey4, GuardValue>(names::GUARDS4).keys().map(Result::unwrap).collect::<Vec<_>>()
     {
-        bed.hash::<GuardKey, GuardValue>(names::GUARDS).remove(&guard).unwrap();
+        bed.hash::<GuardKey4, GuardValue>(names::GUARDS4).remove(&guard).unwrap();
     }
     array::<AddressValue>(&bed, names::ADDRESSES)
-        .set(9, AddressValue { address_be: 77, lease_slot: 5, ..AddressValue::default() }, 0)
+        .set(
+            9,
+            AddressValue { stamp: 3, address: [77, 0, 0, 0], lease_slot: 5, ..AddressValue::default() },
+            0,
+        )
         .unwrap();
 
     assert_ne!(again(&mut dataplane, &image()), Vec::<String>::new());
@@ -93,7 +97,7 @@ fn a_dirty_kernel_ends_as_a_clean_one() {
     assert_eq!((slot.1.service, slot.1.endpoint_count), (TCP_SERVICE.get(), 3));
     let mut clean = clean;
     for services in [&mut mended, &mut clean] {
-        services.get_mut(names::SERVICES).unwrap().remove(&bytes(&key(80, 6)));
+        services.get_mut(names::SERVICES4).unwrap().remove(&bytes(&key(80, 6)));
     }
     assert_eq!(mended, clean);
     assert_eq!(array::<AddressValue>(&bed, names::ADDRESSES).get(&9, 0).unwrap(), AddressValue::default());
@@ -144,7 +148,7 @@ fn many_versions_at_once_fit() {
     for number in 0..256u64 {
         let mut service = pattern.clone();
         service.id = lockstep_model::ids::ServiceId(1000 + number);
-        service.frontends[0].set_port(1000 + number as u16);
+        service.frontends[0].ports = PortRange::single(1000 + number as u16);
         many.services.push(service);
     }
     again(&mut dataplane, &many);
@@ -173,7 +177,7 @@ fn i9_flows_outlive_their_endpoint_but_not_their_service() {
     // i10: and as long as they live, what their endpoints send is guarded.
     let guards = |host: u8| {
         let address_be = u32::from_ne_bytes([10, 0, 0, host]);
-        let guards = bed.hash::<GuardKey, GuardValue>(names::GUARDS);
+        let guards = bed.hash::<GuardKey4, GuardValue>(names::GUARDS4);
         guards
             .keys()
             .map(Result::unwrap)
@@ -204,7 +208,7 @@ fn a_group_that_goes_gives_up_everything() {
 fn slots_and_indexes_stay_while_others_come_and_go() {
     let bed = Bed::new(1024);
     let mut dataplane = bed.serving();
-    let before = bed.entries::<u32, u32>(names::ADDRESS_INDEX);
+    let before = bed.entries::<u32, u32>(names::ADDRESS_INDEX4);
     let mut more = image();
     more.groups.insert(
         0,
@@ -213,14 +217,13 @@ fn slots_and_indexes_stay_while_others_come_and_go() {
             name: "other".into(),
             addresses: vec![lockstep_model::image::AddressImage {
                 address: IpAddr::V4(Ipv4Addr::new(192, 0, 2, 9)),
-                vip: true,
-                after: None,
+                ..image().groups[0].addresses[0]
             }],
             ..image().groups[0].clone()
         },
     );
     again(&mut dataplane, &more);
-    let after = bed.entries::<u32, u32>(names::ADDRESS_INDEX);
+    let after = bed.entries::<u32, u32>(names::ADDRESS_INDEX4);
     assert!(before.iter().all(|(address, index)| after.get(address) == Some(index)));
     assert_eq!(after.len(), before.len() + 1);
 }
@@ -250,7 +253,10 @@ fn announcements_name_the_interface_that_answers() {
     let found: Vec<_> = answers.iter().map(|answer| (answer.address, answer.ifindex, answer.mac)).collect();
     assert_eq!(
         found,
-        [(FLOATING, interfaces[1].index, interfaces[1].mac), (VIP, interfaces[0].index, interfaces[0].mac)]
+        [
+            (IpAddr::V4(FLOATING), interfaces[1].index, interfaces[1].mac),
+            (IpAddr::V4(VIP), interfaces[0].index, interfaces[0].mac)
+        ]
     );
     assert_ne!(interfaces[0].mac, [0; 6]);
 }
@@ -261,7 +267,7 @@ fn an_address_that_may_not_be_served_yet_has_no_lease() {
     let mut dataplane = bed.open();
     let report = dataplane.apply(&image(), |address| address.address != IpAddr::V4(VIP)).unwrap();
     assert_eq!(report.withheld, [IpAddr::V4(VIP)]);
-    let index = bed.entries::<u32, u32>(names::ADDRESS_INDEX)[&u32::from_ne_bytes(VIP.octets())];
+    let index = bed.entries::<u32, u32>(names::ADDRESS_INDEX4)[&u32::from_ne_bytes(VIP.octets())];
     let slot = |bed: &Bed| array::<AddressValue>(bed, names::ADDRESSES).get(&index, 0).unwrap().lease_slot;
     assert!(slot(&bed) >= names::MAX_LEASES);
     assert!(dataplane.apply(&image(), |_| true).unwrap().withheld.is_empty());

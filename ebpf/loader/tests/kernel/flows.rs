@@ -29,7 +29,7 @@ fn one(table: &FlowTable, op: FlowOp) -> WriteOutcome {
 }
 
 fn raw_entries(bed: &Bed) -> usize {
-    bed.hash::<FlowKey4, FlowValue4>(names::FLOWS).keys().map(Result::unwrap).count()
+    bed.hash::<FlowKey4, FlowValue4>(names::FLOWS4).keys().map(Result::unwrap).count()
 }
 
 #[test]

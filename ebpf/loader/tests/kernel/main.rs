@@ -2,9 +2,17 @@
 //! Needs root and a BPF file system.
 
 mod adopt;
+mod affinity;
 mod apply;
 mod bed;
 mod events;
+mod families;
 mod flows;
+mod hooks;
+mod hops;
 mod leases;
+mod loads;
+mod ranges;
+mod rules;
 mod sweeper;
+mod targets;

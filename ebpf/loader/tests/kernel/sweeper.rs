@@ -13,7 +13,7 @@ use lockstep_model::ids::Epoch;
 use crate::bed::{Bed, GROUP, eventually, record, upsert, version};
 
 /// A half-open flow, idle for longer than it may be.
-fn idle(client: u32) -> FlowRecord {
+pub(crate) fn idle(client: u32) -> FlowRecord {
     FlowRecord {
         state: FlowState::New,
         state_bits: state::NEW | state::SEEN,
@@ -22,7 +22,7 @@ fn idle(client: u32) -> FlowRecord {
     }
 }
 
-fn own(bed: &Bed, dataplane: &Dataplane, takeover: Duration) {
+pub(crate) fn own(bed: &Bed, dataplane: &Dataplane, takeover: Duration) {
     dataplane.lease_writer().set(GROUP, Epoch(40), LeaseUntil::Unbounded).unwrap();
     let mut leases =
         aya::maps::Array::<_, LeaseValue>::try_from(aya::maps::Map::Array(bed.map(names::LEASES))).unwrap();
@@ -32,7 +32,7 @@ fn own(bed: &Bed, dataplane: &Dataplane, takeover: Duration) {
     leases.set(slot, lease, 0).unwrap();
 }
 
-fn pass(sweeper: &mut Sweeper) -> Swept {
+pub(crate) fn pass(sweeper: &mut Sweeper) -> Swept {
     let mut total = Swept::default();
     loop {
         let step = sweeper.step(KernelInstant::now(), 100).unwrap();
@@ -72,11 +72,11 @@ fn an_idle_flow_ends_in_two_steps() {
 
 /// Leaves the only flow as a SYN does that has claimed it for a flow of its own and then could not make that.
 fn claim(bed: &Bed) {
-    let mut flows = bed.hash::<FlowKey4, FlowValue4>(names::FLOWS);
+    let mut flows = bed.hash::<FlowKey4, FlowValue4>(names::FLOWS4);
     let entries: Vec<(FlowKey4, FlowValue4)> = flows.iter().map(Result::unwrap).collect();
     for (key, mut value) in entries {
         value.path = PATH_DEAD;
-        if value.kind == ORIGINAL {
+        if value.kind() == ORIGINAL {
             value.state = state::word(state::bits(value.state) | state::DEAD, state::n(value.state) + 1);
             value.last_seen_ns = KernelInstant::now().0 - timeout::DEAD_NS;
         }

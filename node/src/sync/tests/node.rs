@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use lockstep_model::flow::{
-    FlowChange, FlowKey, FlowOp, FlowRecord, FlowStamp, FlowState, FlowVersion, WriteOutcome,
+    FlowChange, FlowKey, FlowKind, FlowOp, FlowRecord, FlowStamp, FlowState, FlowVersion, WriteOutcome,
 };
 use lockstep_model::ids::{EndpointId, Epoch, GroupId, NodeId, ServiceId};
 use lockstep_model::protocol::Protocol;
@@ -91,6 +91,8 @@ impl Memory {
             service: ServiceId(9),
             endpoint: EndpointId(number % 3),
             endpoint_address: "10.0.0.11:8443".parse().unwrap(),
+            source: None,
+            kind: FlowKind::Nat,
             version,
             state: FlowState::Established,
             state_bits: 1,

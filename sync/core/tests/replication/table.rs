@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use lockstep_model::flow::{
-    FlowChange, FlowKey, FlowOp, FlowRecord, FlowStamp, FlowState, FlowVersion, WriteOutcome,
+    FlowChange, FlowKey, FlowKind, FlowOp, FlowRecord, FlowStamp, FlowState, FlowVersion, WriteOutcome,
 };
 use lockstep_model::ids::{EndpointId, Epoch, GroupId, ServiceId};
 use lockstep_model::protocol::Protocol;
@@ -39,6 +39,8 @@ fn record(key: FlowKey, version: FlowVersion, endpoint: u64) -> FlowRecord {
         service: ServiceId(9),
         endpoint: EndpointId(endpoint),
         endpoint_address: SocketAddr::new(Ipv4Addr::new(10, 0, 0, 10 + endpoint as u8).into(), 8443),
+        source: None,
+        kind: FlowKind::Nat,
         version,
         state: if version.n == 0 { FlowState::New } else { FlowState::Established },
         state_bits: version.n as u32,
