@@ -1,6 +1,7 @@
 //! The dataplane under test, set up as a sole voter's daemon would: opened, an image applied, an unbounded lease,
 //! events drained, flows swept. Everything here goes through the loader's public interface.
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
@@ -15,6 +16,8 @@ use lockstep_model::image::{AddressImage, EndpointImage, GroupImage, Image, Serv
 use lockstep_model::intent::{Algorithm, EndpointState, SyncPolicy};
 use lockstep_model::protocol::Protocol;
 
+use crate::processor;
+
 const GROUP: GroupId = GroupId(10);
 const EPOCH: Epoch = Epoch(40);
 /// The node waits for events with epoll; under load that is as good as this.
@@ -23,26 +26,75 @@ const DRAIN: Duration = Duration::from_micros(200);
 const SWEEP: Duration = Duration::from_millis(50);
 const SWEEP_BUDGET: usize = 4096;
 
-/// A service: the same port at the VIPs and at the endpoint.
+/// Where the programs are attached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Hook {
+    Xdp,
+    Tc,
+}
+
+/// Of addresses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Family {
+    V4,
+    V6,
+}
+
+impl Hook {
+    pub(crate) const ALL: [Hook; 2] = [Hook::Xdp, Hook::Tc];
+
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Hook::Xdp => "xdp",
+            Hook::Tc => "tc",
+        }
+    }
+}
+
+impl Family {
+    pub(crate) const ALL: [Family; 2] = [Family::V4, Family::V6];
+
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Family::V4 => "v4",
+            Family::V6 => "v6",
+        }
+    }
+}
+
+/// What this build cannot do: why not.
+pub(crate) fn refusal(hook: Hook, family: Family) -> Option<&'static str> {
+    match (hook, family) {
+        (Hook::Xdp, _) => Some("this build has no XDP program"),
+        (_, Family::V6) => Some("this build does no IPv6"),
+        (Hook::Tc, Family::V4) => None,
+    }
+}
+
+/// A service: one VIP, one endpoint.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Service {
     pub(crate) protocol: Protocol,
-    pub(crate) port: u16,
-    pub(crate) endpoint_port: u16,
+    pub(crate) vip: SocketAddr,
+    pub(crate) endpoint: SocketAddr,
 }
 
 /// What to serve.
 #[derive(Debug, Clone)]
 pub(crate) struct Setting {
     pub(crate) interfaces: Vec<String>,
+    pub(crate) hook: Hook,
     pub(crate) max_flows: u32,
-    pub(crate) vips: Vec<IpAddr>,
     pub(crate) floating: Vec<IpAddr>,
-    pub(crate) endpoint: IpAddr,
     pub(crate) services: Vec<Service>,
 }
 
 impl Setting {
+    /// Each once.
+    fn vips(&self) -> BTreeSet<IpAddr> {
+        self.services.iter().map(|service| service.vip.ip()).collect()
+    }
+
     fn image(&self) -> Image {
         let address = |address: &IpAddr, vip| AddressImage { address: *address, vip, after: None };
         let services = self.services.iter().zip(20..).map(|(service, id)| ServiceImage {
@@ -50,13 +102,13 @@ impl Setting {
             name: format!("service-{id}"),
             revision: Revision(30),
             group: GROUP,
-            frontends: self.vips.iter().map(|vip| SocketAddr::new(*vip, service.port)).collect(),
+            frontends: vec![service.vip],
             protocols: vec![service.protocol],
             algorithm: Algorithm::Maglev,
             sync: SyncPolicy::Immediate,
             endpoints: vec![EndpointImage {
                 id: EndpointId(100 + id),
-                address: SocketAddr::new(self.endpoint, service.endpoint_port),
+                address: service.endpoint,
                 weight: 100,
                 state: EndpointState::Active,
             }],
@@ -69,7 +121,7 @@ impl Setting {
                 owner: true,
                 interfaces: vec![],
                 addresses: self
-                    .vips
+                    .vips()
                     .iter()
                     .map(|vip| address(vip, true))
                     .chain(self.floating.iter().map(|floating| address(floating, false)))
@@ -81,6 +133,7 @@ impl Setting {
 
     /// Loads, attaches, configures, and opens the lease. The calling thread is in the balancer's namespace.
     pub(crate) fn open(&self, pin_dir: &Path) -> anyhow::Result<Dataplane> {
+        ensure!(self.hook == Hook::Tc, "this build has no program for {}", self.hook.name());
         let mut dataplane = Dataplane::open(DataplaneConfig {
             interfaces: self.interfaces.clone(),
             pin_dir: pin_dir.to_owned(),
@@ -108,14 +161,15 @@ pub(crate) struct Daemon {
 }
 
 impl Daemon {
-    /// Begins to drain events and, if `sweep`, to age flows.
-    pub(crate) fn start(dataplane: &Dataplane, sweep: bool) -> anyhow::Result<Self> {
+    /// Begins to drain events and, if `sweep`, to age flows; on one processor, if told so.
+    pub(crate) fn start(dataplane: &Dataplane, sweep: bool, cpu: Option<usize>) -> anyhow::Result<Self> {
         let stop = Arc::new(AtomicBool::new(false));
         let drained = Arc::new(AtomicU64::new(0));
         let mut daemon = Daemon { stop, threads: Vec::new(), drained };
         let mut events = dataplane.events().context("the events cannot be read")?;
         let (stop, count) = (Arc::clone(&daemon.stop), Arc::clone(&daemon.drained));
         daemon.spawn("events", move || {
+            cpu.map_or(Ok(()), processor::stay_on)?;
             while !stop.load(Ordering::Relaxed) {
                 let n = events.drain(usize::MAX, |change, _| {
                     std::hint::black_box(change);

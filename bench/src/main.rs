@@ -2,9 +2,14 @@
 //! makes of it. To be run as root, by `cargo xtask bench` and `cargo xtask verifier`.
 
 mod bpf;
+mod dataplane;
 mod e2e;
 mod lockstep;
 mod object;
+#[path = "../programs/src/plan.rs"]
+#[allow(dead_code, reason = "shared with the eBPF programs, which use all of it")]
+mod plan;
+mod processor;
 mod report;
 mod statistics;
 
@@ -24,6 +29,8 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// The programs by themselves, packet by packet, beside an empty program and a floor.
+    Dataplane(dataplane::Options),
     /// Client, balancer and server in namespaces: beside plain forwarding, nftables and HAProxy.
     E2e(e2e::Options),
 }
@@ -42,6 +49,7 @@ struct Output {
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let result = interrupt::install().and_then(|()| match &arguments.command {
+        Command::Dataplane(options) => dataplane::run(options),
         Command::E2e(options) => e2e::run(options),
     });
     match result {

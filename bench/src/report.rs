@@ -34,12 +34,23 @@ pub(crate) struct Row {
     pub(crate) n: usize,
     pub(crate) min: f64,
     pub(crate) max: f64,
+    /// What else it is compared with.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) also: Vec<Comparison>,
     /// Lower confidence bound of `ratio`: see [`crate::statistics::lower_bound`].
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) low: Option<f64>,
     /// What a reader must know of this figure.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) note: Option<String>,
+}
+
+/// A further baseline.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct Comparison {
+    baseline_name: String,
+    baseline: f64,
+    ratio: Option<f64>,
 }
 
 impl Row {
@@ -56,17 +67,23 @@ impl Row {
             n: sample.len(),
             min: sample.min(),
             max: sample.max(),
+            also: Vec::new(),
             low: None,
             note: None,
         }
     }
 
-    /// The figure beside that of `baseline`.
+    /// The figure beside that of `baseline`; the first is the row's own, the others are told after it.
     pub(crate) fn beside(mut self, name: impl Into<String>, baseline: f64) -> Self {
+        // A floor of nothing has no multiples.
+        let ratio = (baseline > 0.0).then(|| self.value / baseline);
+        if self.baseline_name.is_some() {
+            self.also.push(Comparison { baseline_name: name.into(), baseline, ratio });
+            return self;
+        }
         self.baseline_name = Some(name.into());
         self.baseline = Some(baseline);
-        // A floor of nothing has no multiples.
-        self.ratio = (baseline > 0.0).then(|| self.value / baseline);
+        self.ratio = ratio;
         self
     }
 
@@ -148,6 +165,11 @@ impl Report {
             print!("{:<width$}  {:>10} {:<8} {spread:<24}", row.name, figure(row.value), row.unit);
             if let (Some(name), Some(ratio)) = (&row.baseline_name, row.ratio) {
                 print!("  {ratio:>6.3} x {name}");
+            }
+            for other in &row.also {
+                if let Some(ratio) = other.ratio {
+                    print!(", {ratio:.3} x {}", other.baseline_name);
+                }
             }
             if let Some(low) = row.low {
                 print!(" (at least {low:.3})");

@@ -1,4 +1,4 @@
-//! Small things about sockets and threads.
+//! Small things about sockets.
 
 use std::io;
 use std::os::fd::{BorrowedFd, RawFd};
@@ -7,8 +7,6 @@ use std::time::Duration;
 use anyhow::Context;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sched::{CpuSet, sched_setaffinity};
-use nix::unistd::Pid;
 
 /// Whether there is something to read within `limit`.
 pub(crate) fn readable(fd: RawFd, limit: Duration) -> anyhow::Result<bool> {
@@ -24,11 +22,4 @@ pub(crate) fn readable(fd: RawFd, limit: Duration) -> anyhow::Result<bool> {
 
 pub(crate) fn is_timeout(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut | io::ErrorKind::Interrupted)
-}
-
-/// Keeps the calling thread on one processor.
-pub(crate) fn pin(cpu: usize) -> anyhow::Result<()> {
-    let mut set = CpuSet::new();
-    set.set(cpu).with_context(|| format!("no processor {cpu}"))?;
-    sched_setaffinity(Pid::from_raw(0), &set).with_context(|| format!("cannot stay on processor {cpu}"))
 }

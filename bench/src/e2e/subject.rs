@@ -13,7 +13,7 @@ use lockstep_model::protocol::Protocol;
 use super::case::Case;
 use super::network::{Addresses, Network};
 use super::{haproxy, nftables, server};
-use crate::lockstep::{Daemon, Service, Setting};
+use crate::lockstep::{Daemon, Hook, Service, Setting};
 
 /// The number is the balancer's place in the network.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -128,13 +128,16 @@ impl Drop for Dataplane {
 
 fn serve(pins: &std::path::Path, ready: &Sender<()>, stopped: &Receiver<()>) -> anyhow::Result<()> {
     let at = Addresses::of(Subject::Tc);
-    let service = |protocol, port| Service { protocol, port, endpoint_port: port };
+    let service = |protocol, port| Service {
+        protocol,
+        vip: (at.vip(), port).into(),
+        endpoint: (at.server(), port).into(),
+    };
     let setting = Setting {
         interfaces: vec!["eth0".into(), "eth1".into()],
+        hook: Hook::Tc,
         max_flows: MAX_FLOWS,
-        vips: vec![IpAddr::V4(at.vip())],
         floating: vec![IpAddr::V4(at.floating())],
-        endpoint: IpAddr::V4(at.server()),
         services: vec![
             service(Protocol::Tcp, server::HTTP),
             service(Protocol::Tcp, server::STREAM),
@@ -142,7 +145,7 @@ fn serve(pins: &std::path::Path, ready: &Sender<()>, stopped: &Receiver<()>) -> 
         ],
     };
     let served = setting.open(pins).and_then(|dataplane| {
-        let daemon = Daemon::start(&dataplane, true)?;
+        let daemon = Daemon::start(&dataplane, true, None)?;
         // Who waits may have given up.
         let _gone = ready.send(());
         let _stop = stopped.recv();

@@ -8,6 +8,7 @@ use std::time::Duration;
 use anyhow::Context;
 
 use super::socket;
+use crate::processor;
 
 /// Of a frame of 64 bytes with its check sequence: 60 less the headers of Ethernet, IPv4 and UDP.
 const PAYLOAD: usize = 60 - 14 - 20 - 8;
@@ -46,7 +47,7 @@ impl Batch {
 
 /// Counts datagrams on `port` until told to stop. On the second processor; the sender is on the first.
 pub(crate) fn sink(port: u16, stop: &AtomicBool, count: &AtomicU64) -> anyhow::Result<()> {
-    socket::pin(1)?;
+    processor::stay_on(processor::SECOND)?;
     let socket = UdpSocket::bind(("0.0.0.0", port)).context("cannot bind")?;
     let mut batch = Batch::new();
     while !stop.load(Ordering::Relaxed) {
@@ -77,7 +78,7 @@ pub(crate) fn sink(port: u16, stop: &AtomicBool, count: &AtomicU64) -> anyhow::R
 
 /// Sends to `to` until told to stop, from the calling thread's namespace.
 pub(crate) fn send(to: SocketAddrV4, stop: &AtomicBool) -> anyhow::Result<()> {
-    socket::pin(0)?;
+    processor::stay_on(processor::FIRST)?;
     let socket = UdpSocket::bind(("0.0.0.0", 0)).context("cannot bind")?;
     socket.connect(to).with_context(|| format!("cannot connect to {to}"))?;
     let mut batch = Batch::new();
