@@ -1,12 +1,13 @@
 //! The `bpf(2)` calls that aya does not offer, or not with what a benchmark needs of them. Nothing here knows
 //! what programs and maps mean.
 
+use std::ffi::CStr;
 use std::io;
 use std::mem::{MaybeUninit, size_of};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 use aya_obj::generated::{
-    BPF_F_TEST_XDP_LIVE_FRAMES, bpf_attach_type, bpf_attr, bpf_cmd, bpf_map_info, bpf_prog_info,
+    BPF_F_TEST_XDP_LIVE_FRAMES, bpf_attach_type, bpf_attr, bpf_cmd, bpf_insn, bpf_map_info, bpf_prog_info,
 };
 
 /// Entries of one batch call.
@@ -244,5 +245,85 @@ pub(crate) fn empty(map: BorrowedFd<'_>) -> io::Result<u64> {
             Err(error) => return Err(error),
         }
         (cursor, started) = (next, true);
+    }
+}
+
+/// What is loaded, and how.
+pub(crate) struct ToLoad<'a> {
+    /// `enum bpf_prog_type`
+    pub(crate) kind: u32,
+    /// `enum bpf_attach_type`
+    pub(crate) attach: u32,
+    pub(crate) flags: u32,
+    pub(crate) license: &'a CStr,
+    pub(crate) instructions: &'a [bpf_insn],
+    /// The object's types, and where its functions begin: callbacks need both.
+    pub(crate) btf: BorrowedFd<'a>,
+    pub(crate) functions: &'a [u8],
+    /// Bytes of one of `functions`.
+    pub(crate) function_size: usize,
+}
+
+/// Loads the types of an object.
+pub(crate) fn load_btf(types: &[u8]) -> io::Result<OwnedFd> {
+    let mut attr = zeroed();
+    // SAFETY: a union of plain integers.
+    let load = unsafe { &mut attr.__bindgen_anon_7 };
+    load.btf = types.as_ptr() as u64;
+    load.btf_size = types.len() as u32;
+    let fd = call(bpf_cmd::BPF_BTF_LOAD, &mut attr)?;
+    // SAFETY: the kernel has just given this descriptor to us alone.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Room for the verifier's statistics, and for its complaint.
+const LOG_BYTES: usize = 1 << 20;
+/// Statistics only.
+const LOG_STATISTICS: u32 = 4;
+
+/// Loads a program and answers what the verifier says of it; the program goes at once.
+pub(crate) fn verify(program: &ToLoad<'_>) -> Result<String, (io::Error, String)> {
+    let mut log = vec![0u8; LOG_BYTES];
+    let mut attr = zeroed();
+    // SAFETY: a union of plain integers.
+    let load = unsafe { &mut attr.__bindgen_anon_3 };
+    load.prog_type = program.kind;
+    load.expected_attach_type = program.attach;
+    load.prog_flags = program.flags;
+    load.insns = program.instructions.as_ptr() as u64;
+    load.insn_cnt = program.instructions.len() as u32;
+    load.license = program.license.as_ptr() as u64;
+    load.prog_btf_fd = program.btf.as_raw_fd() as u32;
+    load.func_info = program.functions.as_ptr() as u64;
+    load.func_info_rec_size = program.function_size as u32;
+    load.func_info_cnt = (program.functions.len() / program.function_size.max(1)) as u32;
+    load.log_level = LOG_STATISTICS;
+    load.log_buf = log.as_mut_ptr() as u64;
+    load.log_size = log.len() as u32;
+    let result = call(bpf_cmd::BPF_PROG_LOAD, &mut attr);
+    let end = log.iter().position(|byte| *byte == 0).unwrap_or(log.len());
+    let text = String::from_utf8_lossy(&log[..end]).into_owned();
+    match result {
+        Ok(fd) => {
+            // SAFETY: the kernel has just given this descriptor to us alone.
+            drop(unsafe { OwnedFd::from_raw_fd(fd) });
+            Ok(text)
+        }
+        Err(error) => Err((error, text)),
+    }
+}
+
+/// The ids of all programs in the kernel.
+pub(crate) fn program_ids() -> io::Result<Vec<u32>> {
+    let mut ids = Vec::new();
+    loop {
+        let mut attr = zeroed();
+        attr.__bindgen_anon_6.__bindgen_anon_1.start_id = ids.last().copied().unwrap_or(0);
+        match call(bpf_cmd::BPF_PROG_GET_NEXT_ID, &mut attr) {
+            // SAFETY: a union of plain integers; the kernel filled in the next id.
+            Ok(_) => ids.push(unsafe { attr.__bindgen_anon_6.next_id }),
+            Err(error) if error.raw_os_error() == Some(libc::ENOENT) => return Ok(ids),
+            Err(error) => return Err(error),
+        }
     }
 }

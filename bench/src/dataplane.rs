@@ -4,7 +4,7 @@
 //! it in time. What rewrites packets is called from a wrapper that makes each packet anew, because test-run does
 //! not; the wrapper is part of the empty run too.
 
-mod bed;
+pub(crate) mod bed;
 mod figures;
 mod instruments;
 mod live;

@@ -12,6 +12,7 @@ mod plan;
 mod processor;
 mod report;
 mod statistics;
+mod verifier;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -33,6 +34,8 @@ enum Command {
     Dataplane(dataplane::Options),
     /// Client, balancer and server in namespaces: beside plain forwarding, nftables and HAProxy.
     E2e(e2e::Options),
+    /// What the verifier makes of each program, and which older kernels would refuse it.
+    Verifier(verifier::Options),
 }
 
 /// What every benchmark takes.
@@ -51,6 +54,7 @@ fn main() -> ExitCode {
     let result = interrupt::install().and_then(|()| match &arguments.command {
         Command::Dataplane(options) => dataplane::run(options),
         Command::E2e(options) => e2e::run(options),
+        Command::Verifier(options) => verifier::run(options),
     });
     match result {
         Ok(()) => ExitCode::SUCCESS,

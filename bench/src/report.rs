@@ -7,6 +7,9 @@ use serde::Serialize;
 
 use crate::statistics::Sample;
 
+/// More load than this was there before, and the figures are of it as well.
+const QUIET: f64 = 0.7;
+
 /// Which way is good.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -105,13 +108,15 @@ pub(crate) struct Machine {
     cpu: String,
     cpus: usize,
     memory_mib: u64,
+    /// Processes that ran or waited for a processor in the last minute before: below 0.5 on a quiet machine.
+    load: f64,
     bpf_jit: bool,
     /// What the kernel does about speculative execution: retpolines make each indirect call dearer.
     spectre_v2: String,
 }
 
 impl Machine {
-    fn read() -> anyhow::Result<Self> {
+    pub(crate) fn read() -> anyhow::Result<Self> {
         let text = |path: &str| {
             std::fs::read_to_string(path)
                 .map(|text| text.trim().to_owned())
@@ -123,6 +128,8 @@ impl Machine {
         };
         let memory = after(&text("/proc/meminfo")?, "MemTotal").unwrap_or_default();
         let memory_kib: u64 = memory.trim_end_matches(" kB").parse().context("MemTotal is no number")?;
+        let loads = text("/proc/loadavg")?;
+        let load = loads.split_whitespace().next().unwrap_or_default();
         // A kernel without the switch has the JIT always on.
         let jit = std::fs::read_to_string("/proc/sys/net/core/bpf_jit_enable");
         Ok(Machine {
@@ -130,6 +137,7 @@ impl Machine {
             cpu: after(&text("/proc/cpuinfo")?, "model name").unwrap_or_else(|| "unknown".into()),
             cpus: std::thread::available_parallelism().context("cannot count the processors")?.get(),
             memory_mib: memory_kib / 1024,
+            load: load.parse().context("the load is no number")?,
             bpf_jit: jit.map_or(true, |value| value.trim() != "0"),
             spectre_v2: text("/sys/devices/system/cpu/vulnerabilities/spectre_v2")
                 .unwrap_or_else(|_| "unknown".into()),
@@ -158,6 +166,9 @@ impl Report {
 
     /// Prints the table and, if asked to, writes the JSON.
     pub(crate) fn finish(&self, json: Option<&Path>) -> anyhow::Result<()> {
+        if self.machine.load > QUIET {
+            println!("the machine was not quiet before this (load {})", self.machine.load);
+        }
         println!();
         let width = self.rows.iter().map(|row| row.name.len()).max().unwrap_or(0);
         for row in &self.rows {
