@@ -10,6 +10,7 @@ mod floor;
 mod live;
 mod lookup;
 mod maps;
+#[allow(dead_code, reason = "shared with the benchmark, which uses all of it")]
 mod plan;
 mod wrap;
 

@@ -104,6 +104,11 @@ impl Station<'_> {
         }
     }
 
+    /// A bare lookup looks at no packet: it is the same at every hook.
+    fn lookup_name(&self, flows: u32) -> String {
+        format!("lookup/{}/flows={}", self.family.name(), label(flows))
+    }
+
     fn frame(&self, flags: u8, size: usize) -> Vec<u8> {
         let size = if self.family == Family::V6 { size.max(SMALLEST_V6) } else { size };
         tcp(self.bed.client_end(self.family), self.bed.vip_end(self.family), flags, size, CLIENT_PORT)
@@ -134,7 +139,7 @@ impl Station<'_> {
                 self.all_forwarded(subject, before, self.effort.repeat)?;
                 let name = format!("{}/{size_name}", self.name("established", count));
                 let (floor, same) = (self.floor_name(Family::V4), self.name("floor", count));
-                let lookup = format!("xdp/{}/lookup/flows={}", self.family.name(), label(count));
+                let lookup = self.lookup_name(count);
                 self.figures.cost(&name, ns - empty, &[&floor, &lookup, &same]);
             }
         }
@@ -160,16 +165,12 @@ impl Station<'_> {
         let one = self.floor_name(Family::V4);
         self.figures.cost(&self.name("floor", flows.count), ns - empty, &[&one]);
 
-        // It looks at no packet, so it is the same at every hook.
-        if self.hook == Hook::Xdp {
-            self.instruments.plan(flows, frame)?;
-            let pick =
-                self.plain(self.instruments.of(Hook::Xdp, "pick", self.family)?, frame, &[XDP_PASS])?;
-            self.instruments.plan(flows, frame)?;
-            let lookup = self.instruments.of(Hook::Xdp, "lookup", self.family)?;
-            let ns = self.plain(lookup, frame, &[XDP_PASS])?;
-            self.figures.cost(&self.name("lookup", flows.count), ns - pick, &[&one]);
-        }
+        self.instruments.plan(flows, frame)?;
+        let pick = self.plain(self.instruments.of(Hook::Xdp, "pick", self.family)?, frame, &[XDP_PASS])?;
+        self.instruments.plan(flows, frame)?;
+        let lookup = self.instruments.of(Hook::Xdp, "lookup", self.family)?;
+        let ns = self.plain(lookup, frame, &[XDP_PASS])?;
+        self.figures.cost(&self.lookup_name(flows.count), ns - pick, &[]);
         Ok(())
     }
 
