@@ -83,6 +83,8 @@ impl Server {
             self.nginx.describe_end(),
             self.nginx.tail(20)
         );
+        // By a signal that lets it wait for its workers.
+        self.nginx.terminate(PATIENCE)?;
         self.stop.store(true, Ordering::Relaxed);
         for sink in self.sinks.drain(..) {
             sink.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
