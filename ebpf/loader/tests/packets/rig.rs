@@ -27,7 +27,7 @@ use crate::table::Table;
 pub(crate) use flows::{Event, Flow, FlowKey, key};
 pub(crate) use links::{forward, ip};
 pub(crate) use send::{Action, Sent};
-pub(crate) use service::{Service, VERSION};
+pub(crate) use service::{Service, VERSION, target};
 
 /// The demo group's id, its lease slot, and its epoch.
 pub(crate) const GROUP: u64 = 77;
