@@ -2,25 +2,33 @@
 //! and counters out. Over IPv4 and IPv6, at tc and with XDP in front of it, which must come to the same. Each test has
 //! a network namespace of its own, and shares loaded programs with others one after the other. Needs root.
 
+mod age;
 mod case;
 #[path = "../../src/clock.rs"]
 #[allow(dead_code, unreachable_pub, reason = "the loader's own, of which only the ticks are needed")]
 mod clock;
+mod direct;
+mod echo;
+mod errors;
+mod events;
+mod fragments;
 mod frame;
+mod guard;
+mod lease;
+mod limits;
+mod local;
+mod message;
+mod nat;
+mod neighbour;
+mod options;
 mod pool;
+mod race;
 mod rig;
+mod sctp;
+mod select;
+mod state;
 #[path = "../../src/sys.rs"]
 #[allow(dead_code, reason = "the loader's own, of which only what touches maps is needed")]
 mod sys;
 mod table;
 mod too_big;
-
-mod direct;
-mod echo;
-mod errors;
-mod fragments;
-mod message;
-mod nat;
-mod neighbour;
-mod options;
-mod sctp;
