@@ -141,11 +141,11 @@ fn flow<F: Special>(hook: &Tc) -> Result<Option<i32>, Reason> {
     } else {
         None
     };
-    if let Some(reason) = begins_nothing {
-        if F::flows().get_ptr(key).is_none() {
-            return refuse::<F>(hook, if walk.is_later() { reason } else { Reason::NoService }, Some(reason))
-                .map(Some);
-        }
+    if let Some(reason) = begins_nothing
+        && F::flows().get_ptr(key).is_none()
+    {
+        let owned = if walk.is_later() { reason } else { Reason::NoService };
+        return refuse::<F>(hook, owned, Some(reason)).map(Some);
     }
     track::<Tc, F>(hook, key, walk.flags)
 }
