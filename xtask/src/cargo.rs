@@ -14,6 +14,9 @@ pub(crate) const PROFILE: &str = "--release";
 /// The folder of that profile below the target folder.
 const PROFILE_FOLDER: &str = "release";
 
+/// Crates of eBPF programs: no part of the workspace, another target, and `core` built from its source.
+pub(crate) const PROGRAMS: &[&str] = &["ebpf/programs", "bench/programs"];
+
 /// Test outcomes, summed over test programs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Counts {

@@ -1,8 +1,9 @@
-//! `cargo xtask …`: what a developer, the README and CI run. It sets the machine up, tests, runs the demo,
-//! and plants known bugs to see whether a test finds them.
+//! `cargo xtask …`: what a developer, the README and CI run. It sets the machine up, tests, runs the demo and
+//! the benchmarks, and plants known bugs to see whether a test finds them.
 //!
 //! It knows cargo, git and the system; it knows nothing of the cluster (see `cluster-tests` for that).
 
+mod bench;
 mod cargo;
 mod checks;
 mod demo;
@@ -15,10 +16,10 @@ mod test;
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{Parser, Subcommand, ValueEnum};
 
 #[derive(Parser)]
-#[command(name = "cargo xtask", about = "Set-up, tests, demo and planted bugs of Lockstep")]
+#[command(name = "cargo xtask", about = "Set-up, tests, demo, benchmarks and planted bugs of Lockstep")]
 struct Arguments {
     #[command(subcommand)]
     command: Command,
@@ -41,12 +42,35 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
+    /// Measure: `dataplane` or `e2e` (see `cargo xtask bench e2e --help`)
+    #[command(disable_help_flag = true)]
+    Bench {
+        what: Benchmark,
+        /// Handed to the benchmark as they are
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
+    /// Tell what the verifier makes of each program, and which kernels would refuse it
+    #[command(disable_help_flag = true)]
+    Verifier {
+        /// Handed on as they are
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
     /// Plant the bugs of `mutants/` one by one, and fail if the tests named there do not notice
     Mutants {
         /// Only those of one invariant, such as I3
         #[arg(long)]
         invariant: Option<String>,
     },
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Benchmark {
+    /// The programs by themselves, packet by packet
+    Dataplane,
+    /// Client, balancer and server
+    E2e,
 }
 
 fn main() -> ExitCode {
@@ -56,6 +80,9 @@ fn main() -> ExitCode {
         Command::Setup { check } => setup::run(if check { setup::Mode::Check } else { setup::Mode::Install }),
         Command::Test { name } => test::run(name.as_deref()),
         Command::Demo { arguments } => demo::run(&arguments),
+        Command::Bench { what: Benchmark::Dataplane, arguments } => bench::run("dataplane", &arguments),
+        Command::Bench { what: Benchmark::E2e, arguments } => bench::run("e2e", &arguments),
+        Command::Verifier { arguments } => bench::run("verifier", &arguments),
         Command::Mutants { invariant } => mutants::run(invariant.as_deref()),
     };
     if let Some(signal) = signals::received() {

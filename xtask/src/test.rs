@@ -10,7 +10,7 @@ use std::time::Instant;
 
 use anyhow::{Result, bail};
 
-use crate::cargo::{Counts, PROFILE, cargo, target_folder};
+use crate::cargo::{Counts, PROFILE, PROGRAMS, cargo, target_folder};
 use crate::checks::{dependencies, documents, patches};
 use crate::{repository, setup, signals};
 
@@ -157,7 +157,9 @@ fn format(root: &Path) -> Result<String> {
     let fmt = || cargo(root).args(["fmt", "--check"]);
     // Only the names of files: `cargo fmt` shows the rest, and mends it.
     fmt().args(["--all", "--", "-l"]).output()?;
-    fmt().args(["--manifest-path", "ebpf/programs/Cargo.toml", "--", "-l"]).output()?;
+    for folder in PROGRAMS {
+        fmt().args(["--manifest-path"]).args([manifest(folder)]).args(["--", "-l"]).output()?;
+    }
     Ok("all crates".into())
 }
 
@@ -179,14 +181,20 @@ fn lints(root: &Path) -> Result<String> {
     Ok("all crates, no warning".into())
 }
 
-/// They are no part of the workspace: another target, and `core` built from its source.
 fn lints_of_programs(root: &Path) -> Result<String> {
-    cargo(root)
-        .args(["clippy", "--release", "--locked", "--quiet", "--manifest-path", "ebpf/programs/Cargo.toml"])
-        .args(["-Z", "build-std=core", "--target", "bpfel-unknown-none", "--", "--deny", "warnings"])
-        .env("RUSTC_BOOTSTRAP", "1")
-        .env("CARGO_ENCODED_RUSTFLAGS", "-Ctarget-cpu=v3")
-        .env("CARGO_TARGET_DIR", target_folder(root)?.join("programs"))
-        .output()?;
+    for folder in PROGRAMS {
+        cargo(root)
+            .args(["clippy", "--release", "--locked", "--quiet", "--manifest-path"])
+            .args([manifest(folder)])
+            .args(["-Z", "build-std=core", "--target", "bpfel-unknown-none", "--", "--deny", "warnings"])
+            .env("RUSTC_BOOTSTRAP", "1")
+            .env("CARGO_ENCODED_RUSTFLAGS", "-Ctarget-cpu=v3")
+            .env("CARGO_TARGET_DIR", target_folder(root)?.join("programs"))
+            .output()?;
+    }
     Ok("no warning".into())
+}
+
+fn manifest(folder: &str) -> String {
+    format!("{folder}/Cargo.toml")
 }

@@ -2,17 +2,27 @@
 //! sums over words as they lie in memory, which `bpf_l3_csum_replace` and `bpf_l4_csum_replace` take as `to`
 //! with a field size of zero.
 
-/// One's complement addition.
+/// One's complement addition. Without a branch, of which the verifier would follow both ways each time.
 #[inline(always)]
 pub const fn add(a: u32, b: u32) -> u32 {
-    let sum = a.wrapping_add(b);
-    sum.wrapping_add((sum < a) as u32)
+    let sum = a as u64 + b as u64;
+    (sum as u32).wrapping_add((sum >> 32) as u32)
 }
 
 /// The difference that replacing `from` by `to` makes.
 #[inline(always)]
 pub const fn replace(from: u32, to: u32) -> u32 {
     add(!from, to)
+}
+
+/// Folds the plain sum of some 32-bit words (as many as fit) to 16 bits, not complemented. For sums of many words:
+/// without a carry at each step, of which the verifier would follow both ways.
+#[inline(always)]
+pub const fn fold_wide(sum: u64) -> u16 {
+    let sum = (sum & 0xffff_ffff) + (sum >> 32);
+    let sum = (sum & 0xffff) + ((sum >> 16) & 0xffff) + (sum >> 32);
+    let sum = (sum & 0xffff) + (sum >> 16);
+    ((sum & 0xffff) + (sum >> 16)) as u16
 }
 
 /// Folds a sum to 16 bits, not complemented.

@@ -3,7 +3,7 @@
 //! a packet that matches one entry leaves with the addresses of the *other* one's key, reversed.
 
 use crate::assert_size;
-use crate::checksum::{add, fold, replace};
+use crate::checksum::fold_wide;
 use crate::state;
 
 /// A packet's 5-tuple, with addresses of one family. Over IPv4 16 bytes: one compare in the kernel's hash table.
@@ -32,8 +32,10 @@ assert_size!(FlowKey6, 40);
 
 /// An address of either family, as the packet has it.
 pub trait Address: Copy + Eq + 'static {
-    /// The one's complement sum of its words.
-    fn sum(&self) -> u32;
+    /// The plain sum of its 32-bit words.
+    fn sum(&self) -> u64;
+    /// The same of their complements.
+    fn complement(&self) -> u64;
     /// The exclusive or of its 16-bit words, host order.
     fn fold(&self) -> u32;
     /// In four words, IPv4 in the first.
@@ -42,8 +44,13 @@ pub trait Address: Copy + Eq + 'static {
 
 impl Address for u32 {
     #[inline(always)]
-    fn sum(&self) -> u32 {
-        *self
+    fn sum(&self) -> u64 {
+        *self as u64
+    }
+
+    #[inline(always)]
+    fn complement(&self) -> u64 {
+        !*self as u64
     }
 
     #[inline(always)]
@@ -60,8 +67,13 @@ impl Address for u32 {
 
 impl Address for [u32; 4] {
     #[inline(always)]
-    fn sum(&self) -> u32 {
-        add(add(self[0], self[1]), add(self[2], self[3]))
+    fn sum(&self) -> u64 {
+        self[0] as u64 + self[1] as u64 + self[2] as u64 + self[3] as u64
+    }
+
+    #[inline(always)]
+    fn complement(&self) -> u64 {
+        !self[0] as u64 + !self[1] as u64 + !self[2] as u64 + !self[3] as u64
     }
 
     #[inline(always)]
@@ -280,15 +292,15 @@ impl<A: Address> NewFlow<A> {
 /// The checksum differences, of addresses and of ports, that make a packet of `key` one of `twin` reversed.
 #[inline(always)]
 pub fn deltas<A: Address>(key: &FlowKey<A>, twin: &FlowKey<A>) -> (u16, u16) {
-    let addresses = add(
-        replace(key.source_be.sum(), twin.destination_be.sum()),
-        replace(key.destination_be.sum(), twin.source_be.sum()),
-    );
-    let ports = add(
-        replace(key.source_port_be as u32, twin.destination_port_be as u32),
-        replace(key.destination_port_be as u32, twin.source_port_be as u32),
-    );
-    (fold(addresses), fold(ports))
+    let addresses = key.source_be.complement()
+        + key.destination_be.complement()
+        + twin.source_be.sum()
+        + twin.destination_be.sum();
+    let ports = !key.source_port_be as u64
+        + !key.destination_port_be as u64
+        + twin.source_port_be as u64
+        + twin.destination_port_be as u64;
+    (fold_wide(addresses), fold_wide(ports))
 }
 
 #[cfg(test)]

@@ -73,7 +73,8 @@ fn consider<F: Family>(entry: &mut AgeEntry<F::Address>) -> u32 {
         }
         let word = addr_of!((*original).state).read_volatile();
         let bits = state::bits(word);
-        let twin_key = atomic::read_key(addr_of!((*original).twin));
+        // Where it stands is as good a key as a copy, which the stack has no room for.
+        let twin_key = &(*original).twin;
         let direct = (*original).flags & FORWARDING != 0;
         let now = precise_ns();
         entry.birth_ns = (*original).birth_ns;
@@ -84,12 +85,12 @@ fn consider<F: Family>(entry: &mut AgeEntry<F::Address>) -> u32 {
                 return DYING;
             }
             if !direct {
-                let _ = F::flows().remove(&twin_key);
+                let _ = F::flows().remove(twin_key);
             }
             let _ = F::flows().remove(&entry.key);
             return FREED;
         }
-        let twin = if direct { None } else { F::flows().get_ptr_mut(&twin_key) };
+        let twin = if direct { None } else { F::flows().get_ptr_mut(twin_key) };
         if let Some(twin) = twin {
             seen = later(seen, addr_of!((*twin).last_seen_ns).read_volatile());
         }

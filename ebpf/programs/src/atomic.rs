@@ -1,7 +1,7 @@
 //! Compare-and-swap, and reads and writes that the compiler neither splits nor moves.
 
 use core::intrinsics::{AtomicOrdering, atomic_cxchg, atomic_xadd};
-use core::mem::{MaybeUninit, size_of};
+use core::mem::size_of;
 
 use lockstep_abi::flow::{Address, FlowKey};
 
@@ -30,25 +30,6 @@ const fn words<A>() -> usize {
     size_of::<FlowKey<A>>() / size_of::<u32>()
 }
 
-/// Reads a key out of a map value, word by word, in this order.
-///
-/// # Safety
-/// `key` points into a live map value.
-#[inline(always)]
-pub(crate) unsafe fn read_key<A: Address>(key: *const FlowKey<A>) -> FlowKey<A> {
-    let from: *const u32 = key.cast();
-    let mut copy = MaybeUninit::<FlowKey<A>>::uninit();
-    let to: *mut u32 = copy.as_mut_ptr().cast();
-    // SAFETY: the caller's promise; a key is whole words (sizes are asserted in abi), each is written, and every bit
-    // pattern is a key.
-    unsafe {
-        for i in 0..words::<A>() {
-            to.add(i).write(from.add(i).read_volatile());
-        }
-        copy.assume_init()
-    }
-}
-
 /// Whether a key in a map value is this one, word by word.
 ///
 /// # Safety
@@ -57,43 +38,30 @@ pub(crate) unsafe fn read_key<A: Address>(key: *const FlowKey<A>) -> FlowKey<A> 
 pub(crate) unsafe fn same_key<A: Address>(key: *const FlowKey<A>, other: &FlowKey<A>) -> bool {
     let left: *const u32 = key.cast();
     let right: *const u32 = core::ptr::from_ref(other).cast();
-    let mut differs = 0;
-    // SAFETY: the caller's promise; a key is whole words.
+    // SAFETY: the caller's promise; a key is whole words. One after the other: to compare all at once they would all
+    // have to wait on the stack.
     unsafe {
         for i in 0..words::<A>() {
-            differs |= left.add(i).read_volatile() ^ right.add(i).read();
+            if left.add(i).read_volatile() != right.add(i).read_volatile() {
+                return false;
+            }
         }
     }
-    differs == 0
+    true
 }
 
-/// Exchanges two keys, word by word: the stack has no room for a third.
-#[inline(always)]
-pub(crate) fn swap_keys<A: Address>(left: &mut FlowKey<A>, right: &mut FlowKey<A>) {
-    let left: *mut u32 = core::ptr::from_mut(left).cast();
-    let right: *mut u32 = core::ptr::from_mut(right).cast();
-    // SAFETY: both are whole words and borrowed for this alone; volatile keeps the compiler from making a copy.
-    unsafe {
-        for i in 0..words::<A>() {
-            let word = left.add(i).read_volatile();
-            left.add(i).write_volatile(right.add(i).read_volatile());
-            right.add(i).write_volatile(word);
-        }
-    }
-}
-
-/// Writes a key into a map value, word by word.
+/// Copies a key into a map value, word by word.
 ///
 /// # Safety
-/// `into` points into a live map value.
+/// `into` points into a live map value, and `key` to a key.
 #[inline(always)]
-pub(crate) unsafe fn write_key<A: Address>(into: *mut FlowKey<A>, key: &FlowKey<A>) {
+pub(crate) unsafe fn copy_key<A: Address>(into: *mut FlowKey<A>, key: *const FlowKey<A>) {
     let to: *mut u32 = into.cast();
-    let from: *const u32 = core::ptr::from_ref(key).cast();
+    let from: *const u32 = key.cast();
     // SAFETY: the caller's promise; a key is whole words.
     unsafe {
         for i in 0..words::<A>() {
-            to.add(i).write_volatile(from.add(i).read());
+            to.add(i).write_volatile(from.add(i).read_volatile());
         }
     }
 }

@@ -13,6 +13,7 @@ use crate::atomic;
 use crate::count::count;
 use crate::event::report;
 use crate::family::Family;
+use crate::insert::DRAFT_ROOM;
 use crate::lease::{may_begin, precise_ns};
 use crate::load;
 
@@ -78,7 +79,7 @@ pub(crate) unsafe fn change<F: Family>(
         // SAFETY: the caller's promise. What is reported is read between the state and its swap: if the swap
         // succeeds, the flow was not reopened in between, and all of it is of one life.
         unsafe {
-            let copy = F::scratch().ok_or(Reason::Raced)?;
+            let copy = F::scratch(DRAFT_ROOM).ok_or(Reason::Raced)?;
             copy_nonoverlapping(original, copy, 1);
             if atomic::swap(addr_of_mut!((*original).state), old, word) {
                 (*original).epoch = epoch;
@@ -113,11 +114,7 @@ unsafe fn follow<A>(original: *mut FlowValue<A>, other: *mut FlowValue<A>, mut w
 /// Claims a flow whose key begins another connection, or that must go: nothing changes a dead flow but who killed
 /// it. Its entries stay where they are, since other CPUs may have them in hand; the other connection takes them over.
 #[inline(never)]
-unsafe fn claim<A>(
-    original: *mut FlowValue<A>,
-    other: *mut FlowValue<A>,
-    old: u64,
-) -> Result<(), Reason> {
+unsafe fn claim<A>(original: *mut FlowValue<A>, other: *mut FlowValue<A>, old: u64) -> Result<(), Reason> {
     let dead = state::word(state::bits(old) | state::DEAD, state::n(old).wrapping_add(1));
     // SAFETY: the caller's promise.
     unsafe {

@@ -31,8 +31,11 @@ const RECOVERY_INTERVAL_NS: u64 = 1_000_000_000 / 100_000;
 const RECOVERY_BURST_NS: u64 = 100_000_000;
 
 /// The service that a client's packet is for.
-#[inline(always)]
-pub(crate) fn service<F: Family>(key: &FlowKey<F::Address>, address: &AddressValue) -> Option<ServiceRef> {
+#[inline(never)]
+pub(crate) fn service<F: Family>(
+    key: &FlowKey<F::Address>,
+    address: &AddressValue,
+) -> Option<&'static ServiceRef> {
     let (vip_be, port_be, protocol) = (key.destination_be, key.destination_port_be, key.protocol);
     if address.flags & VIP == 0 {
         return None;
@@ -55,7 +58,7 @@ pub(crate) fn create<F: Family>(
     lease: &LeaseValue,
     reopen: bool,
 ) -> Result<(), Reason> {
-    let named = service::<F>(key, address).ok_or(Reason::NoService)?;
+    let named = *service::<F>(key, address).ok_or(Reason::NoService)?;
     let version = VERSIONS.get(named.version_slot).ok_or(Reason::NoService)?;
     if version.service != named.service {
         return Err(Reason::NoService);
@@ -99,7 +102,7 @@ pub(crate) fn create<F: Family>(
     // A client beside the endpoint would get the answer past the balancer, untranslated.
     let beside = version.mode == NAT && F::transit(&key.source_be).is_some();
     let source = if version.mode == FULLNAT || beside { translated(key, version)? } else { Source::KEPT };
-    begin::<F>(flow, source, address.group, reopen)
+    begin::<F>(source, address.group, reopen)
 }
 
 /// The state of a flow that is made again from the middle of a connection, if its service wants that and now is the
@@ -122,7 +125,7 @@ fn again(version: &ServiceVersion, lease: &LeaseValue, now_ns: u64) -> Result<u3
 }
 
 /// Whether the service's `sources` contain the client.
-#[inline(always)]
+#[inline(never)]
 fn allowed<F: Family>(client_be: &F::Address, version_slot: u32) -> bool {
     let key = SourceKey { version_slot, address: client_be.wide() };
     SOURCES.get(Key::new(u32::BITS + F::BITS, key)).is_some()

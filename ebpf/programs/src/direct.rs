@@ -30,7 +30,7 @@ unsafe fn target<A>(entry: *const FlowValue<A>) -> Result<&'static TargetValue, 
 /// Sends a client's packet to the flow's endpoint. A router between them would see a packet of its own network: with
 /// encapsulation the time to live is the outer header's affair, without it nothing routes the packet any more. Either
 /// way this is a hop, and counts as one.
-#[inline(never)]
+#[inline(always)]
 pub(crate) fn forward<H: Hook, F: Family>(
     hook: &H,
     ip: &Ip<F::Address>,

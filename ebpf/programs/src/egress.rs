@@ -54,11 +54,7 @@ pub(crate) fn outbound<H: Hook, F: Family>(
 /// The same for a packet that shows no ports, or is of a protocol without flows; `reason` is why one that an endpoint
 /// sent is dropped, `None` that it need not be.
 #[inline(always)]
-pub(crate) fn portless<H: Hook, F: Family>(
-    hook: &H,
-    ip: &Ip<F::Address>,
-    reason: Option<Reason>,
-) -> Verdict {
+pub(crate) fn portless<H: Hook, F: Family>(hook: &H, ip: &Ip<F::Address>, reason: Option<Reason>) -> Verdict {
     let guarded = reason.is_some() && guard::is_endpoint::<F>(&ip.source_be);
     if !guarded && F::transit(&ip.source_be).is_none() {
         return hook.pass(Reason::PassLocal);
@@ -73,7 +69,7 @@ pub(crate) fn portless<H: Hook, F: Family>(
 }
 
 /// Whether the kernel would keep the packet for this node.
-#[inline(always)]
+#[inline(never)]
 fn stays<H: Hook, F: Family>(
     hook: &H,
     protocol: u8,
@@ -96,7 +92,7 @@ struct Search {
 }
 
 /// The first rule that applies.
-#[inline(always)]
+#[inline(never)]
 fn rule<F: Family>(key: &FlowKey<F::Address>) -> Option<&'static SnatRule> {
     let mut search = Search {
         set: F::snat_set(&key.source_be)?,
@@ -142,8 +138,7 @@ fn translate<F: Family>(key: &FlowKey<F::Address>, flags: u8, rule: &SnatRule) -
         return Err(Reason::PortsExhausted);
     }
     let chosen = (hash % rule.to_count) as usize & (RULE_ADDRESSES - 1);
-    let source =
-        Source { translate: true, keep_port: rule.action == STATIC, index: rule.to[chosen], hash };
+    let source = Source { translate: true, keep_port: rule.action == STATIC, index: rule.to[chosen], hash };
     let (address, lease) = permitted_now(source.index)?;
     if !may_open(key.protocol, flags) {
         return Err(Reason::Miss);
@@ -197,5 +192,5 @@ fn make<F: Family>(
     flow.flags = 0;
     flow.service_slot = 0;
     flow.target = 0;
-    begin::<F>(flow, source, ends.address.group, reopen)
+    begin::<F>(source, ends.address.group, reopen)
 }

@@ -17,10 +17,10 @@ use lockstep_packet::ip::{Header4, Header6, Ip};
 use lockstep_packet::offset::NETWORK;
 
 use crate::hook::{Deltas, Hook};
+use crate::insert::{begin4, begin6};
 use crate::maps::{
-    ADDRESS_INDEX4, ADDRESS_INDEX6, Address6, FLOWS4, FLOWS6, GUARDS4, GUARDS6, KEY4, KEY6, RANGES4, RANGES6, SCRATCH4,
-    SCRATCH6, SERVICES4, SERVICES6, SNAT_SOURCES4, SNAT_SOURCES6, TRANSIT4,
-    TRANSIT6,
+    ADDRESS_INDEX4, ADDRESS_INDEX6, Address6, FLOWS4, FLOWS6, GUARDS4, GUARDS6, KEY4, KEY6, RANGES4, RANGES6,
+    SCRATCH4, SCRATCH6, SERVICES4, SERVICES6, SNAT_SOURCES4, SNAT_SOURCES6, TRANSIT4, TRANSIT6,
 };
 
 /// The next hop in the routing table's answer is of this family.
@@ -82,12 +82,16 @@ pub(crate) trait Family {
     /// The address of the first word, or of all four.
     fn narrow(wide: [u32; 4]) -> Self::Address;
 
+    /// [`crate::insert::begin`], as a function that the verifier looks at by itself.
+    fn begin(source: u64, hash: u32, group: u64, reopen: u32) -> i32;
+
     fn flows() -> &'static HashMap<FlowKey<Self::Address>, FlowValue<Self::Address>>;
-    fn scratch() -> Option<*mut FlowValue<Self::Address>>;
+    /// Room for a flow that does not fit on the stack, of two.
+    fn scratch(room: u32) -> Option<*mut FlowValue<Self::Address>>;
     fn key_room() -> Option<*mut FlowKey<Self::Address>>;
     fn address_index(address_be: &Self::Address) -> Option<u32>;
-    fn service(key: &ServiceKey<Self::Address>) -> Option<ServiceRef>;
-    fn range(key: RangeKey<Self::Address>) -> Option<ServiceRef>;
+    fn service(key: &ServiceKey<Self::Address>) -> Option<&'static ServiceRef>;
+    fn range(key: RangeKey<Self::Address>) -> Option<&'static ServiceRef>;
     fn guard(key: &GuardKey<Self::Address>) -> Option<*const GuardValue>;
     fn transit(source_be: &Self::Address) -> Option<&'static TransitValue>;
     fn snat_set(source_be: &Self::Address) -> Option<u32>;
@@ -105,8 +109,8 @@ macro_rules! maps {
         }
 
         #[inline(always)]
-        fn scratch() -> Option<*mut FlowValue<Self::Address>> {
-            $scratch.get_ptr_mut(0)
+        fn scratch(room: u32) -> Option<*mut FlowValue<Self::Address>> {
+            $scratch.get_ptr_mut(room)
         }
 
         #[inline(always)]
@@ -121,14 +125,14 @@ macro_rules! maps {
         }
 
         #[inline(always)]
-        fn service(key: &ServiceKey<Self::Address>) -> Option<ServiceRef> {
+        fn service(key: &ServiceKey<Self::Address>) -> Option<&'static ServiceRef> {
             // SAFETY: an element that user space replaces as a whole; the version it names is compared with it.
-            unsafe { $services.get(key) }.copied()
+            unsafe { $services.get(key) }
         }
 
         #[inline(always)]
-        fn range(key: RangeKey<Self::Address>) -> Option<ServiceRef> {
-            $ranges.get(Key::new(Self::BITS + RANGE_BITS, key)).copied()
+        fn range(key: RangeKey<Self::Address>) -> Option<&'static ServiceRef> {
+            $ranges.get(Key::new(Self::BITS + RANGE_BITS, key))
         }
 
         #[inline(always)]
@@ -162,17 +166,7 @@ impl Family for V4 {
     const STAGE_SPECIAL: u32 = STAGE_SPECIAL4;
     const STAGE_COMPLAIN: u32 = STAGE_COMPLAIN4;
 
-    maps!(
-        FLOWS4,
-        SCRATCH4,
-        KEY4,
-        ADDRESS_INDEX4,
-        SERVICES4,
-        RANGES4,
-        GUARDS4,
-        TRANSIT4,
-        SNAT_SOURCES4
-    );
+    maps!(FLOWS4, SCRATCH4, KEY4, ADDRESS_INDEX4, SERVICES4, RANGES4, GUARDS4, TRANSIT4, SNAT_SOURCES4);
 
     #[inline(always)]
     fn ip<H: Hook>(hook: &H) -> Option<Result<Ip<u32>, Reason>> {
@@ -228,6 +222,11 @@ impl Family for V4 {
     }
 
     #[inline(always)]
+    fn begin(source: u64, hash: u32, group: u64, reopen: u32) -> i32 {
+        begin4(source, hash, group, reopen)
+    }
+
+    #[inline(always)]
     fn narrow(wide: [u32; 4]) -> u32 {
         wide[0]
     }
@@ -247,17 +246,7 @@ impl Family for V6 {
     const STAGE_SPECIAL: u32 = STAGE_SPECIAL6;
     const STAGE_COMPLAIN: u32 = STAGE_COMPLAIN6;
 
-    maps!(
-        FLOWS6,
-        SCRATCH6,
-        KEY6,
-        ADDRESS_INDEX6,
-        SERVICES6,
-        RANGES6,
-        GUARDS6,
-        TRANSIT6,
-        SNAT_SOURCES6
-    );
+    maps!(FLOWS6, SCRATCH6, KEY6, ADDRESS_INDEX6, SERVICES6, RANGES6, GUARDS6, TRANSIT6, SNAT_SOURCES6);
 
     #[inline(always)]
     fn ip<H: Hook>(hook: &H) -> Option<Result<Ip<Address6>, Reason>> {
@@ -267,7 +256,12 @@ impl Family for V6 {
     }
 
     #[inline(always)]
-    fn rewrite<H: Hook>(hook: &H, ip: &Ip<Address6>, twin: &FlowKey<Address6>, _deltas: Deltas) -> Option<()> {
+    fn rewrite<H: Hook>(
+        hook: &H,
+        ip: &Ip<Address6>,
+        twin: &FlowKey<Address6>,
+        _deltas: Deltas,
+    ) -> Option<()> {
         let header = hook.at::<Header6>(NETWORK)?;
         // SAFETY: in bounds; the eBPF machine writes words at any address.
         unsafe {
@@ -305,6 +299,11 @@ impl Family for V6 {
     fn answered(fib: &FibParams) -> Address6 {
         // SAFETY: the caller knows the family of the answer.
         unsafe { fib.__bindgen_anon_4.ipv6_dst }
+    }
+
+    #[inline(always)]
+    fn begin(source: u64, hash: u32, group: u64, reopen: u32) -> i32 {
+        begin6(source, hash, group, reopen)
     }
 
     #[inline(always)]

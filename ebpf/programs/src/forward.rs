@@ -119,21 +119,34 @@ pub(crate) fn forward<H: Hook, F: Family>(
         return Err(Reason::TtlExceeded);
     }
     if let Some(hop) = hop::kept::<H, F>(hook, translation.hop, ip.protocol) {
-        return counted(leave::<H, F>(hook, ip, key, translation, &hop));
+        rewrite_slowly::<H, F>(hook, ip, key, translation)?;
+        return counted(hop::send(hook, &hop));
     }
     let twin = translation.twin();
     match hop::find::<H, F>(hook, ip.protocol, &twin.destination_be, &twin.source_be)? {
         Way::Known(hop, word) => {
             // SAFETY: a live map value; one aligned word, good by itself.
             unsafe { addr_of_mut!((*translation.entry()).hop).write_volatile(word) };
-            counted(leave::<H, F>(hook, ip, key, translation, &hop))
+            rewrite_slowly::<H, F>(hook, ip, key, translation)?;
+            counted(hop::send(hook, &hop))
         }
         Way::Unresolved(_) if H::IN_FRONT => hook.pass(Reason::XdpPassed),
         Way::Unresolved(fib) => {
-            rewrite::<H, F>(hook, ip, key, translation)?;
+            rewrite_slowly::<H, F>(hook, ip, key, translation)?;
             counted(hop::resolve(fib))
         }
     }
+}
+
+/// [`rewrite`] with a stack of its own.
+#[inline(never)]
+fn rewrite_slowly<H: Hook, F: Family>(
+    hook: &H,
+    ip: &Ip<F::Address>,
+    key: &FlowKey<F::Address>,
+    translation: &Translation<F::Address>,
+) -> Result<(), Reason> {
+    rewrite::<H, F>(hook, ip, key, translation)
 }
 
 #[inline(always)]

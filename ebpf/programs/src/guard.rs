@@ -16,7 +16,7 @@ use crate::hook::Hook;
 use crate::lease::held;
 
 /// Whether this may be an answer of a service's endpoint. What opens a connection of its own is none.
-#[inline(always)]
+#[inline(never)]
 pub(crate) fn answers<F: Family>(key: &FlowKey<F::Address>, flags: u8) -> bool {
     let (address_be, protocol) = (key.source_be, key.protocol);
     if l4::opens(flags) {
@@ -53,14 +53,19 @@ struct Search<'a> {
 /// what only the owner may translate.
 #[inline(always)]
 pub(crate) fn transit<H: Hook, F: Family>(hook: &H, source_be: &F::Address, reason: Reason) -> Verdict {
+    if may_cross::<F>(source_be) { hook.pass(reason) } else { Err(Reason::TransitWithoutLease) }
+}
+
+#[inline(never)]
+fn may_cross<F: Family>(source_be: &F::Address) -> bool {
     let Some(transit) = F::transit(source_be) else {
-        return Err(Reason::TransitWithoutLease);
+        return false;
     };
     let mut search = Search { transit, held: false };
     // A loop helper, so that the verifier looks at one group and not at all of them.
     // SAFETY: the callback has the signature that the helper calls, and `search` outlives the call.
     unsafe { bpf_loop(TRANSIT_GROUPS as u32, lease as *mut c_void, addr_of_mut!(search).cast(), 0) };
-    if search.held { hook.pass(reason) } else { Err(Reason::TransitWithoutLease) }
+    search.held
 }
 
 extern "C" fn lease(round: u32, search: *mut Search<'_>) -> i64 {

@@ -109,29 +109,59 @@ pub(crate) fn find<H: Hook, F: Family>(
     source_be: &F::Address,
     destination_be: &F::Address,
 ) -> Result<Way, Reason> {
+    let answer = asked::<H, F>(hook, protocol, source_be, destination_be);
+    let fib = FIB.get_ptr(0).ok_or(Reason::NoRoute)?;
+    // SAFETY: the element is this CPU's own, and programs of one hook do not nest.
+    let fib = unsafe { &*fib };
+    match (answer >> 32) as u32 {
+        KNOWN => {
+            let [d0, d1, d2, d3, d4, d5] = fib.dmac;
+            let [s0, s1, s2, s3, s4, s5] = fib.smac;
+            let pair = |a, b| u16::from_ne_bytes([a, b]);
+            let macs = [pair(d0, d1), pair(d2, d3), pair(d4, d5), pair(s0, s1), pair(s2, s3), pair(s4, s5)];
+            Ok(Way::Known(Hop { ifindex: fib.ifindex, macs }, answer as u32))
+        }
+        UNRESOLVED => Ok(Way::Unresolved(fib)),
+        _ => Err(Reason::of(answer as u32)),
+    }
+}
+
+/// Upper half of [`asked`]'s answer: the neighbour is known; below, the word to keep.
+const KNOWN: u32 = 0;
+/// Upper half of [`asked`]'s answer: the neighbour must be asked for its MAC.
+const UNRESOLVED: u32 = 1;
+/// Upper half of [`asked`]'s answer: there is no way; below, the reason.
+const REFUSED: u32 = 2;
+
+/// Asks the routing table, whose answer is in [`FIB`], and finds the next hop that it names. In one word, because a
+/// function of its own can return no more; of its own, because the stack is short.
+#[inline(never)]
+fn asked<H: Hook, F: Family>(
+    hook: &H,
+    protocol: u8,
+    source_be: &F::Address,
+    destination_be: &F::Address,
+) -> u64 {
+    let refused = |reason: Reason| u64::from(REFUSED) << 32 | u64::from(reason as u32);
+    // Before the table is asked: what it says may be out of date under a later stamp, and then is asked again.
     let stamp = stamp();
-    let (fate, fib) = route::<H, F>(hook, protocol, source_be, destination_be).ok_or(Reason::NoRoute)?;
+    let Some((fate, fib)) = route::<H, F>(hook, protocol, source_be, destination_be) else {
+        return refused(Reason::NoRoute);
+    };
     let unresolved = match fate {
         BPF_FIB_LKUP_RET_SUCCESS => false,
         BPF_FIB_LKUP_RET_NO_NEIGH => true,
-        BPF_FIB_LKUP_RET_FRAG_NEEDED => return Err(Reason::FragNeeded),
-        BPF_FIB_LKUP_RET_FWD_DISABLED => return Err(Reason::ForwardingOff),
-        BPF_FIB_LKUP_RET_UNSUPP_LWT => return Err(Reason::NextHopUnsupported),
-        _ => return Err(Reason::NoRoute),
+        BPF_FIB_LKUP_RET_FRAG_NEEDED => return refused(Reason::FragNeeded),
+        BPF_FIB_LKUP_RET_FWD_DISABLED => return refused(Reason::ForwardingOff),
+        BPF_FIB_LKUP_RET_UNSUPP_LWT => return refused(Reason::NextHopUnsupported),
+        _ => return refused(Reason::NoRoute),
     };
-    if unresolved {
-        return Ok(Way::Unresolved(fib));
+    let index = if unresolved { 0 } else { known(fib) };
+    // Only the table says whether a device takes frames from XDP.
+    if unresolved || (H::IN_FRONT && usable::<H, F>(hook, index, protocol).is_none()) {
+        return u64::from(UNRESOLVED) << 32;
     }
-    let index = known(fib);
-    if H::IN_FRONT && usable::<H, F>(hook, index, protocol).is_none() {
-        // Only the table says whether a device takes frames from XDP.
-        return Ok(Way::Unresolved(fib));
-    }
-    let [d0, d1, d2, d3, d4, d5] = fib.dmac;
-    let [s0, s1, s2, s3, s4, s5] = fib.smac;
-    let pair = |a, b| u16::from_ne_bytes([a, b]);
-    let macs = [pair(d0, d1), pair(d2, d3), pair(d4, d5), pair(s0, s1), pair(s2, s3), pair(s4, s5)];
-    Ok(Way::Known(Hop { ifindex: fib.ifindex, macs }, if index == 0 { 0 } else { word(index, stamp) }))
+    u64::from(KNOWN) << 32 | u64::from(if index == 0 { 0 } else { word(index, stamp) })
 }
 
 /// The index of the neighbour that the routing table named; 0: none.

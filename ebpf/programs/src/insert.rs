@@ -14,10 +14,10 @@ use lockstep_abi::state;
 use lockstep_abi::timeout::DEAD_NS;
 use lockstep_packet::port::port;
 
-use crate::atomic;
+use crate::atomic::{copy_key, same_key};
 use crate::count::count;
 use crate::event::report;
-use crate::family::Family;
+use crate::family::{Family, V4, V6};
 use crate::load;
 use crate::maps::ADDRESSES;
 
@@ -43,6 +43,17 @@ pub(crate) struct Source {
 
 impl Source {
     pub(crate) const KEPT: Self = Self { translate: false, keep_port: false, index: 0, hash: 0 };
+
+    /// All but the hash in one word.
+    #[inline(always)]
+    const fn pack(&self) -> u64 {
+        (self.index as u64) << 2 | (self.keep_port as u64) << 1 | self.translate as u64
+    }
+
+    #[inline(always)]
+    const fn unpack(word: u64, hash: u32) -> Self {
+        Self { translate: word & 1 != 0, keep_port: word & 2 != 0, index: (word >> 2) as u32, hash }
+    }
 }
 
 /// The beginnings of a flow, where the kernel can copy it from: the stack has no room for it. What makes the flow
@@ -53,7 +64,7 @@ pub(crate) fn draft<F: Family>(
     state_bits: u32,
     now_ns: u64,
 ) -> Result<&'static mut FlowValue<F::Address>, Reason> {
-    let room = F::scratch().ok_or(Reason::FlowInsertFailed)?;
+    let room = F::scratch(DRAFT_ROOM).ok_or(Reason::FlowInsertFailed)?;
     // SAFETY: the element is this CPU's own, and programs of one hook do not nest; a helper without arguments.
     let (flow, generation) = unsafe { (&mut *room, bpf_get_prandom_u32()) };
     flow.generation = generation;
@@ -70,21 +81,45 @@ pub(crate) fn draft<F: Family>(
 
 /// Writes the drafted flow and tells of it. With `reopen`, in place of one that this packet has claimed.
 #[inline(always)]
-pub(crate) fn begin<F: Family>(
-    flow: &'static mut FlowValue<F::Address>,
-    source: Source,
-    group: u64,
-    reopen: bool,
-) -> Result<(), Reason> {
+pub(crate) fn begin<F: Family>(source: Source, group: u64, reopen: bool) -> Result<(), Reason> {
+    match F::begin(source.pack(), source.hash, group, u32::from(reopen)) {
+        0 => Ok(()),
+        reason => Err(Reason::of((reason - 1) as u32)),
+    }
+}
+
+/// [`begin`] for IPv4. A global function, which the verifier looks at by itself.
+#[inline(never)]
+#[unsafe(no_mangle)]
+pub(crate) extern "C" fn begin4(source: u64, hash: u32, group: u64, reopen: u32) -> i32 {
+    begun::<V4>(source, hash, group, reopen)
+}
+
+/// [`begin`] for IPv6, likewise.
+#[inline(never)]
+#[unsafe(no_mangle)]
+pub(crate) extern "C" fn begin6(source: u64, hash: u32, group: u64, reopen: u32) -> i32 {
+    begun::<V6>(source, hash, group, reopen)
+}
+
+#[inline(always)]
+fn begun<F: Family>(source: u64, hash: u32, group: u64, reopen: u32) -> i32 {
+    match write::<F>(Source::unpack(source, hash), group, reopen != 0) {
+        Ok(()) => 0,
+        Err(reason) => reason as i32 + 1,
+    }
+}
+
+#[inline(always)]
+fn write<F: Family>(source: Source, group: u64, reopen: bool) -> Result<(), Reason> {
+    let room = F::scratch(DRAFT_ROOM).ok_or(Reason::FlowInsertFailed)?;
+    // SAFETY: the element is this CPU's own, and programs of one hook do not nest.
+    let flow = unsafe { &mut *room };
     flow.flags |= ORIGINAL;
     flow.path = state::path(state::bits(flow.state), flow.flags);
     let blocks = if source.translate { from_address::<F>(flow, source)? } else { 0 };
     (flow.address_delta, flow.port_delta) = deltas(&flow.key, &flow.twin);
-    let made = if reopen {
-        take_over::<F>(flow, source, blocks)
-    } else {
-        insert::<F>(flow, source, blocks)
-    };
+    let made = if reopen { take_over::<F>(flow, source, blocks) } else { insert::<F>(flow, source, blocks) };
     if !made? {
         return Ok(());
     }
@@ -94,24 +129,49 @@ pub(crate) fn begin<F: Family>(
     Ok(())
 }
 
-/// Makes a drafted original the reply, or the reply the original.
-#[inline(always)]
-pub(crate) fn turn<A: Address>(flow: &mut FlowValue<A>, state: u64) {
-    atomic::swap_keys(&mut flow.key, &mut flow.twin);
+/// The reply entry of a drafted original, or of a copy of one, beside it.
+#[inline(never)]
+pub(crate) fn reply_of<F: Family>(
+    flow: &FlowValue<F::Address>,
+) -> Option<&'static mut FlowValue<F::Address>> {
+    let room = F::scratch(REPLY_ROOM)?;
+    // SAFETY: the element is this CPU's own, and programs of one hook do not nest; it is not the draft's.
+    let reply = unsafe {
+        copy_key(addr_of_mut!((*room).key), &flow.twin);
+        copy_key(addr_of_mut!((*room).twin), &flow.key);
+        &mut *room
+    };
+    reply.generation = flow.generation;
+    reply.path = flow.path;
+    reply.last_seen_ns = flow.last_seen_ns;
+    reply.hop = 0;
     // What one direction adds to a sum, the other takes away.
-    flow.address_delta = !flow.address_delta;
-    flow.port_delta = !flow.port_delta;
-    flow.flags ^= KIND;
-    flow.state = state;
+    reply.address_delta = !flow.address_delta;
+    reply.port_delta = !flow.port_delta;
+    reply.address_index = flow.address_index;
+    reply.address_stamp = flow.address_stamp;
+    reply.generation_end = flow.generation_end;
+    reply.state = 0;
+    reply.birth_ns = flow.birth_ns;
+    reply.epoch = flow.epoch;
+    reply.service = flow.service;
+    reply.endpoint = flow.endpoint;
+    reply.flags = flow.flags ^ KIND;
+    reply.mark = flow.mark;
+    reply.service_slot = flow.service_slot;
+    reply.target = flow.target;
+    reply.reserved = [0; 2];
+    Some(reply)
 }
+
+/// Where a flow is drafted.
+pub(crate) const DRAFT_ROOM: u32 = 0;
+/// Where its reply entry is made.
+const REPLY_ROOM: u32 = 1;
 
 /// Inserts both entries. False: another CPU was first.
 #[inline(always)]
-fn insert<F: Family>(
-    flow: &mut FlowValue<F::Address>,
-    source: Source,
-    blocks: u64,
-) -> Result<bool, Reason> {
+fn insert<F: Family>(flow: &mut FlowValue<F::Address>, source: Source, blocks: u64) -> Result<bool, Reason> {
     let direct = flow.flags & FORWARDING != 0;
     if !direct && !reserve::<F>(flow, &source, blocks)? {
         return Ok(false);
@@ -134,19 +194,21 @@ fn reserve<F: Family>(
     source: &Source,
     blocks: u64,
 ) -> Result<bool, Reason> {
-    let state = flow.state;
-    turn(flow, 0);
-    let outcome = if source.translate && !source.keep_port {
-        on_a_port::<F>(source, blocks)
-    } else {
-        match F::flows().insert(&flow.key, &*flow, u64::from(BPF_NOEXIST)) {
-            Ok(()) => Ok(true),
-            Err(EEXIST) => taken::<F>(flow),
-            Err(error) => Err(refusal(error)),
-        }
-    };
-    turn(flow, state);
-    outcome
+    let reply = reply_of::<F>(flow).ok_or(Reason::FlowInsertFailed)?;
+    if source.translate && !source.keep_port {
+        on_a_port::<F>(source, blocks)?;
+        flow.twin.destination_port_be = reply.key.destination_port_be;
+        flow.port_delta = !reply.port_delta;
+        return Ok(true);
+    }
+    match F::flows().insert(&reply.key, &*reply, u64::from(BPF_NOEXIST)) {
+        Ok(()) => Ok(true),
+        Err(EEXIST) => match taken::<F>(reply) {
+            None => Ok(false),
+            Some(reason) => Err(reason),
+        },
+        Err(error) => Err(refusal(error)),
+    }
 }
 
 /// A search for a port for the drafted reply of a flow.
@@ -165,13 +227,13 @@ const NONE_FREE: i32 = 1;
 
 /// Writes a reply entry on the first port that nobody has.
 #[inline(always)]
-fn on_a_port<F: Family>(source: &Source, blocks: u64) -> Result<bool, Reason> {
+fn on_a_port<F: Family>(source: &Source, blocks: u64) -> Result<(), Reason> {
     let mut search = Search::<F> { family: PhantomData, blocks, hash: source.hash, outcome: NONE_FREE };
     // A loop helper, so that the verifier looks at one try and not at all of them.
     // SAFETY: the callback has the signature that the helper calls, and `search` outlives the call.
     unsafe { bpf_loop(PORT_TRIES, probe::<F> as *mut c_void, addr_of_mut!(search).cast(), 0) };
     match search.outcome {
-        RESERVED => Ok(true),
+        RESERVED => Ok(()),
         NONE_FREE => Err(Reason::PortsExhausted),
         error => Err(refusal(error)),
     }
@@ -180,7 +242,7 @@ fn on_a_port<F: Family>(source: &Source, blocks: u64) -> Result<bool, Reason> {
 extern "C" fn probe<F: Family>(attempt: u32, search: *mut Search<F>) -> i64 {
     // SAFETY: the pointer given to bpf_loop above; the draft is this CPU's own, and programs of one hook do not nest.
     let search = unsafe { &mut *search };
-    let Some(room) = F::scratch() else {
+    let Some(room) = F::scratch(REPLY_ROOM) else {
         return 1;
     };
     // SAFETY: the same.
@@ -242,27 +304,27 @@ fn refusal(error: i32) -> Reason {
 }
 
 /// Somebody has the tuple of this reply: this very flow, made by another CPU; another flow; or half a flow that was
-/// left behind, which makes room once nobody can have it in hand.
-#[inline(always)]
-fn taken<F: Family>(reply: &FlowValue<F::Address>) -> Result<bool, Reason> {
+/// left behind, which makes room once nobody can have it in hand. `None`: this very flow.
+#[inline(never)]
+fn taken<F: Family>(reply: &FlowValue<F::Address>) -> Option<Reason> {
     let Some(holder) = F::flows().get_ptr(&reply.key) else {
-        return Err(Reason::Raced);
+        return Some(Reason::Raced);
     };
     // SAFETY: a live map value; its twin's place is as good a key as a copy of it.
     let (own, half, birth_ns, seen_ns) = unsafe {
         let half = match F::flows().get_ptr(&(*holder).twin) {
-            Some(original) => !atomic::same_key(addr_of!((*original).twin), &reply.key),
+            Some(original) => !same_key(addr_of!((*original).twin), &reply.key),
             None => true,
         };
-        let own = atomic::same_key(addr_of!((*holder).twin), &reply.twin);
+        let own = same_key(addr_of!((*holder).twin), &reply.twin);
         (own, half, (*holder).birth_ns, (*holder).last_seen_ns)
     };
     let settled = |since: u64| reply.birth_ns.wrapping_sub(since) as i64 > DEAD_NS as i64;
     if half && settled(birth_ns) && settled(seen_ns) {
         let _ = F::flows().remove(&reply.key);
-        return Err(Reason::TwinMissing);
+        return Some(Reason::TwinMissing);
     }
-    if own { Ok(false) } else { Err(Reason::ReplyTupleTaken) }
+    if own { None } else { Some(Reason::ReplyTupleTaken) }
 }
 
 /// Puts a flow in the place of the dead one that this packet has claimed. Live elements are changed in place
@@ -287,11 +349,7 @@ fn take_over<F: Family>(
             // A port of its own: the old one waits with the old entry.
             reserve::<F>(flow, &source, blocks)?;
         } else {
-            let state = flow.state;
-            turn(flow, 0);
-            let returned = return_to::<F>(flow);
-            turn(flow, state);
-            returned?;
+            return_to::<F>(reply_of::<F>(flow).ok_or(Reason::FlowInsertFailed)?)?;
         }
     }
     // SAFETY: a live map value.
@@ -308,7 +366,7 @@ fn return_to<F: Family>(reply: &FlowValue<F::Address>) -> Result<(), Reason> {
             let holder = F::flows().get_ptr_mut(&reply.key).ok_or(Reason::Raced)?;
             // SAFETY: a live map value.
             unsafe {
-                if !atomic::same_key(addr_of!((*holder).twin), &reply.twin) {
+                if !same_key(addr_of!((*holder).twin), &reply.twin) {
                     return Err(Reason::ReplyTupleTaken);
                 }
                 replace(holder, reply);
@@ -325,7 +383,7 @@ unsafe fn replace<A: Address>(entry: *mut FlowValue<A>, value: &FlowValue<A>) {
     // SAFETY: the caller's promise; volatile, because the order is the protocol (see FlowValue).
     unsafe {
         addr_of_mut!((*entry).generation).write_volatile(value.generation);
-        atomic::write_key(addr_of_mut!((*entry).twin), &value.twin);
+        copy_key(addr_of_mut!((*entry).twin), &value.twin);
         addr_of_mut!((*entry).last_seen_ns).write_volatile(value.last_seen_ns);
         addr_of_mut!((*entry).hop).write_volatile(value.hop);
         addr_of_mut!((*entry).address_delta).write_volatile(value.address_delta);

@@ -137,9 +137,7 @@ pub(crate) fn permitted(
 
 /// The same for an address that was found by itself.
 #[inline(always)]
-pub(crate) fn permitted_now(
-    index: u32,
-) -> Result<(&'static AddressValue, &'static LeaseValue), Reason> {
+pub(crate) fn permitted_now(index: u32) -> Result<(&'static AddressValue, &'static LeaseValue), Reason> {
     let address = ADDRESSES.get(index).ok_or(Reason::AddressGone)?;
     // SAFETY: a live array element that user space may be replacing.
     let stamp = unsafe { addr_of!(address.stamp).read_volatile() };

@@ -65,7 +65,12 @@ pub(crate) fn admit(service_slot: u32, version: &ServiceVersion, now_ns: u64) ->
             return Err(Reason::ConnectionLimit);
         }
         if version.rate_interval_ns == 0
-            || in_rate(addr_of_mut!((*load).arrival_ns), version.rate_interval_ns, version.rate_burst_ns, now_ns)
+            || in_rate(
+                addr_of_mut!((*load).arrival_ns),
+                version.rate_interval_ns,
+                version.rate_burst_ns,
+                now_ns,
+            )
         {
             Ok(())
         } else {

@@ -56,10 +56,8 @@ macro_rules! slow_stage {
         pub fn $stage(ctx: $context) -> $result {
             let hook = $hook(ctx);
             let raw = hook.raw();
-            slow::slow::<$hook, $family>(
-                &hook,
-                slow::Parts { track: || $track(raw), leave: || $leave(raw) },
-            ) as $result
+            slow::slow::<$hook, $family>(&hook, slow::Parts { track: || $track(raw), leave: || $leave(raw) })
+                as $result
         }
 
         #[inline(never)]

@@ -19,12 +19,10 @@ use lockstep_abi::snat::SnatSet;
 pub(crate) type Address6 = [u32; 4];
 
 #[map]
-pub(crate) static FLOWS4: HashMap<FlowKey4, FlowValue4> =
-    HashMap::with_max_entries(map::MAX_FLOW_ENTRIES, 0);
+pub(crate) static FLOWS4: HashMap<FlowKey4, FlowValue4> = HashMap::with_max_entries(map::MAX_FLOW_ENTRIES, 0);
 
 #[map]
-pub(crate) static FLOWS6: HashMap<FlowKey6, FlowValue6> =
-    HashMap::with_max_entries(map::MAX_FLOW_ENTRIES, 0);
+pub(crate) static FLOWS6: HashMap<FlowKey6, FlowValue6> = HashMap::with_max_entries(map::MAX_FLOW_ENTRIES, 0);
 
 #[map]
 pub(crate) static LEASES: Array<LeaseValue> = Array::with_max_entries(map::MAX_LEASES, BPF_F_MMAPABLE);
@@ -144,10 +142,10 @@ pub(crate) static XDP_STAGES: ProgramArray = ProgramArray::with_max_entries(map:
 
 /// Room for a flow that does not fit on the stack; holds nothing between packets.
 #[map]
-pub(crate) static SCRATCH4: PerCpuArray<FlowValue4> = PerCpuArray::with_max_entries(1, 0);
+pub(crate) static SCRATCH4: PerCpuArray<FlowValue4> = PerCpuArray::with_max_entries(2, 0);
 
 #[map]
-pub(crate) static SCRATCH6: PerCpuArray<FlowValue6> = PerCpuArray::with_max_entries(1, 0);
+pub(crate) static SCRATCH6: PerCpuArray<FlowValue6> = PerCpuArray::with_max_entries(2, 0);
 
 /// When the next flow may be made again: the clock of a rate.
 #[map]

@@ -4,7 +4,7 @@ use lockstep_abi::flow::{FORWARDING, FlowKey};
 use lockstep_abi::reason::Reason;
 use lockstep_packet::offset::NETWORK;
 
-use crate::atomic::write_key;
+use crate::atomic::copy_key;
 use crate::complain::finish;
 use crate::count::Verdict;
 use crate::direct;
@@ -27,10 +27,7 @@ pub(crate) struct Parts<T, L> {
 }
 
 #[inline(always)]
-pub(crate) fn slow<H: Hook, F: Family>(
-    hook: &H,
-    parts: Parts<impl Fn() -> i32, impl Fn() -> i32>,
-) -> i32 {
+pub(crate) fn slow<H: Hook, F: Family>(hook: &H, parts: Parts<impl Fn() -> i32, impl Fn() -> i32>) -> i32 {
     finish::<H, F>(hook, decide::<H>(hook, parts))
 }
 
@@ -107,7 +104,7 @@ pub(crate) fn off_stack<F: Family>(
     let room = F::key_room().ok_or(Reason::FlowInsertFailed)?;
     // SAFETY: the element is this CPU's own, and programs of one hook do not nest.
     unsafe {
-        write_key(room, key);
+        copy_key(room, key);
         Ok(&*room)
     }
 }

@@ -17,7 +17,7 @@ use crate::egress;
 use crate::family::Family;
 use crate::forward::{Translation, touch};
 use crate::hook::Hook;
-use crate::insert::turn;
+use crate::insert::{DRAFT_ROOM, reply_of};
 use crate::lease::{may_begin, permitted, permitted_now, precise_ns};
 
 /// Finds or makes the flow of a packet. `flags` are TCP's, or what stands for them; 0 where there are none. `Some`: it
@@ -54,9 +54,7 @@ pub(crate) fn track<H: Hook, F: Family>(
 
 /// The flow that [`track`] found: what its entry in the packet's direction says, and its flags.
 #[inline(always)]
-pub(crate) fn flow<F: Family>(
-    key: &FlowKey<F::Address>,
-) -> Result<(Translation<F::Address>, u32), Reason> {
+pub(crate) fn flow<F: Family>(key: &FlowKey<F::Address>) -> Result<(Translation<F::Address>, u32), Reason> {
     let entry = F::flows().get_ptr_mut(key).ok_or(Reason::Raced)?;
     // SAFETY: a live map value.
     unsafe {
@@ -87,7 +85,7 @@ fn hit<F: Family>(key: &FlowKey<F::Address>, flags: u8) -> Result<Next, Reason> 
         // SAFETY: a live map value.
         None if reply => return Err(unsafe { orphan::<F>(entry, key) }),
         // SAFETY: a live map value.
-        None => unsafe { repair::<F>(&translation, key) }?,
+        None => unsafe { repair::<F>(&translation, key) }.ok_or(Reason::TwinMissing)?,
     };
     // SAFETY: a live map value.
     if !unsafe { atomic::same_key(addr_of!((*twin).twin), key) } {
@@ -124,21 +122,20 @@ unsafe fn orphan<F: Family>(entry: *const FlowValue<F::Address>, key: &FlowKey<F
 unsafe fn repair<F: Family>(
     translation: &Translation<F::Address>,
     key: &FlowKey<F::Address>,
-) -> Result<*mut FlowValue<F::Address>, Reason> {
+) -> Option<*mut FlowValue<F::Address>> {
     // Too large for the stack beside everything else.
-    let scratch = F::scratch().ok_or(Reason::TwinMissing)?;
+    let scratch = F::scratch(DRAFT_ROOM)?;
     // SAFETY: the caller's promise; the element is this CPU's own, and programs of one hook do not nest.
     unsafe {
         copy_nonoverlapping(translation.entry(), scratch, 1);
         // It may have been taken over while it was copied.
-        translation.prove(key)?;
+        translation.prove(key).ok()?;
         if (*scratch).generation != (*scratch).generation_end {
-            return Err(Reason::Raced);
+            return None;
         }
-        turn(&mut *scratch, 0);
-        (*scratch).hop = 0;
-        let _ = F::flows().insert(&(*scratch).key, &*scratch, u64::from(BPF_NOEXIST));
+        let reply = reply_of::<F>(&*scratch)?;
+        let _ = F::flows().insert(&reply.key, &*reply, u64::from(BPF_NOEXIST));
         count(Reason::TwinRepaired);
-        F::flows().get_ptr_mut(&(*scratch).key).ok_or(Reason::TwinMissing)
+        F::flows().get_ptr_mut(&reply.key)
     }
 }

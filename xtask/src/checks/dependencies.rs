@@ -7,7 +7,7 @@ use std::path::Path;
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
-use crate::cargo::metadata;
+use crate::cargo::{PROGRAMS, metadata};
 
 /// What each crate may depend on among ours, directly, in what is shipped (tests may use more, but nothing
 /// may use the node).
@@ -16,7 +16,9 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("lockstep-abi", &[]),
     ("lockstep-packet", &["lockstep-abi"]),
     ("lockstep-programs", &["lockstep-packet", "lockstep-abi"]),
-    ("lockstep-loader", &["lockstep-abi", "lockstep-model"]),
+    // For build scripts only.
+    ("lockstep-ebpf-build", &[]),
+    ("lockstep-loader", &["lockstep-abi", "lockstep-model", "lockstep-ebpf-build"]),
     ("lockstep-proto", &["lockstep-model"]),
     ("lockstep-raft-store", &["lockstep-model", "lockstep-proto"]),
     ("lockstep-ownership", &["lockstep-model"]),
@@ -39,6 +41,17 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ),
     ("lockstep-cli", &["lockstep-proto", "lockstep-model"]),
     ("lockstep-cluster-tests", &["lockstep-proto"]),
+    (
+        "lockstep-bench",
+        &[
+            "lockstep-abi",
+            "lockstep-cluster-tests",
+            "lockstep-ebpf-build",
+            "lockstep-loader",
+            "lockstep-model",
+        ],
+    ),
+    ("lockstep-bench-programs", &["lockstep-abi"]),
     ("lockstep-xtask", &[]),
 ];
 
@@ -52,10 +65,17 @@ const OURS: &str = "lockstep-";
 
 pub(crate) fn check(root: &Path) -> Result<String> {
     let workspace = metadata(root, &root.join("Cargo.toml"), false)?;
-    let programs = metadata(root, &root.join("ebpf/programs/Cargo.toml"), true)?;
+    let mut members = packages(&workspace)?;
+    let apart: Vec<Value> = PROGRAMS
+        .iter()
+        .map(|folder| metadata(root, &root.join(folder).join("Cargo.toml"), true))
+        .collect::<Result<_>>()?;
+    for programs in &apart {
+        members.extend(packages(programs)?);
+    }
     let mut wrong = Vec::new();
     let mut crates = 0;
-    for package in packages(&workspace)?.into_iter().chain(packages(&programs)?) {
+    for package in members {
         if text(package, "name").starts_with(OURS) && package["source"].is_null() {
             crates += 1;
             direct(package, &mut wrong);

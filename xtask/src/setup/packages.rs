@@ -1,8 +1,11 @@
 //! The system packages that building and running need.
 
+use std::fs::File;
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 
 use super::{Found, Surroundings};
 use crate::process::Tool;
@@ -20,12 +23,20 @@ const NEEDED: &[(&str, &str)] = &[
     ("git", "git"),
 ];
 
+/// What `bench e2e` measures beside us, and with. Got only when it is run.
+const NEEDED_FOR_BENCH: &[(&str, &str)] = &[("haproxy", "haproxy"), ("nginx", "nginx"), ("wrk", "wrk")];
+
+/// Asked by Debian's packages whether they may start their services.
+const POLICY: &str = "/usr/sbin/policy-rc.d";
+/// 101: they may not.
+const FORBID: &str = "#!/bin/sh\nexit 101\n";
+
 /// Where programs are, beside what PATH says: a login without `sbin` in its PATH is common.
 const SYSTEM_FOLDERS: &[&str] =
     &["/usr/local/sbin", "/usr/sbin", "/sbin", "/usr/local/bin", "/usr/bin", "/bin"];
 
 pub(super) fn look(_: &Surroundings) -> Result<Found> {
-    let missing = missing();
+    let missing = missing(NEEDED);
     if missing.is_empty() {
         let all: Vec<&str> = NEEDED.iter().map(|(_, package)| *package).collect();
         return Ok(Found::Ready(all.join(", ")));
@@ -34,8 +45,65 @@ pub(super) fn look(_: &Surroundings) -> Result<Found> {
 }
 
 pub(super) fn install(_: &Surroundings) -> Result<()> {
+    get(&missing(NEEDED))
+}
+
+/// Gets what the benchmark needs beside all the rest. A web server and a proxy that nobody asked to run on this
+/// machine are not started, now or at its next start.
+pub(crate) fn for_bench() -> Result<()> {
+    let missing = missing(NEEDED_FOR_BENCH);
+    if missing.is_empty() {
+        let all: Vec<&str> = NEEDED_FOR_BENCH.iter().map(|(_, package)| *package).collect();
+        println!("ok       packages of the benchmark: {}", all.join(", "));
+        return Ok(());
+    }
+    println!("getting  packages of the benchmark: {}", missing.join(", "));
+    let policy = Policy::forbid()?;
+    get(&missing)?;
+    drop(policy);
+    if exists("systemctl") {
+        for package in missing.iter().filter(|package| **package != "wrk") {
+            Tool::new("systemctl").args(["disable", "--quiet", package]).output()?;
+        }
+    }
+    println!("done     packages of the benchmark");
+    Ok(())
+}
+
+/// While it lives, no package starts a service.
+struct Policy {
+    /// Whoever has one already forbids or allows as they like.
+    ours: bool,
+}
+
+impl Policy {
+    fn forbid() -> Result<Self> {
+        let file = File::options().write(true).create_new(true).mode(0o755).open(POLICY);
+        match file {
+            Ok(mut file) => {
+                let policy = Self { ours: true };
+                file.write_all(FORBID.as_bytes()).with_context(|| format!("cannot write {POLICY}"))?;
+                Ok(policy)
+            }
+            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(Self { ours: false }),
+            Err(error) => Err(error).with_context(|| format!("cannot make {POLICY}")),
+        }
+    }
+}
+
+impl Drop for Policy {
+    fn drop(&mut self) {
+        if self.ours
+            && let Err(error) = std::fs::remove_file(POLICY)
+        {
+            println!("note     cannot remove {POLICY}: {error}");
+        }
+    }
+}
+
+fn get(packages: &[&str]) -> Result<()> {
     apt(&["update"]).output()?;
-    apt(&["install", "--yes", "--no-install-recommends"]).args(missing()).output()?;
+    apt(&["install", "--yes", "--no-install-recommends"]).args(packages).output()?;
     Ok(())
 }
 
@@ -47,8 +115,8 @@ fn apt(arguments: &[&str]) -> Tool {
         .env("DEBIAN_FRONTEND", "noninteractive")
 }
 
-fn missing() -> Vec<&'static str> {
-    NEEDED.iter().filter(|(file, _)| !exists(file)).map(|(_, package)| *package).collect()
+fn missing(needed: &[(&str, &'static str)]) -> Vec<&'static str> {
+    needed.iter().filter(|(file, _)| !exists(file)).map(|(_, package)| *package).collect()
 }
 
 /// PATH, and the system's folders behind it.

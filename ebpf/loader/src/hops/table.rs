@@ -332,7 +332,8 @@ impl HopTable {
             // A packet that finds the key finds the hop.
             self.writes.push_back(Write::SetHop { index, value });
             self.writes.push_back(Write::SetIndex { key, index });
-        } else if self.waiting.insert(key) {
+        } else if self.waiting.insert(key) && !self.slots.has_quarantined() {
+            // Else it waits for the next stamp only.
             self.counts.full += 1;
         }
     }

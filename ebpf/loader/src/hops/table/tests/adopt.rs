@@ -139,6 +139,7 @@ fn a_new_process_keeps_indexes_and_believes_nothing_else() {
     let rig = Rig::start(table, kernel);
 
     assert_eq!(rig.kernel.stamp, 42);
+    assert_eq!(rig.table.counts().full, 0);
     assert_eq!(rig.kernel.index[&at(ETH0, 11)], 7);
     assert_eq!(rig.hop(ETH0, 11).unwrap().destination_mac, mac(11));
     assert_eq!(rig.hop(ETH0, 77), None, "no such neighbour now");

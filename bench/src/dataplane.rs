@@ -1,0 +1,116 @@
+//! `bench dataplane`: the programs by themselves, packet by packet, with `BPF_PROG_TEST_RUN`.
+//!
+//! Every figure is net: minus the same run with an empty program in the place of what is measured, right beside
+//! it in time. What rewrites packets is called from a wrapper that makes each packet anew, because test-run does
+//! not; the wrapper is part of the empty run too.
+
+pub(crate) mod bed;
+mod figures;
+mod instruments;
+mod live;
+mod packet;
+mod station;
+mod subject;
+
+use anyhow::Context;
+use clap::{Args, ValueEnum};
+use lockstep_cluster_tests::run::Run;
+
+use crate::lockstep::{Family, Hook, refusal};
+use crate::processor;
+use crate::report::Report;
+use bed::Bed;
+use figures::Figures;
+use instruments::Instruments;
+use station::{Effort, Station};
+use subject::Subject;
+
+/// `bench dataplane`
+#[derive(Debug, Args)]
+pub(crate) struct Options {
+    #[command(flatten)]
+    output: crate::Output,
+    /// Only this hook.
+    #[arg(long)]
+    hook: Option<Hook>,
+    /// Only this family.
+    #[arg(long)]
+    family: Option<Family>,
+}
+
+impl ValueEnum for Hook {
+    fn value_variants<'a>() -> &'a [Self] {
+        &Hook::ALL
+    }
+
+    fn to_possible_value(&self) -> Option<clap::builder::PossibleValue> {
+        Some(self.name().into())
+    }
+}
+
+impl ValueEnum for Family {
+    fn value_variants<'a>() -> &'a [Self] {
+        &Family::ALL
+    }
+
+    fn to_possible_value(&self) -> Option<clap::builder::PossibleValue> {
+        Some(self.name().into())
+    }
+}
+
+pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
+    let effort = if options.output.quick { Effort::quick() } else { Effort::whole() };
+    let mut report = Report::new("dataplane")?;
+    let run = Run::begin()?;
+    let mut instruments = Instruments::load(effort.most_flows())?;
+    let mut figures = Figures::default();
+    let families: Vec<Family> =
+        Family::ALL.into_iter().filter(|family| options.family.is_none_or(|only| only == *family)).collect();
+    for hook in Hook::ALL.into_iter().filter(|hook| options.hook.is_none_or(|only| only == *hook)) {
+        measure(&run, hook, &families, &effort, &mut instruments, &mut figures, &mut report)?;
+    }
+    figures.report(&mut report);
+    report.finish(options.output.json.as_deref())
+}
+
+/// Everything at one hook.
+fn measure(
+    run: &Run,
+    hook: Hook,
+    families: &[Family],
+    effort: &Effort,
+    instruments: &mut Instruments,
+    figures: &mut Figures,
+    report: &mut Report,
+) -> anyhow::Result<()> {
+    let mut served = Vec::new();
+    for family in families {
+        match refusal(hook, *family) {
+            None => served.push(*family),
+            Some(why) => report.skip(format!("{}/{}/*: {why}", hook.name(), family.name())),
+        }
+    }
+    let bed = Bed::create(run, hook)?;
+    let subject = if served.is_empty() {
+        None
+    } else {
+        Some(bed.node.run(|| Subject::open(&bed, hook, &served, effort.most_flows()))?)
+    };
+    bed.node.run(|| {
+        processor::stay_on(processor::FIRST).context("the benchmark cannot keep its processor")?;
+        for family in families {
+            let subject = subject.as_ref().filter(|_| served.contains(family));
+            let mut station =
+                Station { bed: &bed, hook, family: *family, subject, instruments, effort, figures };
+            station.measure()?;
+        }
+        Ok(())
+    })?;
+    if hook == Hook::Xdp {
+        live::measure(&bed, subject.as_ref(), &served, effort, instruments, figures)?;
+    }
+    match subject {
+        Some(subject) => bed.node.run(|| subject.close()),
+        None => Ok(()),
+    }
+}

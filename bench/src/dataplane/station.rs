@@ -1,0 +1,318 @@
+//! One hook and family: the baselines, the established flow and the new one, over more and more flows.
+
+use std::os::fd::BorrowedFd;
+use std::time::Duration;
+
+use anyhow::{Context, ensure};
+use lockstep_cluster_tests::{interrupt, wait};
+
+use super::bed::{Bed, CLIENT_PORT};
+use super::figures::Figures;
+use super::instruments::Instruments;
+use super::packet::{ACK, End, Flows, SYN, tcp};
+use super::subject::Subject;
+use crate::bpf::Input;
+use crate::lockstep::{Family, Hook};
+use crate::plan::{DESTINATION, SOURCE};
+
+/// Frames: the smallest, and a full one of the usual MTU.
+const SIZES: [(&str, usize); 2] = [("64B", 64), ("1500B", 1514)];
+/// An IPv6 and TCP header alone fill more than 64 bytes; wrappers write so many.
+const SMALLEST_V6: usize = 80;
+/// New flows between two looks at the event ring, which holds about three times as many.
+const CHUNK: u32 = 8192;
+/// "One flow" cannot be new again and again. Instead: this many, in a table emptied before.
+const FEW: u32 = 64;
+/// How often, in a round.
+const FEW_BATCHES: u32 = 256;
+/// The ring counts as drained when nothing came for so long.
+const QUIET: Duration = Duration::from_millis(20);
+
+/// linux/bpf.h, linux/pkt_cls.h
+const XDP_PASS: u32 = 2;
+const XDP_TX: u32 = 3;
+const XDP_REDIRECT: u32 = 4;
+const TC_ACT_OK: u32 = 0;
+const TC_ACT_REDIRECT: u32 = 7;
+
+/// How much is measured.
+pub(crate) struct Effort {
+    pub(crate) flows: &'static [u32],
+    pub(crate) repeat: u32,
+    pub(crate) rounds: usize,
+    /// Of the largest tables' new flows, each of which fills and empties the table.
+    pub(crate) rounds_of_new: usize,
+}
+
+impl Effort {
+    pub(crate) fn whole() -> Self {
+        Effort { flows: &[1, 1 << 14, 1 << 18, 1 << 20], repeat: 1_000_000, rounds: 11, rounds_of_new: 5 }
+    }
+
+    pub(crate) fn quick() -> Self {
+        Effort { flows: &[1, 1 << 14], repeat: 200_000, rounds: 3, rounds_of_new: 3 }
+    }
+
+    pub(crate) fn most_flows(&self) -> u32 {
+        self.flows.iter().copied().max().unwrap_or(1)
+    }
+}
+
+/// As in the rows' names.
+pub(crate) fn label(flows: u32) -> String {
+    match flows {
+        f if f >= 1 << 20 => format!("{}M", f >> 20),
+        f if f >= 1000 => format!("{}k", f / 1000),
+        f => f.to_string(),
+    }
+}
+
+/// Where measurements of one hook and family are made. The calling thread is in the bed's node, on one processor.
+pub(crate) struct Station<'a> {
+    pub(crate) bed: &'a Bed,
+    pub(crate) hook: Hook,
+    pub(crate) family: Family,
+    pub(crate) subject: Option<&'a Subject>,
+    pub(crate) instruments: &'a Instruments,
+    pub(crate) effort: &'a Effort,
+    pub(crate) figures: &'a mut Figures,
+}
+
+impl Station<'_> {
+    pub(crate) fn measure(&mut self) -> anyhow::Result<()> {
+        for flows in self.effort.flows {
+            println!("{}/{}: {} flows", self.hook.name(), self.family.name(), label(*flows));
+            self.established(*flows)?;
+            if let Some(subject) = self.subject {
+                self.new_flows(subject, *flows)
+                    .with_context(|| format!("{} new flows at {}", label(*flows), self.hook.name()))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// `hook/family/what/flows=N`
+    fn name(&self, what: &str, flows: u32) -> String {
+        format!("{}/{}/{what}/flows={}", self.hook.name(), self.family.name(), label(flows))
+    }
+
+    /// `hook/floor`, of the IPv4 key; that of IPv6 has its family behind it.
+    fn floor_name(&self, family: Family) -> String {
+        match family {
+            Family::V4 => format!("{}/floor", self.hook.name()),
+            Family::V6 => format!("{}/floor/v6", self.hook.name()),
+        }
+    }
+
+    /// A bare lookup looks at no packet: it is the same at every hook.
+    fn lookup_name(&self, flows: u32) -> String {
+        format!("lookup/{}/flows={}", self.family.name(), label(flows))
+    }
+
+    fn frame(&self, flags: u8, size: usize) -> Vec<u8> {
+        let size = if self.family == Family::V6 { size.max(SMALLEST_V6) } else { size };
+        tcp(self.bed.client_end(self.family), self.bed.vip_end(self.family), flags, size, CLIENT_PORT)
+    }
+
+    fn flows(&self, count: u32) -> Flows {
+        Flows { count, varied: SOURCE, first_port: CLIENT_PORT, scattered: true }
+    }
+
+    /// Baselines and, if there is a subject, its fast path, side by side in each round.
+    fn established(&mut self, count: u32) -> anyhow::Result<()> {
+        let flows = self.flows(count);
+        let small = self.frame(ACK, SIZES[0].1);
+        self.instruments.fill_table(self.family, &flows, &small)?;
+        if let Some(subject) = self.subject {
+            self.establish(subject, count).context("flows cannot be established")?;
+        }
+        for _ in 0..self.effort.rounds {
+            interrupt::check()?;
+            self.floors(&flows, &small)?;
+            let Some(subject) = self.subject else { continue };
+            for (size_name, size) in SIZES {
+                let frame = self.frame(ACK, size);
+                let empty =
+                    self.wrapped(self.instruments.empty(self.hook)?, &flows, &frame, self.nothing())?;
+                let before = subject.forwarded()?;
+                let ns = self.wrapped(subject.program(), &flows, &frame, self.sent())?;
+                self.all_forwarded(subject, before, self.effort.repeat)?;
+                let name = format!("{}/{size_name}", self.name("established", count));
+                let (floor, same) = (self.floor_name(Family::V4), self.name("floor", count));
+                let lookup = self.lookup_name(count);
+                self.figures.cost(&name, ns - empty, &[&floor, &lookup, &same]);
+            }
+        }
+        Ok(())
+    }
+
+    /// The empty program, the floor with one flow and over all of them, and a bare lookup over all of them.
+    fn floors(&mut self, flows: &Flows, frame: &[u8]) -> anyhow::Result<()> {
+        let nothing = self.instruments.empty(self.hook)?;
+        let floor = self.instruments.of(self.hook, "floor", self.family)?;
+        let hook = self.hook.name();
+
+        let empty = self.plain(nothing, frame, self.nothing())?;
+        self.figures.cost(&format!("{hook}/empty"), empty, &[]);
+        if flows.count == 1 {
+            let ns = self.plain(floor, frame, self.sent())?;
+            self.figures.cost(&self.floor_name(self.family), ns - empty, &[]);
+        }
+
+        let empty = self.wrapped(nothing, flows, frame, self.nothing())?;
+        self.figures.cost(&format!("{hook}/{}/wrapper", self.family.name()), empty, &[]);
+        let ns = self.wrapped(floor, flows, frame, self.sent())?;
+        let one = self.floor_name(Family::V4);
+        self.figures.cost(&self.name("floor", flows.count), ns - empty, &[&one]);
+
+        self.instruments.plan(flows, frame)?;
+        let pick = self.plain(self.instruments.of(Hook::Xdp, "pick", self.family)?, frame, &[XDP_PASS])?;
+        self.instruments.plan(flows, frame)?;
+        let lookup = self.instruments.of(Hook::Xdp, "lookup", self.family)?;
+        let ns = self.plain(lookup, frame, &[XDP_PASS])?;
+        self.figures.cost(&self.lookup_name(flows.count), ns - pick, &[]);
+        Ok(())
+    }
+
+    /// SYNs of distinct clients into an empty table: both directions inserted, the event emitted.
+    fn new_flows(&mut self, subject: &Subject, count: u32) -> anyhow::Result<()> {
+        let few = count < FEW;
+        let (distinct, batches) = if few { (FEW, FEW_BATCHES) } else { (count, 1) };
+        let flows = self.flows(distinct);
+        let rounds = if few { self.effort.rounds } else { self.effort.rounds_of_new };
+        for (size_name, size) in SIZES {
+            let frame = self.frame(SYN, size);
+            let name = format!("{}/{size_name}", self.name("new", count));
+            let lost = subject.lost()?;
+            for _ in 0..rounds {
+                let empty =
+                    self.wrapped(self.instruments.empty(self.hook)?, &flows, &frame, self.nothing())?;
+                let mut total = 0.0;
+                for _ in 0..batches {
+                    interrupt::check()?;
+                    subject.forget_flows()?;
+                    total += self.make(subject, &flows, &frame, true)?;
+                }
+                let ns = total / f64::from(distinct * batches);
+                self.figures.cost(&name, ns - empty, &[&self.floor_name(Family::V4)]);
+            }
+            let lost = subject.lost()? - lost;
+            let mut notes = Vec::new();
+            if few {
+                notes.push(format!("{FEW} flows at a time, into an empty table"));
+            }
+            if lost > 0 {
+                notes.push(format!("{lost} events lost"));
+            }
+            if !notes.is_empty() {
+                self.figures.note(&name, notes.join("; "));
+            }
+        }
+        subject.forget_flows()
+    }
+
+    /// Every flow once, in chunks that the event ring holds; the time of all, in ns.
+    fn make(&self, subject: &Subject, flows: &Flows, frame: &[u8], wait: bool) -> anyhow::Result<f64> {
+        self.instruments.aim(self.hook, subject.program())?;
+        self.instruments.plan(flows, frame)?;
+        let wrapper = self.instruments.of(self.hook, "wrap", self.family)?;
+        let index = if flows.varied == SOURCE { self.bed.outer_index } else { self.bed.inner_index };
+        let context = context(self.hook, index, frame.len());
+        let (mut total, mut left) = (0.0, flows.count);
+        while left > 0 {
+            let repeat = left.min(CHUNK);
+            let (drained, lost) = (subject.drained(), if wait { subject.lost()? } else { 0 });
+            let before = subject.forwarded()?;
+            let input = Input { frame, context: &context, repeat };
+            let ran = Instruments::run(wrapper, input, self.sent())?;
+            self.all_forwarded(subject, before, repeat)?;
+            total += f64::from(ran.ns) * f64::from(repeat);
+            left -= repeat;
+            if wait {
+                subject.wait_drained(drained, u64::from(repeat), lost)?;
+            }
+        }
+        Ok(total)
+    }
+
+    /// Real handshakes, all of a step before the next.
+    fn establish(&self, subject: &Subject, count: u32) -> anyhow::Result<()> {
+        subject.forget_flows()?;
+        let in_order = Flows { scattered: false, ..self.flows(count) };
+        self.make(subject, &in_order, &self.frame(SYN, SIZES[0].1), false).context("SYN")?;
+        let to: End = self.bed.client_from_inside(self.family);
+        let size = if self.family == Family::V6 { SMALLEST_V6 } else { SIZES[0].1 };
+        let answer = tcp(self.bed.endpoint_end(self.family), to, SYN | ACK, size, CLIENT_PORT);
+        let answers = Flows { varied: DESTINATION, ..in_order };
+        self.make(subject, &answers, &answer, false).context("SYN-ACK")?;
+        self.make(subject, &in_order, &self.frame(ACK, SIZES[0].1), false).context("ACK")?;
+        let mut last = subject.drained();
+        wait::until("the event ring to be drained", Duration::from_secs(20), || {
+            wait::pass(QUIET)?;
+            let now = subject.drained();
+            Ok((std::mem::replace(&mut last, now) == now).then_some(()))
+        })
+    }
+
+    /// Every packet, or what was measured was something else.
+    fn all_forwarded(&self, subject: &Subject, before: u64, repeat: u32) -> anyhow::Result<()> {
+        let forwarded = subject.forwarded()? - before;
+        ensure!(
+            forwarded == u64::from(repeat),
+            "of {repeat} packets {forwarded} were forwarded; the counters: {:?}",
+            subject.counters()?.iter().filter(|(_, count)| *count > 0).collect::<Vec<_>>()
+        );
+        Ok(())
+    }
+
+    /// A program by itself.
+    fn plain(&self, program: BorrowedFd<'_>, frame: &[u8], wanted: &[u32]) -> anyhow::Result<f64> {
+        let input = Input { frame, context: &[], repeat: self.effort.repeat };
+        Ok(f64::from(Instruments::run(program, input, wanted)?.ns))
+    }
+
+    /// A program behind the wrapper.
+    fn wrapped(
+        &self,
+        program: BorrowedFd<'_>,
+        flows: &Flows,
+        frame: &[u8],
+        wanted: &[u32],
+    ) -> anyhow::Result<f64> {
+        self.instruments.aim(self.hook, program)?;
+        self.instruments.plan(flows, frame)?;
+        let wrapper = self.instruments.of(self.hook, "wrap", self.family)?;
+        let context = context(self.hook, self.bed.outer_index, frame.len());
+        // The kernel takes an interface for XDP's context only where XDP is attached.
+        let is_attached = self.hook == Hook::Tc || self.subject.is_some();
+        let context = if is_attached { &context[..] } else { &[] };
+        let input = Input { frame, context, repeat: self.effort.repeat };
+        Ok(f64::from(Instruments::run(wrapper, input, wanted)?.ns))
+    }
+
+    const fn nothing(&self) -> &'static [u32] {
+        match self.hook {
+            Hook::Xdp => &[XDP_PASS],
+            Hook::Tc => &[TC_ACT_OK],
+        }
+    }
+
+    const fn sent(&self) -> &'static [u32] {
+        match self.hook {
+            Hook::Xdp => &[XDP_TX, XDP_REDIRECT],
+            Hook::Tc => &[TC_ACT_REDIRECT],
+        }
+    }
+}
+
+/// A `struct xdp_md`, or the beginning of a `struct __sk_buff`, of a packet that came in at an interface.
+pub(crate) fn context(hook: Hook, ifindex: u32, length: usize) -> Vec<u8> {
+    match hook {
+        // data, data_end, data_meta, ingress_ifindex, rx_queue_index, egress_ifindex
+        Hook::Xdp => {
+            [0, length as u32, 0, ifindex, 0, 0].iter().flat_map(|word: &u32| word.to_ne_bytes()).collect()
+        }
+        // ifindex is the eleventh word.
+        Hook::Tc => [0; 10].into_iter().chain([ifindex]).flat_map(|word: u32| word.to_ne_bytes()).collect(),
+    }
+}
