@@ -89,10 +89,10 @@ pub(crate) trait Hook {
         self.at::<T>(offset).map(|place| unsafe { place.read_unaligned() })
     }
 
-    /// To the next program of the hook, or the stack.
+    /// To the next program of the hook, or the stack. Why, the last of the programs counts.
     #[inline(always)]
     fn pass(&self, reason: Reason) -> Verdict {
-        count(reason);
+        count(if Self::IN_FRONT { Reason::XdpPassed } else { reason });
         Ok(Self::PASS)
     }
 
