@@ -48,13 +48,14 @@ pub(crate) fn forward<H: Hook, F: Family>(
     if kind & FORWARDING != FORWARD_DSR_L2 {
         return encapsulated::<H, F>(hook, ip, key, target, kind);
     }
-    if let Some(hop) = hop::kept::<H, F>(hook, translation.hop, ip.protocol) {
+    let bytes = hook.largest(F::TRANSPORT, ip.protocol);
+    if let Some(hop) = hop::kept::<H>(translation.hop, bytes) {
         let verdict = hop::send(hook, &hop)?;
         count(Reason::ForwardedSlow);
         return Ok(verdict);
     }
     let endpoint = F::narrow(target.address);
-    match hop::find::<H, F>(hook, ip.protocol, &key.source_be, &endpoint)? {
+    match hop::find::<H, F>(hook, bytes, ip.protocol, &key.source_be, &endpoint)? {
         Way::Known(hop, word) => {
             // SAFETY: a live map value; one aligned word, good by itself.
             unsafe { addr_of_mut!((*translation.entry()).hop).write_volatile(word) };

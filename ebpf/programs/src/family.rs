@@ -12,7 +12,6 @@ use lockstep_abi::map::{
 };
 use lockstep_abi::reason::Reason;
 use lockstep_abi::service::{GuardKey, GuardValue, RangeKey, ServiceKey, ServiceRef};
-use lockstep_packet::icmp;
 use lockstep_packet::ip::{Header4, Header6, Ip};
 use lockstep_packet::offset::NETWORK;
 
@@ -69,9 +68,6 @@ pub(crate) trait Family {
 
     /// Exchanges the addresses and writes the time to live of an answer.
     fn turn_around<H: Hook>(hook: &H, ip: &Ip<Self::Address>) -> Option<()>;
-
-    /// Whether an ICMP message of this type carries the packet it is about.
-    fn is_error(kind: u8) -> bool;
 
     /// Tells the routing table from where to where.
     fn ask(fib: &mut FibParams, source_be: &Self::Address, destination_be: &Self::Address);
@@ -205,11 +201,6 @@ impl Family for V4 {
     }
 
     #[inline(always)]
-    fn is_error(kind: u8) -> bool {
-        icmp::is_error(kind)
-    }
-
-    #[inline(always)]
     fn ask(fib: &mut FibParams, source_be: &u32, destination_be: &u32) {
         fib.__bindgen_anon_3.ipv4_src = *source_be;
         fib.__bindgen_anon_4.ipv4_dst = *destination_be;
@@ -282,11 +273,6 @@ impl Family for V6 {
             (*header).destination_be = ip.source_be;
         }
         Some(())
-    }
-
-    #[inline(always)]
-    fn is_error(kind: u8) -> bool {
-        kind < 128
     }
 
     #[inline(always)]
