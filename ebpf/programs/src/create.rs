@@ -3,7 +3,7 @@
 use core::ptr::addr_of;
 
 use aya_ebpf::maps::lpm_trie::Key;
-use lockstep_abi::address::{AddressValue, RANGES, VIP};
+use lockstep_abi::address::{AddressValue, ENDPOINTS, RANGES, VIP};
 use lockstep_abi::flow::{
     Address, FORWARD_DSR_GUE, FORWARD_DSR_IPIP, FORWARD_DSR_L2, FORWARD_NAT, FlowKey, NO_SYNC, SYNC_LATE,
 };
@@ -103,7 +103,8 @@ pub(crate) fn create<F: Family>(
     flow.service_slot = named.service_slot as u16;
     flow.target = endpoint.target as u16;
     // A client beside the endpoint would get the answer past the balancer, untranslated.
-    let beside = version.mode == NAT && F::transit(&key.source_be).is_some();
+    let beside = version.mode == NAT
+        && F::transit(&key.source_be).is_some_and(|network| network.flags & ENDPOINTS != 0);
     let source = if version.mode == FULLNAT || beside { translated(key, version)? } else { Source::KEPT };
     begin::<F>(source, address.group, reopen)
 }
