@@ -17,7 +17,8 @@ impl Apply<'_> {
     /// sources of rules. The programs find the longest, so that a network has the groups of those around it as well.
     pub(super) fn wanted_transit<A: KernelFamily>(&mut self) -> Networks<A> {
         let networks = self.networks::<A>();
-        let beside: BTreeSet<Prefix> = self.endpoint_networks().map(|(network, _)| network).collect();
+        let beside: BTreeSet<Prefix> =
+            self.endpoint_networks().into_iter().map(|(network, _)| network).collect();
         let mut wanted = Networks::new();
         for network in networks.keys() {
             let around = networks.iter().filter(|(other, _)| other.covers(network));
@@ -63,17 +64,15 @@ impl Apply<'_> {
     }
 
     /// The networks of endpoints, and the lease slots of the groups that use them.
-    fn endpoint_networks(&self) -> impl Iterator<Item = (Prefix, u32)> {
-        self.image
-            .services
-            .iter()
-            .filter_map(|service| Some((service, *self.slots.get(&service.group)?)))
-            .flat_map(|(service, slot)| {
-                service.endpoints.iter().map(move |endpoint| {
-                    let address = endpoint.address.ip();
-                    (self.connected(address).unwrap_or(Prefix::host(address)), slot)
-                })
-            })
+    fn endpoint_networks(&self) -> BTreeSet<(Prefix, u32)> {
+        let mut networks = BTreeSet::new();
+        for service in &self.image.services {
+            let Some(slot) = self.slots.get(&service.group) else { continue };
+            for address in service.endpoints.iter().map(|endpoint| endpoint.address.ip()) {
+                networks.insert((self.connected(address).unwrap_or(Prefix::host(address)), *slot));
+            }
+        }
+        networks
     }
 
     /// The longest connected network with this address.
