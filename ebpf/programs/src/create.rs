@@ -21,7 +21,7 @@ use crate::choose::choose;
 use crate::count::count;
 use crate::family::Family;
 use crate::insert::{Source, begin, draft};
-use crate::lease::precise_ns;
+use crate::lease::{may_begin, precise_ns};
 use crate::load::{admit, in_rate};
 use crate::maps::{RECOVERY, SOURCES, VERSIONS};
 
@@ -119,6 +119,7 @@ fn again(version: &ServiceVersion, lease: &LeaseValue, now_ns: u64) -> Result<u3
         MISS_RESET if !recent => return Err(Reason::MissReset),
         _ => return Err(Reason::Miss),
     }
+    may_begin(lease)?;
     let arrival = RECOVERY.get_ptr_mut(0).ok_or(Reason::Miss)?;
     // SAFETY: a live array element.
     if !unsafe { in_rate(arrival, RECOVERY_INTERVAL_NS, RECOVERY_BURST_NS, now_ns) } {

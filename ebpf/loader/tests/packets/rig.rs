@@ -24,10 +24,10 @@ use crate::case::{Case, Family, Side, wide};
 use crate::pool::{self, Loaded, Size};
 use crate::table::Table;
 
-pub(crate) use flows::{Event, Flow, FlowKey, key};
+pub(crate) use flows::{Event, Flow, FlowKey, key, narrow_key};
 pub(crate) use links::{forward, ip};
 pub(crate) use send::{Action, Sent};
-pub(crate) use service::{Service, VERSION};
+pub(crate) use service::{Service, VERSION, endpoint_of, target};
 
 /// The demo group's id, its lease slot, and its epoch.
 pub(crate) const GROUP: u64 = 77;
