@@ -13,6 +13,7 @@ use lockstep_abi::service::{
     DSR_GUE, DSR_IPIP, DSR_L2, FULLNAT, MISS_RECOVER, MISS_RESET, NAT, RangeKey, SNAT_ADDRESSES,
     SOURCES as RESTRICTED, SYNC_ESTABLISHED, SYNC_NONE, ServiceKey, ServiceRef, ServiceVersion, SourceKey,
 };
+use lockstep_abi::state::TENTATIVE;
 use lockstep_packet::select::flow_hash;
 use lockstep_packet::transition::{first, may_open, recovered};
 
@@ -84,6 +85,8 @@ pub(crate) fn create<F: Family>(
         SYNC_ESTABLISHED => SYNC_LATE,
         _ => 0,
     };
+    // Nobody sees an endpoint confirm what goes to it directly.
+    let state_bits = if forwarding == FORWARD_NAT { state_bits } else { state_bits & !TENTATIVE };
     let flow = draft::<F>(key, state_bits, now_ns)?;
     flow.twin = key.reversed();
     if forwarding == FORWARD_NAT {
