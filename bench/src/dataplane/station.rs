@@ -25,6 +25,8 @@ const CHUNK: u32 = 8192;
 const FEW: u32 = 64;
 /// How often, in a round.
 const FEW_BATCHES: u32 = 256;
+/// How often a measurement of the fast path is made again that other packets were part of.
+const TRIES: usize = 3;
 /// The ring counts as drained when nothing came for so long.
 const QUIET: Duration = Duration::from_millis(20);
 
@@ -150,15 +152,27 @@ impl Station<'_> {
                 let frame = self.frame(ACK, *size);
                 let empty =
                     self.wrapped(self.instruments.empty(self.hook)?, &flows, &frame, self.nothing())?;
-                let before = self.subject.forwarded()?;
-                let ns = self.wrapped(self.subject.program(), &flows, &frame, self.sent())?;
-                self.all_forwarded(before, self.effort.repeat, true)?;
+                let ns = self.fast(&flows, &frame)?;
                 let (floor, same) = (self.floor_name(Family::V4), self.name("floor", count));
                 let lookup = self.lookup_name(count);
                 self.figures.cost(name, ns - empty, &[&floor, &lookup, &same]);
             }
         }
         Ok(())
+    }
+
+    /// The shipped program's fast path. Measured again if a link changed meanwhile: then every flow asks for its next
+    /// hop once more.
+    fn fast(&self, flows: &Flows, frame: &[u8]) -> anyhow::Result<f64> {
+        let mut tries = 1..=TRIES;
+        loop {
+            let before = self.subject.forwarded()?;
+            let ns = self.wrapped(self.subject.program(), flows, frame, self.sent())?;
+            let all = self.all_forwarded(before, self.effort.repeat, true);
+            if all.is_ok() || tries.next().is_none() {
+                return all.map(|()| ns);
+            }
+        }
     }
 
     /// The empty program, the floor with one flow and over all of them, and a bare lookup over all of them.
@@ -262,13 +276,16 @@ impl Station<'_> {
         let answer = tcp(self.bed.endpoint_end(self.family), to, SYN | ACK, size, CLIENT_PORT);
         let answers = Flows { varied: DESTINATION, ..in_order };
         self.make(&answers, &answer, false).context("SYN-ACK")?;
-        self.make(&in_order, &self.frame(ACK, SIZES[0].1), false).context("ACK")?;
+        let ack = self.frame(ACK, SIZES[0].1);
+        self.make(&in_order, &ack, false).context("ACK")?;
         let mut last = subject.drained();
         wait::until("the event ring to be drained", Duration::from_secs(20), || {
             wait::pass(QUIET)?;
             let now = subject.drained();
             Ok((std::mem::replace(&mut last, now) == now).then_some(()))
-        })
+        })?;
+        // Only now the original's packets find everything as the fast path needs it.
+        self.make(&in_order, &ack, false).map(drop)
     }
 
     /// Every packet, and by the fast path if `fast`; or what was measured was something else.
