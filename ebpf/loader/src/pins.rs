@@ -76,6 +76,11 @@ impl Pins {
         Ok(())
     }
 
+    /// Where this schema's pins are.
+    pub(crate) fn folder(&self) -> &Path {
+        &self.schema
+    }
+
     fn maps(&self) -> PathBuf {
         self.schema.join("maps")
     }
