@@ -28,7 +28,7 @@ use crate::interfaces::Interface;
 use crate::lease::LeaseWriter;
 use crate::maps::Maps;
 use crate::object::definitions;
-use crate::pins::{Attached, Pins, is_nameable};
+use crate::pins::{Attached, Pins};
 use crate::port_usage::PortUsage;
 use crate::programs;
 use crate::sweeper::Sweeper;
@@ -69,10 +69,6 @@ pub struct Dataplane {
 impl Dataplane {
     /// Loads the programs over new maps, or over those an earlier process left; attaches; switches forwarding on.
     pub fn open(config: DataplaneConfig) -> Result<Self, DataplaneError> {
-        if let Some(unnameable) = config.interfaces.iter().find(|interface| !is_nameable(&interface.name)) {
-            let reason = "no interface's name may end as the pins of XDP do, in .xdp or .xdp-generic".into();
-            return Err(DataplaneError::Attach { interface: unnameable.name.clone(), reason });
-        }
         let interfaces = Interface::read(&config.names())?;
         let pins = Pins::new(&config.pin_dir);
         pins.refuse_others()?;

@@ -1,5 +1,7 @@
 //! TCP and UDP headers, as far as they matter.
 
+use crate::bytes::{put_half, put_word};
+
 /// TCP flag.
 pub const FIN: u8 = 0x01;
 /// TCP flag.
@@ -33,6 +35,24 @@ pub struct TcpHeader {
     pub urgent_be: u16,
 }
 
+impl TcpHeader {
+    /// The header's bytes.
+    #[inline(always)]
+    pub const fn bytes(&self) -> [u8; 20] {
+        let mut bytes = [0; 20];
+        put_half(&mut bytes, 0, self.source_be);
+        put_half(&mut bytes, 2, self.destination_be);
+        put_word(&mut bytes, 4, self.sequence_be);
+        put_word(&mut bytes, 8, self.acknowledgement_be);
+        bytes[12] = self.offset;
+        bytes[13] = self.flags;
+        put_half(&mut bytes, 14, self.window_be);
+        put_half(&mut bytes, 16, self.checksum);
+        put_half(&mut bytes, 18, self.urgent_be);
+        bytes
+    }
+}
+
 /// UDP's header as it stands in a packet.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -45,6 +65,12 @@ pub struct UdpHeader {
     pub length_be: u16,
     /// Checksum.
     pub checksum: u16,
+}
+
+/// What the flags themselves take of the sequence space.
+#[inline(always)]
+pub const fn occupied(flags: u8) -> u32 {
+    (flags & SYN != 0) as u32 + (flags & FIN != 0) as u32
 }
 
 /// Whether a packet with these flags needs a decision even on an established flow. UDP has none (0).

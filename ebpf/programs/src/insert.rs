@@ -9,7 +9,7 @@ use aya_ebpf::helpers::generated::{bpf_get_prandom_u32, bpf_loop};
 use lockstep_abi::event::CREATED;
 use lockstep_abi::flow::{Address, FORWARDING, FlowKey, FlowValue, KIND, ORIGINAL, deltas};
 use lockstep_abi::reason::Reason;
-use lockstep_abi::service::ServiceKey;
+use lockstep_abi::service::{RangeKey, ServiceKey};
 use lockstep_abi::state;
 use lockstep_abi::timeout::DEAD_NS;
 use lockstep_packet::port::port;
@@ -286,13 +286,10 @@ fn from_address<F: Family>(flow: &mut FlowValue<F::Address>, source: Source) -> 
 /// Whether clients may speak to this very address and port.
 #[inline(always)]
 fn is_service<F: Family>(reply_key: &FlowKey<F::Address>) -> bool {
-    F::service(&ServiceKey {
-        vip_be: reply_key.destination_be,
-        port_be: reply_key.destination_port_be,
-        protocol: reply_key.protocol,
-        pad: 0,
-    })
-    .is_some()
+    let (vip_be, port_be, protocol) =
+        (reply_key.destination_be, reply_key.destination_port_be, reply_key.protocol);
+    F::service(&ServiceKey { vip_be, port_be, protocol, pad: 0 }).is_some()
+        || F::range(RangeKey { vip_be, protocol, pad: 0, port_be }).is_some()
 }
 
 #[inline(always)]
