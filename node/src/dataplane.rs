@@ -49,7 +49,7 @@ fn loader_config(config: &config::Dataplane) -> DataplaneConfig {
     }
 }
 
-fn interface_config(interface: &config::Interface) -> InterfaceConfig {
+pub(crate) fn interface_config(interface: &config::Interface) -> InterfaceConfig {
     let hook = match interface.hook {
         config::Hook::Auto => Hook::Auto,
         config::Hook::Xdp => Hook::Xdp,
