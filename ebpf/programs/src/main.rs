@@ -34,6 +34,7 @@ mod slow;
 mod special;
 mod track;
 mod transport;
+mod words;
 
 use aya_ebpf::bindings::{__sk_buff, xdp_md};
 use aya_ebpf::macros::{classifier, xdp};
