@@ -73,6 +73,17 @@ impl Subject {
         Ok(())
     }
 
+    /// Deletes the entries of these keys.
+    pub(crate) fn forget(&self, keys: &[Vec<u8>]) -> anyhow::Result<()> {
+        let length = keys.first().map_or(0, Vec::len) as u32;
+        for map in &self.flows {
+            if bpf::map_info(map.as_fd()).context("a flow table cannot be looked at")?.key_size == length {
+                bpf::delete(map.as_fd(), &keys.concat()).context("flows cannot be deleted")?;
+            }
+        }
+        Ok(())
+    }
+
     /// Packets that were forwarded so far, by the program at the hook itself and by the stages behind it.
     pub(crate) fn forwarded(&self) -> anyhow::Result<Forwarded> {
         Ok(Forwarded { fast: self.counter(FAST)?, slow: self.counter(SLOW)? })

@@ -24,6 +24,7 @@ use crate::insert::{Source, begin, draft};
 use crate::lease::{may_begin, precise_ns};
 use crate::load::{admit, in_rate};
 use crate::maps::{RECOVERY, SOURCES, VERSIONS};
+use crate::words;
 
 /// For so long after a takeover flows may be missing that the former owner had.
 const TAKEOVER_NS: u64 = 60 * 1_000_000_000;
@@ -88,9 +89,11 @@ pub(crate) fn create<F: Family>(
     // Nobody sees an endpoint confirm what goes to it directly.
     let state_bits = if forwarding == FORWARD_NAT { state_bits } else { state_bits & !TENTATIVE };
     let flow = draft::<F>(key, state_bits, now_ns)?;
-    flow.twin = key.reversed();
+    // SAFETY: a key in the draft.
+    unsafe { words::reverse(&raw mut flow.twin, key) };
     if forwarding == FORWARD_NAT {
-        flow.twin.source_be = F::narrow(endpoint.address);
+        // SAFETY: an address in the draft.
+        unsafe { words::copy(&raw mut flow.twin.source_be, &F::narrow(endpoint.address)) };
         flow.twin.source_port_be = port_be;
     }
     flow.address_index = address_index as u16;

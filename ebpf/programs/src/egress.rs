@@ -23,6 +23,7 @@ use crate::hop::route;
 use crate::insert::{Source, begin, draft};
 use crate::lease::{may_begin, permitted_now, precise_ns};
 use crate::maps::SNAT_SETS;
+use crate::words;
 
 /// Decides about a packet with ports. `None`: a flow was made for it. `Some`: the hook's action.
 #[inline(always)]
@@ -179,7 +180,8 @@ fn make<F: Family>(
     reopen: bool,
 ) -> Result<(), Reason> {
     let flow = draft::<F>(key, first(key.protocol), precise_ns())?;
-    flow.twin = key.reversed();
+    // SAFETY: a key in the draft.
+    unsafe { words::reverse(&raw mut flow.twin, key) };
     if let Some(host) = ends.host {
         flow.twin.source_be = F::narrow(*host);
     }
