@@ -131,10 +131,9 @@ impl Handle {
         })
     }
 
-    /// The hook that an interface has.
-    pub(crate) fn hook(&self, interface: &str) -> Hook {
-        let report = self.hooks.iter().find(|report| report.interface == interface);
-        report.map_or(Hook::Auto, |report| report.hook)
+    /// The hook that an interface has, and why.
+    pub(crate) fn hook(&self, interface: &str) -> Option<&HookReport> {
+        self.hooks.iter().find(|report| report.interface == interface)
     }
 
     /// What the reconciler did last.
