@@ -70,6 +70,23 @@ impl Cluster {
         Ok(cluster)
     }
 
+    /// As [`Cluster::start`], with IPv6 beside IPv4, and what `adjust` changes in each balancer's file.
+    pub fn start_dual(
+        manifest: &str,
+        profile: Profile,
+        adjust: fn(Node, &str) -> String,
+    ) -> anyhow::Result<Self> {
+        let mut cluster = Self::prepare()?;
+        cluster.topology.add_ipv6()?;
+        for node in Node::DATAPLANE {
+            let path = cluster.config(node);
+            fs::write(&path, adjust(node, example(node)))
+                .with_context(|| format!("cannot write {}", path.display()))?;
+        }
+        cluster.bring_up(manifest, profile).map_err(|error| cluster.explain(error))?;
+        Ok(cluster)
+    }
+
     fn bring_up(&mut self, manifest: &str, profile: Profile) -> anyhow::Result<()> {
         for node in Node::ALL {
             self.start_node(node)?;

@@ -9,6 +9,7 @@ pub mod load;
 pub mod pattern;
 pub mod reactor;
 pub mod stray;
+pub mod talk;
 pub mod tcp;
 pub mod tcp_client;
 pub mod udp;
