@@ -15,6 +15,7 @@ use crate::announce::{Announcement, Announcer, SCHEDULE};
 use crate::config::{self, Config};
 use crate::hops::Hops;
 use crate::links::Down;
+use crate::ports;
 use crate::reconcile::Programmed;
 
 /// Handles to the open dataplane.
@@ -25,6 +26,8 @@ pub(crate) struct Handle {
     pub(crate) flows: FlowTable,
     /// The thread that keeps the next hops.
     pub(crate) hops: Hops,
+    /// What was proposed of port blocks.
+    pub(crate) port_counts: ports::Counts,
     /// What was asked for.
     pub(crate) config: config::Dataplane,
     hooks: Vec<HookReport>,
@@ -113,6 +116,7 @@ impl Handle {
                 loader.hop_watcher(hop_options(loader.hooks())).context("the next hops cannot be read")?,
             )
             .context("the thread that keeps the next hops cannot be started")?,
+            port_counts: ports::Counts::default(),
             hooks: loader.hooks().to_vec(),
             answers: loader.answers(),
             packets: loader.counter_table(),
@@ -162,6 +166,12 @@ impl Handle {
                 Vec::new()
             }
         }
+    }
+
+    /// One of [`Self::packet_counters`].
+    pub(crate) fn packet_counter(&self, name: &str) -> u64 {
+        let counters = self.packet_counters();
+        counters.into_iter().find(|(counter, _)| counter == name).map_or(0, |(_, value)| value)
     }
 
     /// Announcements sent and failed.

@@ -17,6 +17,7 @@ mod links;
 mod member;
 mod metrics;
 mod parts;
+mod ports;
 mod reconcile;
 mod relay;
 mod run;

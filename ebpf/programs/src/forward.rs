@@ -119,7 +119,7 @@ pub(crate) fn forward<H: Hook, F: Family>(
         return Err(Reason::TtlExceeded);
     }
     let bytes = hook.largest(F::TRANSPORT, ip.protocol);
-    if let Some(hop) = hop::kept::<H>(translation.hop, bytes) {
+    if let Some(hop) = hop::kept::<H>(translation.hop, || bytes) {
         rewrite_slowly::<H, F>(hook, ip, key, translation)?;
         return counted(hop::send(hook, &hop));
     }

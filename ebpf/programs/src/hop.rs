@@ -47,7 +47,7 @@ fn stamp() -> u32 {
 
 /// The next hop that a flow keeps, if it is still good at this hook for packets of this size.
 #[inline(always)]
-pub(crate) fn kept<H: Hook>(kept: u32, bytes: u32) -> Option<Hop> {
+pub(crate) fn kept<H: Hook>(kept: u32, bytes: impl FnOnce() -> u32) -> Option<Hop> {
     let index = index(kept, stamp());
     if index == 0 {
         return None;
@@ -56,13 +56,14 @@ pub(crate) fn kept<H: Hook>(kept: u32, bytes: u32) -> Option<Hop> {
 }
 
 #[inline(always)]
-fn usable<H: Hook>(index: u32, bytes: u32) -> Option<Hop> {
+fn usable<H: Hook>(index: u32, bytes: impl FnOnce() -> u32) -> Option<Hop> {
     let hop = HOPS.get_ptr(index)?;
     let needed = if H::IN_FRONT { USABLE | XDP } else { USABLE };
     // SAFETY: a live array element. User space changes it in place: a packet in between may carry half of each
     // MAC and is lost, as it would be on its way to a neighbour that changed.
     unsafe {
-        let fits = bytes <= addr_of!((*hop).mtu).read_volatile();
+        let mtu_bytes = addr_of!((*hop).mtu).read_volatile();
+        let fits = bytes() <= mtu_bytes;
         if addr_of!((*hop).flags).read_volatile() & needed != needed || !fits {
             return None;
         }
@@ -161,7 +162,7 @@ fn asked<H: Hook, F: Family>(
     };
     let index = if unresolved { 0 } else { known(fib) };
     // Only the table says whether a device takes frames from XDP.
-    if unresolved || (H::IN_FRONT && usable::<H>(index, bytes).is_none()) {
+    if unresolved || (H::IN_FRONT && usable::<H>(index, || bytes).is_none()) {
         return u64::from(UNRESOLVED) << 32;
     }
     u64::from(KNOWN) << 32 | u64::from(if index == 0 { 0 } else { word(index, stamp) })

@@ -91,6 +91,15 @@ macro_rules! part {
     };
 }
 
+part!(encapsulate4 = encapsulated::<V4>);
+part!(encapsulate6 = encapsulated::<V6>);
+
+/// A part of the stages that send a packet its flow's way.
+#[inline(always)]
+fn encapsulated<F: direct::Encapsulated>(hook: &Tc) -> i32 {
+    slow::answer(direct::encapsulate::<F>(hook).map(Some))
+}
+
 /// A stage for everything else, and its parts.
 macro_rules! special_stage {
     ($stage:ident = $read:ident, $track:ident, $leave:ident, $tell:ident, $family:ty) => {

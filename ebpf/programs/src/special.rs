@@ -6,6 +6,7 @@ mod family;
 mod leave;
 mod neighbour;
 mod read;
+mod tunnel;
 pub(crate) mod walk;
 
 use aya_ebpf::bindings::__sk_buff;
@@ -19,6 +20,7 @@ use lockstep_packet::offset::NETWORK;
 use crate::arp::answered;
 use crate::complain::finish;
 use crate::count::{Verdict, count};
+use crate::direct::Outer;
 use crate::egress::portless;
 use crate::family::Family;
 use crate::hook::{Hook, Tc};
@@ -29,6 +31,7 @@ use crate::special::walk::{PACKET, Walk};
 use crate::track::track;
 
 pub(crate) use crate::special::family::{ICMP_HEADER, Special, address_of, sum_of};
+pub(crate) use crate::special::leave::go;
 
 /// Headers that are looked at through pointers: IPv6 and the first words behind it. Others are loaded.
 const HEADERS: u32 = NETWORK + 40 + 8;
@@ -61,6 +64,12 @@ fn decide<F: Special>(hook: &Tc, parts: Parts) -> Verdict {
     match Kind::unpack((parts.read)(hook.raw())) {
         Kind::Flow => on_flow::<F>(hook, parts),
         Kind::Error => match verdict::<Tc>((parts.tell)(hook.raw()))? {
+            Some(errors::UNCHANGED) => {
+                let action = leave(hook, &parts)?;
+                count(Reason::IcmpErrorForwarded);
+                Ok(action)
+            }
+            Some(stage @ errors::FIRST_STAGE..) => hook.stage((stage - errors::FIRST_STAGE) as u32),
             Some(action) => Ok(action),
             None => refuse::<F>(hook, Reason::IcmpErrorWithoutFlow, Some(Reason::IcmpError)),
         },
@@ -104,10 +113,15 @@ fn refusal<F: Family>(hook: &Tc, owned: Reason, endpoint: Option<Reason>) -> Ver
 fn on_flow<F: Special>(hook: &Tc, parts: Parts) -> Verdict {
     match verdict::<Tc>((parts.track)(hook.raw())) {
         Ok(Some(action)) => Ok(action),
-        Ok(None) => verdict::<Tc>((parts.leave)(hook.raw())).map(|action| action.unwrap_or(Tc::PASS)),
+        Ok(None) => leave(hook, &parts),
         Err(Reason::NoService) => ping::<F>(hook),
         Err(reason) => Err(reason),
     }
+}
+
+#[inline(always)]
+fn leave(hook: &Tc, parts: &Parts) -> Verdict {
+    verdict::<Tc>((parts.leave)(hook.raw())).map(|action| action.unwrap_or(Tc::PASS))
 }
 
 /// The part that finds the flow.
@@ -144,7 +158,7 @@ pub(crate) fn left<F: Special>(hook: &Tc) -> i32 {
 
 /// The part that forwards an ICMP error.
 #[inline(always)]
-pub(crate) fn told<F: Special>(hook: &Tc) -> i32 {
+pub(crate) fn told<F: Special + Outer>(hook: &Tc) -> i32 {
     answer(errors::forward::<F>(hook))
 }
 

@@ -9,6 +9,8 @@ pub(crate) const ACK: u8 = 16;
 
 pub(crate) const TCP: u8 = 6;
 pub(crate) const UDP: u8 = 17;
+pub(crate) const ICMP: u8 = 1;
+pub(crate) const ICMPV6: u8 = 58;
 
 pub(crate) type Mac = [u8; 6];
 
@@ -235,9 +237,29 @@ pub(crate) fn icmp(kind: u8, code: u8, rest: &[u8]) -> Vec<u8> {
 /// An ICMPv6 message.
 pub(crate) fn icmp6(source: IpAddr, destination: IpAddr, kind: u8, code: u8, rest: &[u8]) -> Vec<u8> {
     let mut message = [&[kind, code, 0, 0][..], rest].concat();
-    let sum = l4_sum(source, destination, 58, &message);
+    let sum = l4_sum(source, destination, ICMPV6, &message);
     message[2..4].copy_from_slice(&sum.to_be_bytes());
     message
+}
+
+/// A ping or its answer, of the header's family.
+pub(crate) fn echo(to: Mac, from: Mac, header: Header, request: bool, body: &[u8]) -> Vec<u8> {
+    if header.source.is_ipv4() {
+        let message = icmp(if request { 8 } else { 0 }, 0, body);
+        return ip(to, from, Header { protocol: ICMP, ..header }, &message);
+    }
+    let message = icmp6(header.source, header.destination, if request { 128 } else { 129 }, 0, body);
+    ip(to, from, Header { protocol: ICMPV6, ..header }, &message)
+}
+
+/// An error about a packet: that the port is unreachable.
+pub(crate) fn unreachable(to: Mac, from: Mac, header: Header, about: &[u8]) -> Vec<u8> {
+    let body = [&[0; 4][..], about].concat();
+    if header.source.is_ipv4() {
+        return ip(to, from, Header { protocol: ICMP, ..header }, &icmp(3, 3, &body));
+    }
+    let message = icmp6(header.source, header.destination, 1, 4, &body);
+    ip(to, from, Header { protocol: ICMPV6, ..header }, &message)
 }
 
 /// An ARP packet in a frame.

@@ -24,6 +24,9 @@ pub(crate) struct Size {
 impl Size {
     pub(crate) const ORDINARY: Self = Self { flows: 1024, event_bytes: 1 << 24, affinity: 64 };
 
+    /// For what fills a map at once.
+    pub(crate) const SMALL: Self = Self { flows: 64, event_bytes: 1 << 16, affinity: 2 };
+
     /// So many instances there may be at once.
     fn most(self) -> usize {
         if self == Self::ORDINARY { 2 } else { 1 }

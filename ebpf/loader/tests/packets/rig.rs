@@ -11,8 +11,8 @@ use std::net::IpAddr;
 use aya::Pod;
 use aya::maps::lpm_trie::Key;
 use lockstep_abi::address::{
-    AddressValue, AnswerKey, AnswerValue, FLOATING, InterfaceValue, MacValue, TRANSIT_GROUPS, TransitValue,
-    VIP,
+    AddressValue, AnswerKey, AnswerValue, ENDPOINTS, FLOATING, InterfaceValue, MacValue, TRANSIT_GROUPS,
+    TransitValue, VIP,
 };
 use lockstep_abi::hop::{HopKey, HopValue, USABLE, XDP};
 use lockstep_abi::lease::{LeaseValue, UNBOUNDED};
@@ -24,10 +24,10 @@ use crate::case::{Case, Family, Side, wide};
 use crate::pool::{self, Loaded, Size};
 use crate::table::Table;
 
-pub(crate) use flows::{Event, Flow, FlowKey, key};
+pub(crate) use flows::{Event, Flow, FlowKey, key, narrow_key};
 pub(crate) use links::{forward, ip};
 pub(crate) use send::{Action, Sent};
-pub(crate) use service::{Service, VERSION};
+pub(crate) use service::{Service, VERSION, endpoint_of, target};
 
 /// The demo group's id, its lease slot, and its epoch.
 pub(crate) const GROUP: u64 = 77;
@@ -209,7 +209,7 @@ impl Rig {
     pub(crate) fn transit(&self, network: IpAddr, bits: u32, groups: &[u32]) {
         let mut slots = [0; TRANSIT_GROUPS];
         slots[..groups.len()].copy_from_slice(groups);
-        let value = TransitValue { count: groups.len() as u32, slots };
+        let value = TransitValue { count: groups.len() as u32, flags: ENDPOINTS, slots };
         self.put_prefix(map::TRANSIT4, map::TRANSIT6, network, bits, &value);
     }
 

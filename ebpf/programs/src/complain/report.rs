@@ -15,20 +15,22 @@ use lockstep_packet::offset::{NETWORK, TCP_CHECKSUM, UDP_CHECKSUM};
 use super::family::pseudo;
 use super::{Answer, Complain, admitted};
 use crate::atomic::same_key;
-use crate::count::count;
+use crate::count::{Verdict, count};
 use crate::hook::{Hook, Tc};
+use crate::hop;
 use crate::maps::{ADDRESSES, FIB};
 use crate::slow::kept_key;
 use crate::special::walk::{PACKET, Walk};
-use crate::special::{ICMP_HEADER, address_of};
+use crate::special::{ICMP_HEADER, address_of, go};
 
 /// Headers that are looked at through pointers.
 const HEADERS: u32 = NETWORK + 40;
 
 #[inline(always)]
-pub(super) fn report<F: Complain>(hook: &Tc, reason: Reason) -> Answer {
+pub(super) fn report<F: Complain>(hook: &Tc, reason: Reason, relayed: bool) -> Answer {
     hook.pull(HEADERS);
-    let ip = F::ip(hook).ok_or(None)?.map_err(|_| None)?;
+    // Of a packet that was quoted the end may be missing.
+    let ip = F::ip_of(hook, u32::MAX).ok_or(None)?.map_err(|_| None)?;
     let walk = Walk::of(PACKET).map_err(|_| None)?;
     F::walk(hook, NETWORK, walk).map_err(|_| None)?;
     let icmp = if walk.protocol == F::ICMP { hook.load(walk.transport).unwrap_or(0) } else { 0 };
@@ -41,8 +43,22 @@ pub(super) fn report<F: Complain>(hook: &Tc, reason: Reason) -> Answer {
     }
     let too_big = matches!(reason, Reason::FragNeeded);
     let mtu_bytes = if too_big { mtu().ok_or(None)? } else { 0 };
-    let action = send::<F>(hook, &ip, &source_be, mtu_bytes).map_err(Some)?;
+    quote::<F>(hook, &ip, &source_be, mtu_bytes).map_err(Some)?;
+    if relayed {
+        return forward::<F>(hook, &source_be, &ip.source_be).map_err(Some);
+    }
+    let action = hook.back().map_err(Some)?;
     count(if too_big { Reason::SentTooBig } else { Reason::SentTimeExceeded });
+    Ok(action)
+}
+
+/// Sends another's error on to whom it concerns.
+#[inline(always)]
+fn forward<F: Complain>(hook: &Tc, source_be: &F::Address, to_be: &F::Address) -> Verdict {
+    let bytes = hook.length().wrapping_sub(NETWORK);
+    let way = hop::find::<Tc, F>(hook, bytes, F::ICMP, source_be, to_be)?;
+    let action = go(hook, way)?;
+    count(Reason::IcmpErrorForwarded);
     Ok(action)
 }
 
@@ -83,14 +99,14 @@ fn source<F: Complain>(ip: &Ip<F::Address>) -> Option<F::Address> {
 
 /// Makes the packet its own quotation, behind the headers of an error.
 #[inline(always)]
-fn send<F: Complain>(
+fn quote<F: Complain>(
     hook: &Tc,
     ip: &Ip<F::Address>,
     source_be: &F::Address,
     mtu_bytes: u32,
-) -> Result<i32, Reason> {
+) -> Result<(), Reason> {
     let there = hook.length().wrapping_sub(NETWORK);
-    let packet = if ip.total == 0 { there } else { ip.total };
+    let packet = if ip.total == 0 || ip.total > there { there } else { ip.total };
     // In whole words, which is how they are summed.
     let quoted = if packet < F::QUOTED { packet } else { F::QUOTED } & !3;
     hook.resize(NETWORK + quoted)?;
@@ -98,8 +114,7 @@ fn send<F: Complain>(
     let kept = hook.sum(NETWORK, quoted).ok_or(Reason::Malformed)?;
     let sum = complete::<F>(hook, ip, walk, quoted, kept)?;
     hook.room((F::HEADER + ICMP_HEADER) as i32, BPF_ADJ_ROOM_MAC, 0)?;
-    F::tell(hook, source_be, &ip.source_be, mtu_bytes, quoted, sum)?;
-    hook.back()
+    F::tell(hook, source_be, &ip.source_be, mtu_bytes, quoted, sum)
 }
 
 /// A packet whose checksum a device is to make keeps that wish: the device would write the field in the quotation, over

@@ -12,26 +12,34 @@ use lockstep_packet::quoted;
 use crate::atomic::same_key;
 use crate::change::refused;
 use crate::count::{Verdict, count};
-use crate::direct;
+use crate::direct::Outer;
 use crate::family::Family;
 use crate::forward::{Translation, touch};
 use crate::hook::{Hook, Tc};
 use crate::lease::permitted;
-use crate::slow::kept_key;
+use crate::slow::{answer, kept_key, verdict};
 use crate::special::family::{ICMP_HEADER, Special, outer_deltas, outer_difference};
 use crate::special::leave::{go, way};
+use crate::special::tunnel;
 use crate::special::walk::{PACKET, QUOTED, Walk};
+
+/// Not an action: the error goes the flow's way as it is. The endpoint answers under the VIP, so that the error is about
+/// its own packet as it sent it.
+pub(crate) const UNCHANGED: i32 = 1 << 16;
+
+/// Not an action but, less this, the stage that goes on: the packet is now another one, which was too big.
+pub(crate) const FIRST_STAGE: i32 = 1 << 17;
 
 /// Translates and forwards the error. `None`: it is about no flow.
 #[inline(always)]
-pub(crate) fn forward<F: Special>(hook: &Tc) -> Result<Option<i32>, Reason> {
+pub(crate) fn forward<F: Special + Outer>(hook: &Tc) -> Result<Option<i32>, Reason> {
     let ip = F::ip(hook).ok_or(Reason::Malformed)??;
     if !find::<F>(hook, &ip) {
-        return Ok(None);
+        return verdict::<Tc>(encapsulated::<F>(hook));
     }
     let key = kept_key::<F>()?;
     let Some(entry) = F::flows().get_ptr_mut(key) else {
-        return Ok(None);
+        return verdict::<Tc>(encapsulated::<F>(hook));
     };
     // SAFETY: a live map value; aligned words.
     let (translation, flags, path) = unsafe {
@@ -45,10 +53,7 @@ pub(crate) fn forward<F: Special>(hook: &Tc) -> Result<Option<i32>, Reason> {
         return Err(Reason::FlowDead);
     }
     if flags & FORWARDING != 0 {
-        // The endpoint answers under the VIP: the error is about its own packet as it sent it.
-        let action = direct::forward::<Tc, F>(hook, &ip, key, &translation)?;
-        count(Reason::IcmpErrorForwarded);
-        return Ok(Some(action));
+        return Ok(Some(UNCHANGED));
     }
     if flags & KIND == REPLY {
         doubted::<F>(key, &translation)?;
@@ -56,6 +61,12 @@ pub(crate) fn forward<F: Special>(hook: &Tc) -> Result<Option<i32>, Reason> {
     // SAFETY: a live map value.
     unsafe { touch(entry) };
     translated::<F>(hook, &ip, key, &translation).map(Some)
+}
+
+/// [`tunnel::open`] in one word, with a stack of its own.
+#[inline(never)]
+fn encapsulated<F: Special + Outer>(hook: &Tc) -> i32 {
+    answer(tunnel::open::<F>(hook).map(|stage| stage.map(|stage| FIRST_STAGE + stage as i32)))
 }
 
 /// Keeps the key of the packets that the quoted one answers, if that one has a tuple and the error goes to its sender.
@@ -69,18 +80,34 @@ fn find<F: Special>(hook: &Tc, ip: &Ip<F::Address>) -> bool {
     if F::walk(hook, at, walk).is_err() {
         return false;
     }
-    let Some((source, destination)) = ports::<F>(hook, walk) else {
+    if !keep::<F>(hook, at, walk, true) {
+        return false;
+    }
+    // SAFETY: the element is this CPU's own, and programs of one hook do not nest.
+    unsafe { F::same(&*addr_of!((*key).destination_be), &ip.destination_be) }
+}
+
+/// Keeps the tuple of the quoted packet at `at`, or of those that it answers; false if it has none.
+#[inline(always)]
+pub(crate) fn keep<F: Special>(hook: &Tc, at: u32, walk: &Walk, reversed: bool) -> bool {
+    let (Some(key), Some((source, destination))) = (F::key_room(), ports::<F>(hook, walk)) else {
         return false;
     };
     // SAFETY: the element is this CPU's own, and programs of one hook do not nest.
     unsafe {
-        addr_of_mut!((*key).source_port_be).write(destination);
-        addr_of_mut!((*key).destination_port_be).write(source);
         addr_of_mut!((*key).protocol).write(walk.protocol);
         addr_of_mut!((*key).pad).write([0; 3]);
         let (source_be, destination_be) =
             (addr_of_mut!((*key).source_be), addr_of_mut!((*key).destination_be));
-        F::addresses(hook, at, destination_be, source_be) && F::same(&*destination_be, &ip.destination_be)
+        if reversed {
+            addr_of_mut!((*key).source_port_be).write(destination);
+            addr_of_mut!((*key).destination_port_be).write(source);
+            F::addresses(hook, at, destination_be, source_be)
+        } else {
+            addr_of_mut!((*key).source_port_be).write(source);
+            addr_of_mut!((*key).destination_port_be).write(destination);
+            F::addresses(hook, at, source_be, destination_be)
+        }
     }
 }
 
@@ -121,7 +148,9 @@ fn translated<F: Special>(
 ) -> Verdict {
     let way = way::<F>(hook, ip, hook.length().wrapping_sub(NETWORK), translation)?;
     rewrite::<F>(hook, ip, key, translation)?;
-    go(hook, way, Reason::IcmpErrorForwarded)
+    let action = go(hook, way)?;
+    count(Reason::IcmpErrorForwarded);
+    Ok(action)
 }
 
 /// Writes the error as the packet's sender is to see it: from the address that it spoke to, if that stands for another,

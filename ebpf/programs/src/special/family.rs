@@ -23,6 +23,11 @@ pub(crate) const ICMP_HEADER: u32 = 8;
 pub(crate) trait Special: Family {
     /// Whether ICMP's checksum covers the addresses.
     const ICMP_COVERS_ADDRESSES: bool;
+    /// Where an IP header has its destination.
+    const DESTINATION: u32;
+
+    /// The MTU that an ICMP message tells, if it tells one.
+    fn told_mtu(header: &[u8; 8]) -> Option<u32>;
 
     /// Walks over the header at `at`.
     fn walk(hook: &Tc, at: u32, walk: &mut Walk) -> Result<(), Reason>;
@@ -76,6 +81,16 @@ pub(crate) fn outer_deltas(difference: u32) -> Deltas {
 
 impl Special for V4 {
     const ICMP_COVERS_ADDRESSES: bool = false;
+    const DESTINATION: u32 = 16;
+
+    /// Routers older than RFC 1191 say 0.
+    #[inline(always)]
+    fn told_mtu(header: &[u8; 8]) -> Option<u32> {
+        match icmp::mtu(header) {
+            Some(mtu_bytes @ 1..) => Some(u32::from(mtu_bytes)),
+            _ => None,
+        }
+    }
 
     #[inline(always)]
     fn walk(hook: &Tc, at: u32, walk: &mut Walk) -> Result<(), Reason> {
@@ -159,6 +174,12 @@ fn change(deltas: Deltas) -> Change {
 
 impl Special for V6 {
     const ICMP_COVERS_ADDRESSES: bool = true;
+    const DESTINATION: u32 = 24;
+
+    #[inline(always)]
+    fn told_mtu(header: &[u8; 8]) -> Option<u32> {
+        icmp6::mtu(header)
+    }
 
     #[inline(always)]
     fn walk(hook: &Tc, at: u32, walk: &mut Walk) -> Result<(), Reason> {

@@ -37,7 +37,7 @@ pub(crate) fn leave<F: Special>(hook: &Tc) -> Verdict {
     let bytes = hook.largest_behind(walk.transport, walk.protocol);
     let way = way::<F>(hook, &ip, bytes, &translation)?;
     rewrite::<F>(hook, &ip, key, &translation)?;
-    go(hook, way, Reason::ForwardedSlow)
+    go(hook, way)
 }
 
 /// Where packets of a flow's direction go, so many bytes of them.
@@ -51,7 +51,7 @@ pub(crate) fn way<F: Family>(
     if !ip.may_be_forwarded() {
         return Err(Reason::TtlExceeded);
     }
-    if let Some(hop) = hop::kept::<Tc>(translation.hop, bytes) {
+    if let Some(hop) = hop::kept::<Tc>(translation.hop, || bytes) {
         return Ok(Way::Known(hop, 0));
     }
     let twin = translation.twin();
@@ -63,14 +63,14 @@ pub(crate) fn way<F: Family>(
     Ok(way)
 }
 
-/// Sends the packet, and counts it.
+/// Sends the packet.
 #[inline(always)]
-pub(crate) fn go(hook: &Tc, way: Way, reason: Reason) -> Verdict {
+pub(crate) fn go(hook: &Tc, way: Way) -> Verdict {
     let action = match way {
         Way::Known(hop, _) => hop::send(hook, &hop)?,
         Way::Unresolved(fib) => hop::resolve(fib)?,
     };
-    count(reason);
+    count(Reason::ForwardedSlow);
     Ok(action)
 }
 
