@@ -230,6 +230,22 @@ impl Cluster {
         Ok(())
     }
 
+    /// Waits until both balancers' kernels hold what the cluster agreed on up to now.
+    pub fn wait_programmed(&self) -> anyhow::Result<()> {
+        let mut revision = 0;
+        for node in Node::ALL {
+            revision = revision.max(api::cluster_status(self.topology.node(node))?.revision);
+        }
+        for node in Node::DATAPLANE {
+            let what = format!("node {} to program revision {revision}", node.name());
+            wait::until(&what, READY_LIMIT, || {
+                let status = api::node_status(self.topology.node(node))?;
+                Ok((status.programmed_revision >= revision).then_some(()))
+            })?;
+        }
+        Ok(())
+    }
+
     /// What a node says of the group.
     pub fn group(&self, node: Node) -> anyhow::Result<GroupStatus> {
         api::group_status(self.topology.node(node), GROUP)

@@ -21,6 +21,7 @@ use crate::namespace::Namespace;
 use crate::run::Run;
 use crate::wait;
 
+pub mod direct;
 pub mod dual;
 
 /// The service address.

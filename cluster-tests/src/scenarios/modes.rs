@@ -9,8 +9,12 @@ use crate::topology::dual::{CLIENTS6, ENDPOINTS6, FLOATING6, VIP6};
 use crate::topology::{CLIENTS, ENDPOINTS, FLOATING, Node, VIP};
 use crate::traffic::talk::server::Server;
 
+mod changes;
+mod direct;
+mod failover;
 mod intent;
 mod outbound;
+mod services;
 mod translating;
 
 /// Every endpoint's server listens here, and on the ports of services that keep the client's.
@@ -105,6 +109,10 @@ fn check(cluster: &mut Cluster) -> anyhow::Result<()> {
     let mut checks = Checks::default();
     translating::run(cluster, &mut checks)?;
     outbound::run(cluster, &mut checks)?;
+    services::run(cluster, &mut checks)?;
+    direct::run(cluster, &mut checks)?;
+    changes::run(cluster, &mut checks)?;
+    failover::run(cluster, &mut checks)?;
     servers.into_iter().try_for_each(Server::stop)?;
     checks.demand()
 }

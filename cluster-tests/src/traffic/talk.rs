@@ -3,9 +3,9 @@
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpStream, UdpSocket};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use anyhow::{Context, bail, ensure};
+use anyhow::{Context, ensure};
 
 use super::pattern::{Direction, Pattern};
 use crate::namespace::Handle;
@@ -17,6 +17,8 @@ pub mod server;
 const HELLO: usize = 80;
 /// How long an answer may take: several retransmissions.
 const ANSWER: Duration = Duration::from_secs(4);
+/// How long one may take before a patient client asks again.
+const AGAIN: Duration = Duration::from_millis(100);
 /// A TCP exchange's part that is written before anything is read.
 const CHUNK: usize = 16 * 1024;
 
@@ -155,7 +157,22 @@ impl Datagrams {
         Ok(Datagrams { socket, number: 0, local })
     }
 
-    /// Sends one datagram of `length` bytes (8 at least) and hears who answers, with the same bytes.
+    /// As [`Datagrams::exchange`], sending again what was lost on the way, as a client does that must.
+    pub fn exchange_patiently(&mut self, length: usize) -> anyhow::Result<Hello> {
+        self.socket.set_read_timeout(Some(AGAIN))?;
+        let deadline = Instant::now() + ANSWER;
+        let answered = loop {
+            match self.exchange(length) {
+                Err(error) if Instant::now() < deadline && error.is::<Unanswered>() => {}
+                other => break other,
+            }
+        };
+        self.socket.set_read_timeout(Some(ANSWER))?;
+        answered
+    }
+
+    /// Sends one datagram of `length` bytes (8 at least) and hears who answers, with the same bytes. Late answers
+    /// to earlier datagrams are passed over.
     pub fn exchange(&mut self, length: usize) -> anyhow::Result<Hello> {
         self.number += 1;
         let mut sent = vec![0; length.max(8)];
@@ -163,17 +180,39 @@ impl Datagrams {
         sent[..8].copy_from_slice(&self.number.to_be_bytes());
         self.socket.send(&sent).context("cannot send")?;
         let mut bytes = vec![0; HELLO + sent.len() + 1];
-        let got = match self.socket.recv(&mut bytes) {
-            Ok(got) => got,
-            Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                bail!("no answer to datagram {} from {}", self.number, self.local)
+        let got = loop {
+            match self.socket.recv(&mut bytes) {
+                Ok(got) if got >= HELLO + 8 && self.is_earlier(&bytes[HELLO..HELLO + 8]) => {}
+                Ok(got) => break got,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    return Err(Unanswered { number: self.number, from: self.local }.into());
+                }
+                Err(error) => return Err(error).context("cannot receive"),
             }
-            Err(error) => return Err(error).context("cannot receive"),
         };
         ensure!(got == HELLO + sent.len() && bytes[HELLO..got] == sent[..], "a datagram came back altered");
         Hello::decode(&bytes[..HELLO])
     }
+
+    fn is_earlier(&self, number: &[u8]) -> bool {
+        number < &self.number.to_be_bytes()[..]
+    }
 }
+
+/// A datagram had no answer in time.
+#[derive(Debug)]
+struct Unanswered {
+    number: u64,
+    from: SocketAddr,
+}
+
+impl std::fmt::Display for Unanswered {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "no answer to datagram {} from {}", self.number, self.from)
+    }
+}
+
+impl std::error::Error for Unanswered {}
 
 /// Port 0 of an address: any port.
 pub fn any_port(address: impl Into<IpAddr>) -> SocketAddr {

@@ -29,6 +29,14 @@ pub(super) const LEAST: u16 = 8008;
 pub(super) const WEIGHTED: u16 = 8009;
 /// Nat over one endpoint, the first, which calls itself.
 pub(super) const HAIRPIN: u16 = 8010;
+/// The service that is changed under load.
+pub(super) const CHANGING: u16 = 8011;
+/// Direct server return, by way to the endpoint; on VIPs that the endpoints hold.
+pub(super) const DSR_L2: u16 = 8020;
+pub(super) const DSR_IPIP: u16 = 8021;
+pub(super) const DSR_GUE: u16 = 8022;
+/// IPv4 inside, IPv6 outside.
+pub(super) const DSR_OVER_IPV6: u16 = 8023;
 
 /// The VIP whose every port is a service.
 pub(super) fn wild_vips() -> [IpAddr; 2] {
@@ -38,6 +46,11 @@ pub(super) fn wild_vips() -> [IpAddr; 2] {
 /// The VIP of the echo service.
 pub(super) fn echo_vips() -> [IpAddr; 2] {
     [[192, 0, 2, 12].into(), client_side(0x12).into()]
+}
+
+/// The VIPs that endpoints hold.
+pub(super) fn direct_vips() -> [IpAddr; 2] {
+    [[192, 0, 2, 13].into(), client_side(0x13).into()]
 }
 
 /// What endpoints' connections to the outside leave with.
@@ -74,6 +87,8 @@ pub(super) struct ServiceText {
     pub(super) endpoint_port: u16,
     /// One per endpoint; those without are left out.
     pub(super) weights: [Option<u16>; 3],
+    pub(super) states: [&'static str; 3],
+    pub(super) only_ipv6: bool,
 }
 
 impl ServiceText {
@@ -88,6 +103,8 @@ impl ServiceText {
             more: "",
             endpoint_port: ENDPOINT_PORT,
             weights: [Some(100); 3],
+            states: ["active"; 3],
+            only_ipv6: false,
         }
     }
 
@@ -107,15 +124,40 @@ impl ServiceText {
         for (i, weight) in self.weights.iter().enumerate() {
             let Some(weight) = weight else { continue };
             for address in [IpAddr::from(ENDPOINTS[i]), IpAddr::from(ENDPOINTS6[i])] {
+                if self.only_ipv6 && address.is_ipv4() {
+                    continue;
+                }
                 let port = match self.endpoint_port {
                     0 => String::new(),
                     port => format!(", port: {port}"),
                 };
-                text += &format!("    - {{address: \"{address}\"{port}, weight: {weight}}}\n");
+                text += &format!(
+                    "    - {{address: \"{address}\"{port}, weight: {weight}, state: {}}}\n",
+                    self.states[i]
+                );
             }
         }
         text
     }
+}
+
+fn direct(name: &'static str, port: u16, mode: &'static str) -> ServiceText {
+    ServiceText { vip: direct_vips().to_vec(), endpoint_port: 0, ..ServiceText::new(name, port, mode) }
+}
+
+/// Before it is changed.
+pub(super) fn changing() -> ServiceText {
+    ServiceText { weights: [Some(100), Some(100), None], ..ServiceText::new("changing", CHANGING, "nat") }
+}
+
+/// Every port of addresses, which a service of one port of every address leaves no room for: that one is then of
+/// its own VIPs.
+pub(super) fn wildcard() -> String {
+    let services = [
+        ServiceText::new("host-one-arm", HOST_ONE_ARM, "host-one-arm"),
+        ServiceText { endpoint_port: 0, vip: wild_vips().to_vec(), ..ServiceText::new("wild", "*", "nat") },
+    ];
+    services.map(|service| service.text()).join("---\n")
 }
 
 fn services() -> Vec<ServiceText> {
@@ -125,7 +167,6 @@ fn services() -> Vec<ServiceText> {
         ServiceText::new("one-arm", ONE_ARM, "one-arm"),
         ServiceText { vip: vec![], ..ServiceText::new("host-one-arm", HOST_ONE_ARM, "host-one-arm") },
         ServiceText { endpoint_port: 0, ..ServiceText::new("range", RANGE, "nat") },
-        ServiceText { endpoint_port: 0, vip: wild_vips().to_vec(), ..ServiceText::new("wild", "*", "nat") },
         ServiceText {
             more: "  sources: [192.0.2.104/32, \"2001:db8:c::102/128\"]\n",
             ..ServiceText::new("sources", SOURCES, "nat")
@@ -146,6 +187,15 @@ fn services() -> Vec<ServiceText> {
             ..ServiceText::new("weighted", WEIGHTED, "nat")
         },
         ServiceText { weights: [Some(100), None, None], ..ServiceText::new("hairpin", HAIRPIN, "nat") },
+        changing(),
+        direct("dsr-l2", DSR_L2, "dsr-l2"),
+        direct("dsr-ipip", DSR_IPIP, "dsr-ipip"),
+        direct("dsr-gue", DSR_GUE, "dsr-gue"),
+        ServiceText {
+            vip: direct_vips()[..1].to_vec(),
+            only_ipv6: true,
+            ..direct("dsr-over-ipv6", DSR_OVER_IPV6, "dsr-ipip")
+        },
         ServiceText {
             vip: echo_vips().to_vec(),
             protocol: "icmp",

@@ -5,9 +5,10 @@ use std::net::{IpAddr, SocketAddr};
 
 use anyhow::ensure;
 
-use super::intent::{FULLNAT, HOST_ONE_ARM, IN_RANGE, NAT, ONE_ARM, WILD, wild_vips};
+use super::intent::{FULLNAT, HOST_ONE_ARM, IN_RANGE, NAT, ONE_ARM, WILD, egress, wild_vips, wildcard};
 use super::{Checks, Family};
 use crate::cluster::Cluster;
+use crate::topology::Node;
 use crate::traffic::talk::{Datagrams, Talk, any_port};
 
 /// More than one segment, less than what fills a socket's buffers.
@@ -23,23 +24,37 @@ enum Sees {
 }
 
 pub(super) fn run(cluster: &Cluster, checks: &mut Checks) -> anyhow::Result<()> {
-    for (family, wild) in Family::both().iter().zip(wild_vips()) {
+    for (family, another) in Family::both().iter().zip(egress()) {
         let cases = [
             ("nat", family.vip, NAT, Sees::Client),
             ("fullnat", family.vip, FULLNAT, Sees::Address(family.vip)),
             ("one-arm", family.vip, ONE_ARM, Sees::Address(family.floating)),
             ("host-one-arm", family.vip, HOST_ONE_ARM, Sees::Address(family.floating)),
-            ("host-one-arm, another address", wild, HOST_ONE_ARM, Sees::Address(family.floating)),
+            ("host-one-arm, another address", another, HOST_ONE_ARM, Sees::Address(family.floating)),
             ("port range", family.vip, IN_RANGE, Sees::Client),
-            ("wildcard", wild, WILD, Sees::Client),
         ];
         for (mode, vip, port, sees) in cases {
-            let to = SocketAddr::new(vip, port);
-            checks.check(&format!("{mode} {} TCP", family.name), tcp(cluster, family, to, sees))?;
-            checks.check(&format!("{mode} {} UDP", family.name), udp(cluster, family, to, sees))?;
+            both(cluster, checks, family, mode, SocketAddr::new(vip, port), sees)?;
         }
     }
+    cluster.apply(Node::A, &wildcard())?;
+    cluster.wait_programmed()?;
+    for (family, wild) in Family::both().iter().zip(wild_vips()) {
+        both(cluster, checks, family, "wildcard", SocketAddr::new(wild, WILD), Sees::Client)?;
+    }
     Ok(())
+}
+
+fn both(
+    cluster: &Cluster,
+    checks: &mut Checks,
+    family: &Family,
+    mode: &str,
+    to: SocketAddr,
+    sees: Sees,
+) -> anyhow::Result<()> {
+    checks.check(&format!("{mode} {} TCP", family.name), tcp(cluster, family, to, sees))?;
+    checks.check(&format!("{mode} {} UDP", family.name), udp(cluster, family, to, sees))
 }
 
 fn tcp(cluster: &Cluster, family: &Family, to: SocketAddr, sees: Sees) -> anyhow::Result<()> {

@@ -1,5 +1,6 @@
 //! Conversations that go on while something else happens, and must notice nothing of it.
 
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
@@ -7,7 +8,8 @@ use std::time::Duration;
 
 use anyhow::{Context, anyhow, ensure};
 
-use super::{Datagrams, Hello, Talk};
+use super::{Datagrams, Hello, Talk, any_port};
+use crate::namespace::Handle;
 use crate::wait;
 
 const BYTES: usize = 200;
@@ -17,6 +19,8 @@ const ROUNDS_LIMIT: Duration = Duration::from_secs(8);
 /// What runs.
 #[derive(Debug, Default)]
 pub struct Flows {
+    /// Whether a lost datagram is sent again: where packets may be lost, but no flow.
+    pub patient: bool,
     /// TCP, with what each is.
     pub tcp: Vec<(String, Talk)>,
     /// UDP, with what each is, and who answered first.
@@ -24,13 +28,31 @@ pub struct Flows {
 }
 
 impl Flows {
+    /// Opens one of each from `from` to `to`.
+    pub fn open(
+        &mut self,
+        name: &str,
+        namespace: &Handle,
+        from: IpAddr,
+        to: SocketAddr,
+    ) -> anyhow::Result<()> {
+        let talk = Talk::connect(namespace, any_port(from), to).with_context(|| name.to_owned())?;
+        let mut datagrams = Datagrams::open(namespace, any_port(from), to)?;
+        let hello = datagrams.exchange(BYTES).with_context(|| format!("{name}, UDP"))?;
+        self.tcp.push((name.to_owned(), talk));
+        self.udp.push((name.to_owned(), datagrams, hello));
+        Ok(())
+    }
+
     /// One exchange of each.
     pub fn round(&mut self) -> anyhow::Result<()> {
         for (name, talk) in &mut self.tcp {
             talk.exchange(BYTES).with_context(|| format!("{name}, from {}", talk.local))?;
         }
         for (name, datagrams, first) in &mut self.udp {
-            let now = datagrams.exchange(BYTES).with_context(|| format!("{name}, UDP"))?;
+            let now =
+                if self.patient { datagrams.exchange_patiently(BYTES) } else { datagrams.exchange(BYTES) };
+            let now = now.with_context(|| format!("{name}, UDP"))?;
             ensure!(now == *first, "{name}: UDP from {} was {first:?} and is {now:?}", datagrams.local);
         }
         Ok(())
