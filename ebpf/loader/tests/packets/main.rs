@@ -23,3 +23,13 @@ mod state;
 #[allow(dead_code, reason = "the loader's own, of which only what touches maps is needed")]
 mod sys;
 mod table;
+mod too_big;
+
+mod direct;
+mod echo;
+mod errors;
+mod fragments;
+mod message;
+mod neighbour;
+mod options;
+mod sctp;

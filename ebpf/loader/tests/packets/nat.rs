@@ -168,7 +168,8 @@ fn a_packet_at_the_end_of_its_life_is_dropped() {
         rig.connect(40000);
         let ack = rig.tcp(40000, ACK);
         for ttl in [0, 1] {
-            rig.client_sends(&Packet { ttl, ..ack.clone() }).dropped(Reason::TtlExceeded);
+            let sent = rig.client_sends(&Packet { ttl, ..ack.clone() });
+            assert_eq!((sent.count(Reason::TtlExceeded), sent.count(Reason::SentTimeExceeded)), (1, 1));
         }
         let out = rig.client_sends(&Packet { ttl: 2, ..ack }).forwarded(Reason::ForwardedFast);
         assert_eq!(out.ttl, 1);

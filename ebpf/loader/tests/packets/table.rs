@@ -63,9 +63,11 @@ impl Tables {
 
     /// Makes every map as it was when it was new. The ring and the counters are the reader's affair.
     pub(crate) fn clear(&self) {
-        use bpf_map_type::{BPF_MAP_TYPE_ARRAY, BPF_MAP_TYPE_HASH, BPF_MAP_TYPE_LPM_TRIE};
+        use bpf_map_type::{
+            BPF_MAP_TYPE_ARRAY, BPF_MAP_TYPE_HASH, BPF_MAP_TYPE_LPM_TRIE, BPF_MAP_TYPE_LRU_HASH,
+        };
         for entry in self.0.values() {
-            if entry.is(&[BPF_MAP_TYPE_HASH, BPF_MAP_TYPE_LPM_TRIE]) {
+            if entry.is(&[BPF_MAP_TYPE_HASH, BPF_MAP_TYPE_LPM_TRIE, BPF_MAP_TYPE_LRU_HASH]) {
                 clear_keys(entry);
             } else if entry.is(&[BPF_MAP_TYPE_ARRAY]) {
                 clear_array(entry);
