@@ -12,8 +12,8 @@ use crate::flow::FlowKey;
 
 /// Zero bytes in front of the entries (a packet has an Ethernet header).
 pub const AGE_HEADER: usize = 16;
-/// Entries of one run at most.
-pub const AGE_BATCH: usize = 64;
+/// Entries of one run at most: the kernel takes no packet that does not fit on a page beside what it keeps with it.
+pub const AGE_BATCH: usize = 48;
 
 /// [`AgeEntry::flags`]: end the flow whether idle or not, and without holding the lease: its service was
 /// deleted, the origin removed it, or the group is purged.
@@ -55,3 +55,7 @@ pub type AgeEntry4 = AgeEntry<u32>;
 pub type AgeEntry6 = AgeEntry<[u32; 4]>;
 assert_size!(AgeEntry4, 40);
 assert_size!(AgeEntry6, 64);
+
+/// Room for a packet on a page, some for what later kernels keep with it left.
+const TEST_PACKET: usize = 3328;
+const _: () = assert!(AGE_HEADER + AGE_BATCH * core::mem::size_of::<AgeEntry6>() <= TEST_PACKET);

@@ -145,7 +145,7 @@ pub const STAGE_SPECIAL4: u32 = 2;
 pub const STAGE_SPECIAL6: u32 = 3;
 /// ARP.
 pub const STAGE_ARP: u32 = 4;
-/// ICMP errors about packets of IPv4 that were not forwarded.
+/// ICMP errors about packets of IPv4 that were not forwarded, and RST.
 pub const STAGE_COMPLAIN4: u32 = 5;
 /// The same of IPv6.
 pub const STAGE_COMPLAIN6: u32 = 6;
@@ -159,6 +159,8 @@ pub const STAGE_PROGRAMS: &[(&str, u32, &str)] = &[
     (TC_STAGES, STAGE_SPECIAL4, "tc_special4"),
     (TC_STAGES, STAGE_SPECIAL6, "tc_special6"),
     (TC_STAGES, STAGE_ARP, "tc_arp"),
+    (TC_STAGES, STAGE_COMPLAIN4, "tc_complain4"),
+    (TC_STAGES, STAGE_COMPLAIN6, "tc_complain6"),
     (XDP_STAGES, STAGE_SLOW4, "xdp_slow4"),
     (XDP_STAGES, STAGE_SLOW6, "xdp_slow6"),
 ];

@@ -77,6 +77,11 @@ impl Pins {
         Ok(())
     }
 
+    /// Where this schema's pins are.
+    pub(crate) fn folder(&self) -> &Path {
+        &self.schema
+    }
+
     fn maps(&self) -> PathBuf {
         self.schema.join("maps")
     }

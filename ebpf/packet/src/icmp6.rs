@@ -21,6 +21,8 @@ pub const TIME_EXCEEDED: u8 = 3;
 pub const ECHO_REQUEST: u8 = 128;
 /// Echo reply.
 pub const ECHO_REPLY: u8 = 129;
+/// Router solicitation: the first number of neighbour discovery.
+pub const ROUTER_SOLICITATION: u8 = 133;
 /// Neighbour solicitation.
 pub const SOLICITATION: u8 = 135;
 /// Neighbour advertisement.

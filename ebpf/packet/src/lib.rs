@@ -20,6 +20,7 @@ pub mod ipv6;
 pub mod l4;
 pub mod mtu;
 pub mod nd;
+pub mod options;
 pub mod port;
 pub mod quoted;
 pub mod sctp;

@@ -111,8 +111,10 @@ pub const fn parse6(header: &[u8; 40], protocol: u8, transport: &[u8; 8]) -> Opt
     })
 }
 
+/// The ports of a quoted packet, (source, destination), by its transport's first 8 bytes; `icmp_of_family` is the number
+/// of the one of its family. `None`: a protocol that has no flows.
 #[inline(always)]
-const fn ports(protocol: u8, icmp_of_family: u8, transport: &[u8; 8]) -> Option<(u16, u16)> {
+pub const fn ports(protocol: u8, icmp_of_family: u8, transport: &[u8; 8]) -> Option<(u16, u16)> {
     if protocol == icmp_of_family {
         let id_be = half(transport, 4);
         return if icmp_of_family == icmp::PROTOCOL {

@@ -94,6 +94,27 @@ pub(crate) unsafe fn change<F: Family>(
     Err(Reason::Raced)
 }
 
+/// Ends a flow that was made again by its hash and that its endpoint refuses otherwise than by RST. A flow that the
+/// endpoint has confirmed stays.
+///
+/// # Safety
+/// `original` and `reply` are live values of the flow map: the two entries of one flow.
+#[inline(always)]
+pub(crate) unsafe fn refused<A>(original: *mut FlowValue<A>, reply: *mut FlowValue<A>) -> Result<(), Reason> {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let old = addr_of!((*original).state).read_volatile();
+        if state::bits(old) & state::DEAD != 0 {
+            return Err(Reason::FlowDead);
+        }
+        if state::bits(old) & state::TENTATIVE == 0 {
+            return Ok(());
+        }
+        claim(original, reply, old)?;
+    }
+    Err(Reason::RecoveryRefused)
+}
+
 /// Makes both entries' `path` follow the state. Whoever wrote last has seen the last state.
 #[inline(never)]
 unsafe fn follow<A>(original: *mut FlowValue<A>, other: *mut FlowValue<A>, mut word: u64) {

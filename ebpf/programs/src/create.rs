@@ -3,7 +3,7 @@
 use core::ptr::addr_of;
 
 use aya_ebpf::maps::lpm_trie::Key;
-use lockstep_abi::address::{AddressValue, RANGES, VIP};
+use lockstep_abi::address::{AddressValue, ENDPOINTS, RANGES, VIP};
 use lockstep_abi::flow::{
     Address, FORWARD_DSR_GUE, FORWARD_DSR_IPIP, FORWARD_DSR_L2, FORWARD_NAT, FlowKey, NO_SYNC, SYNC_LATE,
 };
@@ -21,7 +21,7 @@ use crate::choose::choose;
 use crate::count::count;
 use crate::family::Family;
 use crate::insert::{Source, begin, draft};
-use crate::lease::precise_ns;
+use crate::lease::{may_begin, precise_ns};
 use crate::load::{admit, in_rate};
 use crate::maps::{RECOVERY, SOURCES, VERSIONS};
 use crate::words;
@@ -106,7 +106,8 @@ pub(crate) fn create<F: Family>(
     flow.service_slot = named.service_slot as u16;
     flow.target = endpoint.target as u16;
     // A client beside the endpoint would get the answer past the balancer, untranslated.
-    let beside = version.mode == NAT && F::transit(&key.source_be).is_some();
+    let beside = version.mode == NAT
+        && F::transit(&key.source_be).is_some_and(|network| network.flags & ENDPOINTS != 0);
     let source = if version.mode == FULLNAT || beside { translated(key, version)? } else { Source::KEPT };
     begin::<F>(source, address.group, reopen)
 }
@@ -121,6 +122,7 @@ fn again(version: &ServiceVersion, lease: &LeaseValue, now_ns: u64) -> Result<u3
         MISS_RESET if !recent => return Err(Reason::MissReset),
         _ => return Err(Reason::Miss),
     }
+    may_begin(lease)?;
     let arrival = RECOVERY.get_ptr_mut(0).ok_or(Reason::Miss)?;
     // SAFETY: a live array element.
     if !unsafe { in_rate(arrival, RECOVERY_INTERVAL_NS, RECOVERY_BURST_NS, now_ns) } {

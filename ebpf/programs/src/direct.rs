@@ -1,5 +1,7 @@
 //! Direct server return: the packet goes to the endpoint as it is, and the endpoint answers the client itself.
 
+mod encapsulate;
+
 use core::ptr::{addr_of, addr_of_mut};
 
 use lockstep_abi::flow::{FORWARD_DSR_L2, FORWARDING, FlowKey, FlowValue};
@@ -13,13 +15,16 @@ use crate::forward::Translation;
 use crate::hook::Hook;
 use crate::hop::{self, Way};
 use crate::maps::TARGETS;
+use crate::slow::verdict;
+
+pub(crate) use encapsulate::{ETHERTYPE, Encapsulated, Outer, encapsulate};
 
 /// The endpoint of a flow.
 ///
 /// # Safety
 /// `entry` points to a live value of the flow map.
 #[inline(always)]
-unsafe fn target<A>(entry: *const FlowValue<A>) -> Result<&'static TargetValue, Reason> {
+pub(crate) unsafe fn target<A>(entry: *const FlowValue<A>) -> Result<&'static TargetValue, Reason> {
     // SAFETY: the caller's promise.
     let (index, endpoint) =
         unsafe { (addr_of!((*entry).target).read_volatile(), addr_of!((*entry).endpoint).read_volatile()) };
@@ -46,15 +51,20 @@ pub(crate) fn forward<H: Hook, F: Family>(
     let kind = unsafe { addr_of!((*translation.entry()).flags).read_volatile() };
     translation.prove(key)?;
     if kind & FORWARDING != FORWARD_DSR_L2 {
-        return encapsulated::<H, F>(hook, ip, key, target, kind);
+        if H::IN_FRONT {
+            return hook.pass(Reason::XdpPassed);
+        }
+        let answer = F::encapsulate(hook.context().cast());
+        return verdict::<H>(answer).map(|action| action.unwrap_or(H::PASS));
     }
-    if let Some(hop) = hop::kept::<H, F>(hook, translation.hop, ip.protocol) {
+    let bytes = hook.largest(F::TRANSPORT, ip.protocol);
+    if let Some(hop) = hop::kept::<H>(translation.hop, || bytes) {
         let verdict = hop::send(hook, &hop)?;
         count(Reason::ForwardedSlow);
         return Ok(verdict);
     }
     let endpoint = F::narrow(target.address);
-    match hop::find::<H, F>(hook, ip.protocol, &key.source_be, &endpoint)? {
+    match hop::find::<H, F>(hook, bytes, ip.protocol, &key.source_be, &endpoint)? {
         Way::Known(hop, word) => {
             // SAFETY: a live map value; one aligned word, good by itself.
             unsafe { addr_of_mut!((*translation.entry()).hop).write_volatile(word) };
@@ -68,19 +78,4 @@ pub(crate) fn forward<H: Hook, F: Family>(
             hop::resolve(fib)
         }
     }
-}
-
-/// In an outer header. XDP leaves it to tc.
-#[inline(always)]
-fn encapsulated<H: Hook, F: Family>(
-    hook: &H,
-    _ip: &Ip<F::Address>,
-    _key: &FlowKey<F::Address>,
-    _target: &TargetValue,
-    _kind: u32,
-) -> Verdict {
-    if H::IN_FRONT {
-        return hook.pass(Reason::XdpPassed);
-    }
-    Err(Reason::NextHopUnsupported)
 }

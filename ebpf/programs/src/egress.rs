@@ -77,7 +77,7 @@ fn stays<H: Hook, F: Family>(
     source_be: &F::Address,
     destination_be: &F::Address,
 ) -> bool {
-    let Some((fate, _)) = route::<H, F>(hook, protocol, source_be, destination_be) else {
+    let Some((fate, _)) = route::<H, F>(hook, 0, protocol, source_be, destination_be) else {
         return false;
     };
     fate == BPF_FIB_LKUP_RET_NOT_FWDED || fate == BPF_FIB_LKUP_RET_FWD_DISABLED

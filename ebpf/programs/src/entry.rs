@@ -65,7 +65,7 @@ fn family<H: Hook, F: Family>(hook: &H) -> Verdict {
     // SAFETY: a live map value.
     let translation = unsafe { Translation::of(entry) };
     check(translation.address_index, translation.address_stamp)?;
-    let Some(hop) = hop::kept::<H, F>(hook, translation.hop, ip.protocol) else {
+    let Some(hop) = hop::kept::<H>(translation.hop, || hook.largest(F::TRANSPORT, ip.protocol)) else {
         return hook.stage(F::STAGE_SLOW);
     };
     // SAFETY: a live map value.

@@ -1,7 +1,7 @@
 //! What differs between IPv4 and IPv6: where things stand in a header, and which maps hold what. The stages are
 //! written once over this.
 
-use aya_ebpf::bindings::bpf_fib_lookup as FibParams;
+use aya_ebpf::bindings::{__sk_buff, bpf_fib_lookup as FibParams};
 use aya_ebpf::maps::HashMap;
 use aya_ebpf::maps::lpm_trie::Key;
 use lockstep_abi::address::TransitValue;
@@ -12,7 +12,6 @@ use lockstep_abi::map::{
 };
 use lockstep_abi::reason::Reason;
 use lockstep_abi::service::{GuardKey, GuardValue, RangeKey, ServiceKey, ServiceRef};
-use lockstep_packet::icmp;
 use lockstep_packet::ip::{Header4, Header6, Ip};
 use lockstep_packet::offset::NETWORK;
 
@@ -22,6 +21,7 @@ use crate::maps::{
     ADDRESS_INDEX4, ADDRESS_INDEX6, Address6, FLOWS4, FLOWS6, GUARDS4, GUARDS6, KEY4, KEY6, RANGES4, RANGES6,
     SCRATCH4, SCRATCH6, SERVICES4, SERVICES6, SNAT_SOURCES4, SNAT_SOURCES6, TRANSIT4, TRANSIT6,
 };
+use crate::{encapsulate4, encapsulate6};
 use crate::words;
 
 /// The next hop in the routing table's answer is of this family.
@@ -59,7 +59,13 @@ pub(crate) trait Family {
     const STAGE_COMPLAIN: u32;
 
     /// The header; `None` if it is out of reach.
-    fn ip<H: Hook>(hook: &H) -> Option<Result<Ip<Self::Address>, Reason>>;
+    #[inline(always)]
+    fn ip<H: Hook>(hook: &H) -> Option<Result<Ip<Self::Address>, Reason>> {
+        Self::ip_of(hook, hook.length().wrapping_sub(NETWORK))
+    }
+
+    /// The header of a packet of which so many bytes are there.
+    fn ip_of<H: Hook>(hook: &H, bytes: u32) -> Option<Result<Ip<Self::Address>, Reason>>;
 
     /// Writes the addresses of `twin`, reversed, and the time to live, which is one less than before, and mends the
     /// header's own checksum.
@@ -73,9 +79,6 @@ pub(crate) trait Family {
     /// Exchanges the addresses and writes the time to live of an answer.
     fn turn_around<H: Hook>(hook: &H, ip: &Ip<Self::Address>) -> Option<()>;
 
-    /// Whether an ICMP message of this type carries the packet it is about.
-    fn is_error(kind: u8) -> bool;
-
     /// Tells the routing table from where to where.
     fn ask(fib: &mut FibParams, source_be: &Self::Address, destination_be: &Self::Address);
 
@@ -87,6 +90,9 @@ pub(crate) trait Family {
 
     /// [`crate::insert::begin`], as a function that the verifier looks at by itself.
     fn begin(source: u64, hash: u32, group: u64, reopen: u32) -> i32;
+
+    /// [`crate::direct::encapsulate`], likewise.
+    fn encapsulate(raw: *mut __sk_buff) -> i32;
 
     fn flows() -> &'static HashMap<FlowKey<Self::Address>, FlowValue<Self::Address>>;
     /// Room for a flow that does not fit on the stack, of two.
@@ -173,10 +179,10 @@ impl Family for V4 {
     maps!(FLOWS4, SCRATCH4, KEY4, ADDRESS_INDEX4, SERVICES4, RANGES4, GUARDS4, TRANSIT4, SNAT_SOURCES4);
 
     #[inline(always)]
-    fn ip<H: Hook>(hook: &H) -> Option<Result<Ip<u32>, Reason>> {
+    fn ip_of<H: Hook>(hook: &H, bytes: u32) -> Option<Result<Ip<u32>, Reason>> {
         let header = hook.at::<Header4>(NETWORK)?;
         // SAFETY: in bounds; the eBPF machine reads words at any address.
-        Some(unsafe { *header }.parse(hook.length().wrapping_sub(NETWORK)))
+        Some(unsafe { *header }.parse(bytes))
     }
 
     #[inline(always)]
@@ -209,11 +215,6 @@ impl Family for V4 {
     }
 
     #[inline(always)]
-    fn is_error(kind: u8) -> bool {
-        icmp::is_error(kind)
-    }
-
-    #[inline(always)]
     fn ask(fib: &mut FibParams, source_be: &u32, destination_be: &u32) {
         fib.__bindgen_anon_3.ipv4_src = *source_be;
         fib.__bindgen_anon_4.ipv4_dst = *destination_be;
@@ -228,6 +229,11 @@ impl Family for V4 {
     #[inline(always)]
     fn begin(source: u64, hash: u32, group: u64, reopen: u32) -> i32 {
         begin4(source, hash, group, reopen)
+    }
+
+    #[inline(always)]
+    fn encapsulate(raw: *mut __sk_buff) -> i32 {
+        encapsulate4(raw)
     }
 
     #[inline(always)]
@@ -254,10 +260,10 @@ impl Family for V6 {
     maps!(FLOWS6, SCRATCH6, KEY6, ADDRESS_INDEX6, SERVICES6, RANGES6, GUARDS6, TRANSIT6, SNAT_SOURCES6);
 
     #[inline(always)]
-    fn ip<H: Hook>(hook: &H) -> Option<Result<Ip<Address6>, Reason>> {
+    fn ip_of<H: Hook>(hook: &H, bytes: u32) -> Option<Result<Ip<Address6>, Reason>> {
         let header = hook.at::<Header6>(NETWORK)?;
         // SAFETY: in bounds; the eBPF machine reads words at any address.
-        Some(unsafe { *header }.parse(hook.length().wrapping_sub(NETWORK)))
+        Some(unsafe { *header }.parse(bytes))
     }
 
     #[inline(always)]
@@ -290,11 +296,6 @@ impl Family for V6 {
     }
 
     #[inline(always)]
-    fn is_error(kind: u8) -> bool {
-        kind < 128
-    }
-
-    #[inline(always)]
     fn ask(fib: &mut FibParams, source_be: &Address6, destination_be: &Address6) {
         fib.__bindgen_anon_3.ipv6_src = *source_be;
         fib.__bindgen_anon_4.ipv6_dst = *destination_be;
@@ -309,6 +310,11 @@ impl Family for V6 {
     #[inline(always)]
     fn begin(source: u64, hash: u32, group: u64, reopen: u32) -> i32 {
         begin6(source, hash, group, reopen)
+    }
+
+    #[inline(always)]
+    fn encapsulate(raw: *mut __sk_buff) -> i32 {
+        encapsulate6(raw)
     }
 
     #[inline(always)]

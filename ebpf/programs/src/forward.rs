@@ -118,12 +118,13 @@ pub(crate) fn forward<H: Hook, F: Family>(
     if !ip.may_be_forwarded() {
         return Err(Reason::TtlExceeded);
     }
-    if let Some(hop) = hop::kept::<H, F>(hook, translation.hop, ip.protocol) {
+    let bytes = hook.largest(F::TRANSPORT, ip.protocol);
+    if let Some(hop) = hop::kept::<H>(translation.hop, || bytes) {
         rewrite_slowly::<H, F>(hook, ip, key, translation)?;
         return counted(hop::send(hook, &hop));
     }
     let twin = translation.twin();
-    match hop::find::<H, F>(hook, ip.protocol, &twin.destination_be, &twin.source_be)? {
+    match hop::find::<H, F>(hook, bytes, ip.protocol, &twin.destination_be, &twin.source_be)? {
         Way::Known(hop, word) => {
             // SAFETY: a live map value; one aligned word, good by itself.
             unsafe { addr_of_mut!((*translation.entry()).hop).write_volatile(word) };

@@ -43,9 +43,9 @@ pub(crate) trait Hook {
     /// Bytes of the frame, those included that no pointer reaches.
     fn length(&self) -> u32;
 
-    /// Whether the packet, or each segment that an aggregate of this protocol will be cut into, is no larger than
-    /// this. The transport header begins at `transport`.
-    fn fits(&self, mtu: u32, transport: u32, protocol: u8) -> bool;
+    /// Bytes of the packet from its IP header on, or of the largest segment that an aggregate of this protocol will be
+    /// cut into. The transport header begins at `transport`.
+    fn largest(&self, transport: u32, protocol: u8) -> u32;
 
     /// Where it came in.
     fn ifindex(&self) -> u32;
@@ -90,10 +90,10 @@ pub(crate) trait Hook {
         self.at::<T>(offset).map(|place| unsafe { place.read() })
     }
 
-    /// To the next program of the hook, or the stack.
+    /// To the next program of the hook, or the stack. Why, the last of the programs counts.
     #[inline(always)]
     fn pass(&self, reason: Reason) -> Verdict {
-        count(reason);
+        count(if Self::IN_FRONT { Reason::XdpPassed } else { reason });
         Ok(Self::PASS)
     }
 

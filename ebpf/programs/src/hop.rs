@@ -11,7 +11,7 @@ use aya_ebpf::helpers::generated::{bpf_fib_lookup, bpf_redirect_neigh};
 use lockstep_abi::flow::Address;
 use lockstep_abi::hop::{HopKey, HopValue, USABLE, XDP, index, word};
 use lockstep_abi::reason::Reason;
-use lockstep_packet::offset::{ETHERNET, NETWORK};
+use lockstep_packet::offset::ETHERNET;
 
 use crate::count::{Verdict, count};
 use crate::family::{Family, V4, V6};
@@ -49,24 +49,25 @@ fn stamp() -> u32 {
     }
 }
 
-/// The next hop that a flow keeps, if it is still good for this packet at this hook.
+/// The next hop that a flow keeps, if it is still good at this hook for packets of this size.
 #[inline(always)]
-pub(crate) fn kept<H: Hook, F: Family>(hook: &H, kept: u32, protocol: u8) -> Option<Hop> {
+pub(crate) fn kept<H: Hook>(kept: u32, bytes: impl FnOnce() -> u32) -> Option<Hop> {
     let index = index(kept, stamp());
     if index == 0 {
         return None;
     }
-    usable::<H, F>(hook, index, protocol)
+    usable::<H>(index, bytes)
 }
 
 #[inline(always)]
-fn usable<H: Hook, F: Family>(hook: &H, index: u32, protocol: u8) -> Option<Hop> {
+fn usable<H: Hook>(index: u32, bytes: impl FnOnce() -> u32) -> Option<Hop> {
     let hop = HOPS.get_ptr(index)?;
     let needed = if H::IN_FRONT { USABLE | XDP } else { USABLE };
     // SAFETY: a live array element. User space changes it in place: a packet in between may carry half of each
     // MAC and is lost, as it would be on its way to a neighbour that changed.
     unsafe {
-        let fits = hook.fits(addr_of!((*hop).mtu).read_volatile(), F::TRANSPORT, protocol);
+        let mtu_bytes = addr_of!((*hop).mtu).read_volatile();
+        let fits = bytes() <= mtu_bytes;
         if addr_of!((*hop).flags).read_volatile() & needed != needed || !fits {
             return None;
         }
@@ -81,10 +82,12 @@ const _: () = assert!(
     core::mem::offset_of!(HopValue, source_mac) == core::mem::offset_of!(HopValue, destination_mac) + 6
 );
 
-/// Asks the kernel's routing table. Also answers whether it would forward at all.
+/// Asks the kernel's routing table. Also answers whether it would forward at all, and so many bytes; 0 asks nothing
+/// about them (at tc the kernel then compares the packet itself with the device's MTU, with a grain of salt).
 #[inline(always)]
 pub(crate) fn route<H: Hook, F: Family>(
     hook: &H,
+    bytes: u32,
     protocol: u8,
     source_be: &F::Address,
     destination_be: &F::Address,
@@ -99,22 +102,22 @@ pub(crate) fn route<H: Hook, F: Family>(
     fib.l4_protocol = protocol;
     F::ask(fib, source_be, destination_be);
     fib.ifindex = hook.ifindex();
-    // With 0 (tc) the kernel compares the packet itself with the MTU, segments of an aggregate one by one.
-    fib.__bindgen_anon_1.tot_len = if H::IN_FRONT { hook.length().wrapping_sub(NETWORK) as u16 } else { 0 };
+    fib.__bindgen_anon_1.tot_len = if bytes < 0xffff { bytes as u16 } else { 0xffff };
     // SAFETY: context and parameters are valid and of the stated size.
     let fate = unsafe { bpf_fib_lookup(hook.context(), fib, size_of::<FibParams>() as i32, 0) as u32 };
     Some((fate, fib))
 }
 
-/// Finds the way by the routing table.
+/// Finds the way of so many bytes by the routing table. If they are too many, the table's MTU is in [`FIB`].
 #[inline(always)]
 pub(crate) fn find<H: Hook, F: Family>(
     hook: &H,
+    bytes: u32,
     protocol: u8,
     source_be: &F::Address,
     destination_be: &F::Address,
 ) -> Result<Way, Reason> {
-    let answer = asked::<H, F>(hook, protocol, source_be, destination_be);
+    let answer = asked::<H, F>(hook, bytes, protocol, source_be, destination_be);
     let fib = FIB.get_ptr(0).ok_or(Reason::NoRoute)?;
     // SAFETY: the element is this CPU's own, and programs of one hook do not nest.
     let fib = unsafe { &*fib };
@@ -142,6 +145,7 @@ const REFUSED: u32 = 2;
 #[inline(never)]
 fn asked<H: Hook, F: Family>(
     hook: &H,
+    bytes: u32,
     protocol: u8,
     source_be: &F::Address,
     destination_be: &F::Address,
@@ -149,7 +153,7 @@ fn asked<H: Hook, F: Family>(
     let refused = |reason: Reason| u64::from(REFUSED) << 32 | u64::from(reason as u32);
     // Before the table is asked: what it says may be out of date under a later stamp, and then is asked again.
     let stamp = stamp();
-    let Some((fate, fib)) = route::<H, F>(hook, protocol, source_be, destination_be) else {
+    let Some((fate, fib)) = route::<H, F>(hook, bytes, protocol, source_be, destination_be) else {
         return refused(Reason::NoRoute);
     };
     let unresolved = match fate {
@@ -162,7 +166,7 @@ fn asked<H: Hook, F: Family>(
     };
     let index = if unresolved { 0 } else { known(fib) };
     // Only the table says whether a device takes frames from XDP.
-    if unresolved || (H::IN_FRONT && usable::<H, F>(hook, index, protocol).is_none()) {
+    if unresolved || (H::IN_FRONT && usable::<H>(index, || bytes).is_none()) {
         return u64::from(UNRESOLVED) << 32;
     }
     u64::from(KNOWN) << 32 | u64::from(if index == 0 { 0 } else { word(index, stamp) })

@@ -30,6 +30,7 @@ mod insert;
 mod lease;
 mod load;
 mod maps;
+mod skb;
 mod slow;
 mod special;
 mod track;
@@ -80,14 +81,56 @@ slow_stage!(classifier tc_slow6(TcContext) -> i32 = tc_track6, tc_leave6, Tc(__s
 slow_stage!(xdp xdp_slow4(XdpContext) -> u32 = xdp_track4, xdp_leave4, Xdp(xdp_md), V4);
 slow_stage!(xdp xdp_slow6(XdpContext) -> u32 = xdp_track6, xdp_leave6, Xdp(xdp_md), V6);
 
+/// A function that the verifier looks at by itself.
+macro_rules! part {
+    ($name:ident = $part:path) => {
+        #[inline(never)]
+        #[unsafe(no_mangle)]
+        extern "C" fn $name(raw: *mut __sk_buff) -> i32 {
+            $part(&Tc(TcContext::new(raw)))
+        }
+    };
+}
+
+part!(encapsulate4 = encapsulated::<V4>);
+part!(encapsulate6 = encapsulated::<V6>);
+
+/// A part of the stages that send a packet its flow's way.
+#[inline(always)]
+fn encapsulated<F: direct::Encapsulated>(hook: &Tc) -> i32 {
+    slow::answer(direct::encapsulate::<F>(hook).map(Some))
+}
+
+/// A stage for everything else, and its parts.
+macro_rules! special_stage {
+    ($stage:ident = $read:ident, $track:ident, $leave:ident, $tell:ident, $family:ty) => {
+        #[classifier]
+        pub fn $stage(ctx: TcContext) -> i32 {
+            let hook = Tc(ctx);
+            special::special::<$family>(
+                &hook,
+                special::Parts { read: $read, track: $track, leave: $leave, tell: $tell },
+            )
+        }
+
+        part!($read = special::read::<$family>);
+        part!($track = special::tracked::<$family>);
+        part!($leave = special::left::<$family>);
+        part!($tell = special::told::<$family>);
+    };
+}
+
+special_stage!(tc_special4 = special_read4, special_track4, special_leave4, special_tell4, V4);
+special_stage!(tc_special6 = special_read6, special_track6, special_leave6, special_tell6, V6);
+
 #[classifier]
-pub fn tc_special4(ctx: TcContext) -> i32 {
-    special::special::<V4>(&Tc(ctx))
+pub fn tc_complain4(ctx: TcContext) -> i32 {
+    complain::complain::<V4>(&Tc(ctx))
 }
 
 #[classifier]
-pub fn tc_special6(ctx: TcContext) -> i32 {
-    special::special::<V6>(&Tc(ctx))
+pub fn tc_complain6(ctx: TcContext) -> i32 {
+    complain::complain::<V6>(&Tc(ctx))
 }
 
 #[classifier]

@@ -2,7 +2,7 @@
 
 use aya_ebpf::bindings::{BPF_F_MMAPABLE, bpf_fib_lookup};
 use aya_ebpf::macros::map;
-use aya_ebpf::maps::{Array, HashMap, LpmTrie, PerCpuArray, ProgramArray, RingBuf};
+use aya_ebpf::maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, ProgramArray, RingBuf};
 use lockstep_abi::address::{AddressValue, AnswerKey, AnswerValue, InterfaceValue, MacValue, TransitValue};
 use lockstep_abi::flow::{FlowKey4, FlowKey6, FlowValue4, FlowValue6};
 use lockstep_abi::hop::{HopKey, HopValue};
@@ -15,6 +15,10 @@ use lockstep_abi::service::{
     Timeouts,
 };
 use lockstep_abi::snat::SnatSet;
+use lockstep_packet::fragment::{FragmentKey4, FragmentKey6, FragmentValue};
+
+use crate::skb::CHUNK_BYTES;
+use crate::special::walk::Walk;
 
 pub(crate) type Address6 = [u32; 4];
 
@@ -161,3 +165,24 @@ pub(crate) static KEY4: PerCpuArray<FlowKey4> = PerCpuArray::with_max_entries(1,
 
 #[map]
 pub(crate) static KEY6: PerCpuArray<FlowKey6> = PerCpuArray::with_max_entries(1, 0);
+
+/// What first fragments showed. The kernel forgets the oldest when it is full.
+#[map]
+pub(crate) static FRAGMENTS4: LruHashMap<FragmentKey4, FragmentValue> =
+    LruHashMap::with_max_entries(map::MAX_FRAGMENTS, 0);
+
+#[map]
+pub(crate) static FRAGMENTS6: LruHashMap<FragmentKey6, FragmentValue> =
+    LruHashMap::with_max_entries(map::MAX_FRAGMENTS, 0);
+
+/// When the next ICMP error may be sent: the clock of a rate.
+#[map]
+pub(crate) static COMPLAINTS: Array<u64> = Array::with_max_entries(1, 0);
+
+/// What a packet's headers are, and those of the packet that it quotes; holds nothing between packets.
+#[map]
+pub(crate) static WALKS: PerCpuArray<Walk> = PerCpuArray::with_max_entries(2, 0);
+
+/// Room for a piece of a packet that is summed.
+#[map]
+pub(crate) static CHUNK: PerCpuArray<[u8; CHUNK_BYTES]> = PerCpuArray::with_max_entries(1, 0);

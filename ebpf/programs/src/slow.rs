@@ -46,7 +46,7 @@ const ACTION: i32 = 2;
 
 /// A part's answer: a flow, an action, or a reason below zero.
 #[inline(always)]
-fn answer(verdict: Result<Option<i32>, Reason>) -> i32 {
+pub(crate) fn answer(verdict: Result<Option<i32>, Reason>) -> i32 {
     match verdict {
         Ok(None) => FLOW,
         Ok(Some(action)) => action + ACTION,
@@ -55,7 +55,7 @@ fn answer(verdict: Result<Option<i32>, Reason>) -> i32 {
 }
 
 #[inline(always)]
-fn verdict<H: Hook>(answer: i32) -> Result<Option<i32>, Reason> {
+pub(crate) fn verdict<H: Hook>(answer: i32) -> Result<Option<i32>, Reason> {
     match answer {
         FLOW => Ok(None),
         action if action > 0 => Ok(Some(action - ACTION)),

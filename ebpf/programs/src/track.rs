@@ -37,8 +37,9 @@ pub(crate) fn track<H: Hook, F: Family>(
         return egress::outbound::<H, F>(hook, key, flags);
     };
     let (address, lease) = permitted_now(index)?;
-    // A flow to be reopened was asked about before it was claimed.
-    if next == Next::Open {
+    // A flow to be reopened was asked about before it was claimed; one that is made from the middle of a connection is
+    // when its service is known.
+    if next == Next::Open && may_open(key.protocol, flags) {
         may_begin(lease)?;
     }
     match create::<F>(key, flags, index, address, lease, next == Next::Reopen) {

@@ -91,7 +91,10 @@ impl LinkPin {
     /// The interface the link is on: 0 if that went away; `None` if there is no pin.
     pub(crate) fn index(&self) -> Result<Option<u32>, DataplaneError> {
         match sys::object_get(&self.path) {
-            Ok(fd) => sys::link_ifindex(fd.as_fd()).map(Some).map_err(DataplaneError::pin(&self.path)),
+            Ok(fd) => {
+                let link = sys::link(fd.as_fd()).map_err(DataplaneError::pin(&self.path))?;
+                Ok(Some(link.ifindex))
+            }
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(source) => Err(DataplaneError::Pin { path: self.path.clone(), source }),
         }

@@ -2,19 +2,20 @@
 
 use lockstep_abi::reason::Reason;
 
-use crate::frame::{ACK, Packet, RST, SYN, icmp, ipv4};
+use crate::case::{BOTH_HOOKS_V4, Side, endpoint_mac};
+use crate::frame::{ACK, FIN, Header, Packet, RST, SYN, TCP, UDP, echo, unreachable};
 use crate::rig::*;
 
 #[test]
 fn i10_a_reply_without_a_flow_is_dropped_on_owner_and_standby() {
-    with_rig(|rig| {
+    for_each(|rig| {
         for lease in [true, false] {
             if !lease {
                 rig.drop_lease();
             }
-            for protocol in [6, 17] {
+            for protocol in [TCP, UDP] {
                 for flags in [SYN | ACK, ACK, RST] {
-                    let sent = rig.endpoint_sends(&reply(protocol, 2, 40000, flags));
+                    let sent = rig.endpoint_sends(&rig.reply(protocol, 2, 40000, flags));
                     sent.dropped(Reason::ReplyWithoutFlow);
                 }
             }
@@ -24,13 +25,13 @@ fn i10_a_reply_without_a_flow_is_dropped_on_owner_and_standby() {
 
 #[test]
 fn i10_what_an_endpoint_sends_to_the_node_itself_passes() {
-    with_rig(|rig| {
+    for_each(|rig| {
         for lease in [true, false] {
             if !lease {
                 rig.drop_lease();
             }
-            let probe_answer =
-                Packet { destination: (NODE_ENDPOINT_SIDE, 50000), ..reply(6, 1, 1, SYN | ACK) };
+            let destination = (rig.net.node(Side::Endpoints), 50000);
+            let probe_answer = Packet { destination, ..rig.reply(TCP, 1, 1, SYN | ACK) };
             rig.endpoint_sends(&probe_answer).passed(Reason::PassLocal);
         }
     });
@@ -38,56 +39,77 @@ fn i10_what_an_endpoint_sends_to_the_node_itself_passes() {
 
 #[test]
 fn i10_transit_from_endpoints_needs_a_lease() {
-    with_rig(|rig| {
-        let mut outward = reply(6, 1, 443, SYN);
+    for_each(|rig| {
+        let mut outward = rig.reply(TCP, 1, 443, SYN);
         outward.source.1 = 33000;
         rig.endpoint_sends(&outward).passed(Reason::PassTransit);
-        let mut ping = outward.header();
-        ping.protocol = 1;
-        let ping = ipv4(ENDPOINT_SIDE_MAC, endpoint_mac(1), ping, &icmp(8, 0, &[0; 4]));
+        let ping = echo(Side::Endpoints.own_mac(), endpoint_mac(1), outward.header(), true, &[0; 4]);
         rig.send(rig.endpoint_side, &ping).passed(Reason::PassTransit);
         rig.drop_lease();
         rig.endpoint_sends(&outward).dropped(Reason::TransitWithoutLease);
         rig.send(rig.endpoint_side, &ping).dropped(Reason::TransitWithoutLease);
-        let local = Packet { destination: (NODE_ENDPOINT_SIDE, 22), ..outward };
+        let local = Packet { destination: (rig.net.node(Side::Endpoints), 22), ..outward };
         rig.endpoint_sends(&local).passed(Reason::PassLocal);
     });
 }
 
 #[test]
+fn i10_transit_needs_the_lease_of_any_one_of_the_networks_groups() {
+    for_each(|rig| {
+        let mut outward = rig.reply(TCP, 1, 443, SYN);
+        outward.source.1 = 33000;
+        let network = rig.net.host(Side::Endpoints, 0);
+        // The last of eight, behind others that are not held.
+        rig.transit(network, rig.net.network_bits(), &[20, 21, 22, 23, 24, 25, 26, SLOT]);
+        rig.endpoint_sends(&outward).passed(Reason::PassTransit);
+        rig.transit(network, rig.net.network_bits(), &[20, 21]);
+        rig.endpoint_sends(&outward).dropped(Reason::TransitWithoutLease);
+        rig.transit(network, rig.net.network_bits(), &[]);
+        rig.endpoint_sends(&outward).dropped(Reason::TransitWithoutLease);
+    });
+}
+
+#[test]
 fn i10_a_client_without_a_flow_gets_no_answer() {
-    with_rig(|rig| {
-        for flags in [ACK, SYN | ACK, RST, RST | ACK, ACK | crate::frame::FIN] {
-            rig.client_sends(&tcp(40000, flags)).dropped(Reason::Miss);
+    for_each(|rig| {
+        for flags in [ACK, SYN | ACK, RST, RST | ACK, ACK | FIN] {
+            rig.client_sends(&rig.tcp(40000, flags)).dropped(Reason::Miss);
         }
-        let mut closed = tcp(40000, SYN);
+        let mut closed = rig.tcp(40000, SYN);
         closed.destination.1 = 81;
         rig.client_sends(&closed).dropped(Reason::NoService);
-        let mut floating = tcp(40000, SYN);
-        floating.destination.0 = FLOATING_ADDRESS;
+        let mut floating = rig.tcp(40000, SYN);
+        floating.destination.0 = rig.net.floating();
         rig.client_sends(&floating).dropped(Reason::NoService);
         assert_eq!(rig.flow_entries(), 0);
     });
 }
 
 #[test]
-fn i10_icmp_errors_and_fragments_of_endpoints_do_not_leak() {
-    with_rig(|rig| {
+fn i10_icmp_errors_of_endpoints_do_not_leak() {
+    for_each(|rig| {
         for lease in [true, false] {
             if !lease {
                 rig.drop_lease();
             }
-            let packet = reply(17, 1, 5000, 0);
-            let mut header = packet.header();
-            header.protocol = 1;
-            let inner = tcp(40000, SYN).bytes()[14..42].to_vec();
-            let unreachable = icmp(3, 3, &[&[0; 4][..], &inner].concat());
-            let frame = ipv4(ENDPOINT_SIDE_MAC, endpoint_mac(1), header, &unreachable);
+            let header = rig.reply(UDP, 1, 5000, 0).header();
+            let about = rig.tcp(40000, SYN).bytes()[14..rig.net.transport() + 8].to_vec();
+            let frame = unreachable(Side::Endpoints.own_mac(), endpoint_mac(1), header, &about);
             rig.send(rig.endpoint_side, &frame).dropped(Reason::IcmpError);
+        }
+    });
+}
+
+#[test]
+fn i10_fragments_of_endpoints_do_not_leak() {
+    for_cases(&BOTH_HOOKS_V4, |rig| {
+        for lease in [true, false] {
+            if !lease {
+                rig.drop_lease();
+            }
+            let packet = rig.reply(UDP, 1, 5000, 0);
             for fragment in [0x2000, 0x0010, 0x2010] {
-                let mut header = packet.header();
-                header.fragment = fragment;
-                let frame = ipv4(ENDPOINT_SIDE_MAC, endpoint_mac(1), header, &packet.segment());
+                let frame = packet.bytes_with(Header { fragment, ..packet.header() });
                 rig.send(rig.endpoint_side, &frame).dropped(Reason::Fragment);
             }
         }

@@ -4,56 +4,59 @@ use lockstep_abi::lease::{LeaseValue, UNBOUNDED};
 use lockstep_abi::map::MAX_LEASE_NS;
 use lockstep_abi::reason::Reason;
 
-use crate::frame::{ACK, FIN, SYN, arp, icmp, ipv4};
+use crate::case::{Family, Side};
+use crate::frame::{ACK, FIN, SYN, TCP, UDP, arp, echo};
 use crate::rig::*;
 
 #[test]
 fn i4_without_a_lease_nothing_is_forwarded_in_either_direction() {
-    with_rig(|rig| {
+    for_each(|rig| {
         let n = rig.connect(40000);
-        rig.client_sends(&request(17, 5000, 0)).forwarded(Reason::ForwardedSlow);
+        rig.client_sends(&rig.request(UDP, 5000, 0)).forwarded(Reason::ForwardedSlow);
         rig.drop_lease();
-        rig.client_sends(&tcp(40000, ACK)).dropped(Reason::NoLease);
-        rig.endpoint_sends(&reply(6, n, 40000, ACK)).dropped(Reason::NoLease);
-        rig.client_sends(&tcp(40000, SYN)).dropped(Reason::NoLease);
-        rig.client_sends(&tcp(40001, SYN)).dropped(Reason::NoLease);
-        rig.client_sends(&tcp(40001, ACK)).dropped(Reason::NoLease);
-        rig.client_sends(&request(17, 5000, 0)).dropped(Reason::NoLease);
-        rig.client_sends(&request(17, 5001, 0)).dropped(Reason::NoLease);
-        let mut unknown_port = tcp(40001, SYN);
+        rig.client_sends(&rig.tcp(40000, ACK)).dropped(Reason::NoLease);
+        rig.endpoint_sends(&rig.reply(TCP, n, 40000, ACK)).dropped(Reason::NoLease);
+        rig.client_sends(&rig.tcp(40000, SYN)).dropped(Reason::NoLease);
+        rig.client_sends(&rig.tcp(40001, SYN)).dropped(Reason::NoLease);
+        rig.client_sends(&rig.tcp(40001, ACK)).dropped(Reason::NoLease);
+        rig.client_sends(&rig.request(UDP, 5000, 0)).dropped(Reason::NoLease);
+        rig.client_sends(&rig.request(UDP, 5001, 0)).dropped(Reason::NoLease);
+        let mut unknown_port = rig.tcp(40001, SYN);
         unknown_port.destination.1 = 81;
         rig.client_sends(&unknown_port).dropped(Reason::NoLease);
         assert_eq!(rig.flow_entries(), 4, "a standby makes no flow");
         rig.hold_lease();
-        rig.client_sends(&tcp(40000, ACK)).forwarded(Reason::ForwardedFast);
+        rig.client_sends(&rig.tcp(40000, ACK)).forwarded(Reason::ForwardedFast);
     });
 }
 
 #[test]
 fn i4_without_a_lease_nothing_is_answered() {
-    with_rig(|rig| {
+    for_each(|rig| {
         rig.drop_lease();
-        let ask = arp([0xff; 6], 1, (CLIENT_MAC, CLIENT), ([0; 6], VIP));
-        rig.send(rig.client_side, &ask).dropped(Reason::NoLease);
-        let mut header = tcp(1, 0).header();
-        header.protocol = 1;
-        let ping = ipv4(CLIENT_SIDE_MAC, CLIENT_MAC, header, &icmp(8, 0, &[0, 1, 0, 1]));
+        let (to, from) = (Side::Clients.own_mac(), Side::Clients.mac(50));
+        if rig.net == Family::V4 {
+            let ask = arp([0xff; 6], 1, (from, rig.net.client()), ([0; 6], rig.net.vip()));
+            rig.send(rig.client_side, &ask).dropped(Reason::NoLease);
+        }
+        let ping = echo(to, from, rig.tcp(1, 0).header(), true, &[0, 1, 0, 1]);
         rig.send(rig.client_side, &ping).dropped(Reason::NoLease);
     });
 }
 
 #[test]
 fn i4_a_lease_ends_by_itself() {
-    with_rig(|rig| {
+    for_each(|rig| {
         rig.connect(40000);
-        let end = rig.lease_until(300_000_000);
+        let ack = rig.tcp(40000, ACK).bytes();
+        let end = rig.lease_until(200_000_000);
         let mut forwarded = 0;
         let mut dropped = 0;
         // Nobody writes the lease any more, as when the daemon is stopped.
         while now_ns() < end + 20_000_000 {
             let before = now_ns();
-            let sent = rig.client_sends(&tcp(40000, ACK));
-            if sent.action == REDIRECT {
+            let sent = rig.send(rig.client_side, &ack);
+            if sent.action == Action::Redirect {
                 assert!(before < end, "forwarded {} ns after the lease's end", before - end);
                 forwarded += 1;
             } else {
@@ -68,109 +71,163 @@ fn i4_a_lease_ends_by_itself() {
 
 #[test]
 fn i4_a_lease_that_ends_implausibly_late_is_none() {
-    with_rig(|rig| {
+    for_each(|rig| {
         rig.connect(40000);
         rig.lease_until(MAX_LEASE_NS as i64 + 200_000_000);
-        rig.client_sends(&tcp(40000, ACK)).dropped(Reason::NoLease);
+        rig.client_sends(&rig.tcp(40000, ACK)).dropped(Reason::NoLease);
         rig.lease_until(i64::MAX / 2);
-        rig.client_sends(&tcp(40000, ACK)).dropped(Reason::NoLease);
-        rig.lease(LeaseValue {
-            until_ns: u64::MAX,
-            epoch: EPOCH,
-            since_ns: 0,
-            group: GROUP,
-            flags: 0,
-            frozen: 0,
-        });
-        rig.client_sends(&tcp(40000, ACK)).dropped(Reason::NoLease);
+        rig.client_sends(&rig.tcp(40000, ACK)).dropped(Reason::NoLease);
+        rig.lease(bounded(u64::MAX));
+        rig.client_sends(&rig.tcp(40000, ACK)).dropped(Reason::NoLease);
         rig.lease_until(MAX_LEASE_NS as i64 - 1_000_000);
-        rig.client_sends(&tcp(40000, ACK)).forwarded(Reason::ForwardedFast);
+        rig.client_sends(&rig.tcp(40000, ACK)).forwarded(Reason::ForwardedFast);
         rig.lease_until(-1);
-        rig.client_sends(&tcp(40000, ACK)).dropped(Reason::NoLease);
+        rig.client_sends(&rig.tcp(40000, ACK)).dropped(Reason::NoLease);
     });
 }
 
 #[test]
 fn i4_an_unbounded_lease_holds_until_it_is_bounded() {
-    with_rig(|rig| {
+    for_each(|rig| {
         rig.connect(40000);
-        rig.lease(LeaseValue {
-            until_ns: 0,
-            epoch: EPOCH,
-            since_ns: 0,
-            group: GROUP,
-            flags: UNBOUNDED,
-            frozen: 0,
-        });
-        rig.client_sends(&tcp(40000, ACK)).forwarded(Reason::ForwardedFast);
-        rig.lease(LeaseValue { until_ns: 0, epoch: EPOCH, since_ns: 0, group: GROUP, flags: 0, frozen: 0 });
-        rig.client_sends(&tcp(40000, ACK)).dropped(Reason::NoLease);
+        rig.lease(LeaseValue { flags: UNBOUNDED, ..bounded(0) });
+        rig.client_sends(&rig.tcp(40000, ACK)).forwarded(Reason::ForwardedFast);
+        rig.lease(bounded(0));
+        rig.client_sends(&rig.tcp(40000, ACK)).dropped(Reason::NoLease);
+    });
+}
+
+/// A note for this end that is far from running out.
+fn note(rig: &Rig, until_ns: u64) -> u64 {
+    // What the program itself writes tells the kernel's jiffies, which a test cannot read.
+    rig.lease_until(MAX_LEASE_NS as i64 - 1_000_000);
+    rig.client_sends(&rig.tcp(40000, ACK)).forwarded(Reason::ForwardedFast);
+    let fast = rig.table::<u32, LeaseValue>(lockstep_abi::map::LEASES).get(&SLOT).unwrap().fast;
+    assert_ne!(fast, 0, "the program leaves a note");
+    (fast >> 32) << 32 | u64::from(until_ns as u32)
+}
+
+#[test]
+fn i4_a_note_does_not_outlive_its_lease() {
+    for_each(|rig| {
+        let n = rig.connect(40000);
+        let drops = |rig: &Rig| {
+            rig.client_sends(&rig.tcp(40000, ACK)).dropped(Reason::NoLease);
+            rig.endpoint_sends(&rig.reply(TCP, n, 40000, ACK)).dropped(Reason::NoLease);
+            rig.client_sends(&rig.tcp(40001, SYN)).dropped(Reason::NoLease);
+        };
+        // Closed, with the note of the end it had, and with one that names the closed lease's.
+        let fast = note(rig, 0);
+        rig.change_lease(|lease| lease.until_ns = 0);
+        drops(rig);
+        rig.change_lease(|lease| lease.fast = fast);
+        drops(rig);
+        rig.change_lease(|lease| lease.fast = u64::MAX << 32);
+        drops(rig);
+        // Another end, which is over.
+        let over = now_ns() - 1_000_000;
+        let fast = note(rig, over.wrapping_add(1));
+        rig.lease(LeaseValue { fast, ..bounded(over) });
+        drops(rig);
+    });
+}
+
+#[test]
+fn i4_without_a_note_a_lease_that_is_closed_is_closed_at_any_time() {
+    for_each(|rig| {
+        rig.connect(40000);
+        for fast in [0, 1 << 31 << 32, 1 << 32, u64::from(u32::MAX) << 32] {
+            rig.lease(LeaseValue { fast, ..bounded(0) });
+            rig.client_sends(&rig.tcp(40000, ACK)).dropped(Reason::NoLease);
+        }
+    });
+}
+
+#[test]
+fn i4_a_renewed_lease_goes_on_and_has_a_note_of_its_own() {
+    for_each(|rig| {
+        rig.connect(40000);
+        let fast = note(rig, 0);
+        // The end that the note is about is nearly there; the lease is renewed in time.
+        let until_ns = now_ns() + 800_000_000;
+        rig.lease(LeaseValue { fast, ..bounded(until_ns) });
+        rig.client_sends(&rig.tcp(40000, ACK)).forwarded(Reason::ForwardedFast);
+        let lease = rig.table::<u32, LeaseValue>(lockstep_abi::map::LEASES).get(&SLOT).unwrap();
+        assert_eq!(lease.fast as u32, until_ns as u32, "the note is about the new end");
     });
 }
 
 #[test]
 fn under_a_stale_intent_no_flow_begins_and_every_flow_goes_on() {
-    with_rig(|rig| {
+    for_each(|rig| {
         let n = rig.connect(40000);
-        rig.client_sends(&request(17, 5000, 0)).forwarded(Reason::ForwardedSlow);
+        rig.client_sends(&rig.request(UDP, 5000, 0)).forwarded(Reason::ForwardedSlow);
         let over = rig.connect(40001);
-        rig.client_sends(&tcp(40001, FIN | ACK)).forwarded(Reason::ForwardedSlow);
-        rig.endpoint_sends(&reply(6, over, 40001, FIN | ACK)).forwarded(Reason::ForwardedSlow);
+        rig.client_sends(&rig.tcp(40001, FIN | ACK)).forwarded(Reason::ForwardedSlow);
+        rig.endpoint_sends(&rig.reply(TCP, over, 40001, FIN | ACK)).forwarded(Reason::ForwardedSlow);
         let entries = rig.flow_entries();
 
         rig.freeze(true);
-        rig.client_sends(&tcp(40002, SYN)).dropped(Reason::IntentStale);
-        rig.client_sends(&request(17, 5001, 0)).dropped(Reason::IntentStale);
+        rig.client_sends(&rig.tcp(40002, SYN)).dropped(Reason::IntentStale);
+        rig.client_sends(&rig.request(UDP, 5001, 0)).dropped(Reason::IntentStale);
         assert_eq!(rig.flow_entries(), entries, "none was made");
         // What may not be replaced stays as it is, up to its last acknowledgement.
-        let before = rig.flow(&tcp(40001, 0)).unwrap();
-        rig.client_sends(&tcp(40001, SYN)).dropped(Reason::IntentStale);
-        assert_eq!(rig.flow(&tcp(40001, 0)).unwrap().state, before.state);
-        rig.client_sends(&tcp(40001, ACK)).forwarded(Reason::ForwardedFast);
-        // A packet that would begin none anyway is dropped for the old reason.
-        rig.client_sends(&tcp(40002, ACK)).dropped(Reason::Miss);
+        let before = rig.flow(&rig.tcp(40001, 0)).unwrap();
+        rig.client_sends(&rig.tcp(40001, SYN)).dropped(Reason::IntentStale);
+        assert_eq!(rig.flow(&rig.tcp(40001, 0)).unwrap().state, before.state);
+        rig.client_sends(&rig.tcp(40001, ACK)).forwarded(Reason::ForwardedFast);
 
-        let out = rig.client_sends(&tcp(40000, ACK)).forwarded(Reason::ForwardedFast);
-        assert_eq!(out.destination, endpoint(n));
-        rig.endpoint_sends(&reply(6, n, 40000, ACK)).forwarded(Reason::ForwardedFast);
-        rig.client_sends(&request(17, 5000, 0)).forwarded(Reason::ForwardedSlow);
+        let out = rig.client_sends(&rig.tcp(40000, ACK)).forwarded(Reason::ForwardedFast);
+        assert_eq!(out.destination, rig.net.endpoint(n));
+        rig.endpoint_sends(&rig.reply(TCP, n, 40000, ACK)).forwarded(Reason::ForwardedFast);
+        rig.client_sends(&rig.request(UDP, 5000, 0)).forwarded(Reason::ForwardedSlow);
         // Changes of state too, and a handshake's repetition on a live flow.
-        rig.client_sends(&tcp(40000, SYN)).forwarded(Reason::ForwardedSlow);
-        rig.client_sends(&tcp(40000, FIN | ACK)).forwarded(Reason::ForwardedSlow);
-        rig.endpoint_sends(&reply(6, n, 40000, ACK)).forwarded(Reason::ForwardedFast);
+        rig.client_sends(&rig.tcp(40000, SYN)).forwarded(Reason::ForwardedSlow);
+        rig.client_sends(&rig.tcp(40000, FIN | ACK)).forwarded(Reason::ForwardedSlow);
+        rig.endpoint_sends(&rig.reply(TCP, n, 40000, ACK)).forwarded(Reason::ForwardedFast);
 
         rig.freeze(false);
-        rig.client_sends(&tcp(40002, SYN)).forwarded(Reason::ForwardedSlow);
-        rig.client_sends(&request(17, 5001, 0)).forwarded(Reason::ForwardedSlow);
-        rig.client_sends(&tcp(40001, SYN)).forwarded(Reason::ForwardedSlow);
+        rig.client_sends(&rig.tcp(40002, SYN)).forwarded(Reason::ForwardedSlow);
+        rig.client_sends(&rig.request(UDP, 5001, 0)).forwarded(Reason::ForwardedSlow);
+        rig.client_sends(&rig.tcp(40001, SYN)).forwarded(Reason::ForwardedSlow);
+    });
+}
+
+#[test]
+fn under_a_stale_intent_a_packet_that_would_begin_no_flow_is_dropped_for_its_own_reason() {
+    for_each(|rig| {
+        rig.freeze(true);
+        rig.client_sends(&rig.tcp(40002, ACK)).dropped(Reason::Miss);
     });
 }
 
 #[test]
 fn without_a_lease_a_stale_intent_is_not_the_reason() {
-    with_rig(|rig| {
+    for_each(|rig| {
         rig.drop_lease();
         rig.freeze(true);
-        rig.client_sends(&tcp(40000, SYN)).dropped(Reason::NoLease);
+        rig.client_sends(&rig.tcp(40000, SYN)).dropped(Reason::NoLease);
     });
 }
 
 #[test]
 fn i3_a_flow_obeys_the_group_that_has_its_address_now() {
-    with_rig(|rig| {
+    for_each(|rig| {
         rig.connect(40000);
         // The VIP moves to a group whose lease is held elsewhere: the flow keeps its index.
-        let mut addresses = rig.array::<lockstep_abi::address::AddressValue>(lockstep_abi::map::ADDRESSES);
-        let mut address = addresses.get(&11, 0).unwrap();
-        address.lease_slot = SLOT + 1;
-        addresses.set(11, address, 0).unwrap();
-        rig.client_sends(&tcp(40000, ACK)).dropped(Reason::NoLease);
+        rig.change_address(VIP_INDEX, |address| address.lease_slot = SLOT + 1);
+        rig.client_sends(&rig.tcp(40000, ACK)).dropped(Reason::NoLease);
         // The index is given to another address.
-        let mut addresses = rig.array::<lockstep_abi::address::AddressValue>(lockstep_abi::map::ADDRESSES);
-        address.lease_slot = SLOT;
-        address.address_be = be("192.0.2.11".parse().unwrap());
-        addresses.set(11, address, 0).unwrap();
-        rig.client_sends(&tcp(40000, ACK)).dropped(Reason::AddressGone);
-        rig.endpoint_sends(&reply(6, 1, 40000, ACK)).dropped(Reason::AddressGone);
+        rig.change_address(VIP_INDEX, |address| {
+            address.lease_slot = SLOT;
+            address.stamp += 1;
+        });
+        for flags in [ACK, FIN | ACK] {
+            rig.client_sends(&rig.tcp(40000, flags)).dropped(Reason::AddressGone);
+            rig.endpoint_sends(&rig.reply(TCP, 1, 40000, flags)).dropped(Reason::AddressGone);
+        }
+        // It is free, and so says no flow any more.
+        rig.change_address(VIP_INDEX, |address| address.stamp = 0);
+        rig.client_sends(&rig.tcp(40000, ACK)).dropped(Reason::AddressGone);
     });
 }

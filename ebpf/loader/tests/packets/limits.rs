@@ -1,83 +1,82 @@
 //! I13 and I14: what happens at limits, and with packets that are not handled.
 
-use lockstep_abi::flow::{FlowKey4, FlowValue4};
-use lockstep_abi::map;
 use lockstep_abi::reason::Reason;
 
-use crate::frame::{ACK, FIN, Packet, SYN, ipv4};
+use crate::case::{ALL, BOTH_HOOKS_V4, Side};
+use crate::frame::{ACK, FIN, Header, Packet, SYN, TCP, UDP, ip};
+use crate::pool::Size;
 use crate::rig::*;
 
 #[test]
 fn i13_a_full_table_refuses_new_flows_and_serves_the_live_ones() {
     // Room for two flows, and for one half of a third.
-    for entries in [4, 5] {
-        with_rig_of(entries, 4096, |rig| {
+    for flows in [4, 5] {
+        for_cases_of(Size { flows, ..Size::SMALL }, &ALL, |rig| {
             let n = rig.connect(40000);
             rig.connect(40001);
             for _ in 0..3 {
-                rig.client_sends(&tcp(40002, SYN)).dropped(Reason::FlowTableFull);
+                rig.client_sends(&rig.tcp(40002, SYN)).dropped(Reason::FlowTableFull);
                 assert_eq!(rig.flow_entries(), 4, "no half of a flow is left");
             }
-            let out = rig.client_sends(&tcp(40000, ACK)).forwarded(Reason::ForwardedFast);
-            assert_eq!(out.destination, endpoint(n));
+            let out = rig.client_sends(&rig.tcp(40000, ACK)).forwarded(Reason::ForwardedFast);
+            assert_eq!(out.destination, rig.net.endpoint(n));
         });
     }
 }
 
 #[test]
 fn a_translated_tuple_is_never_shared() {
-    with_rig(|rig| {
-        rig.service(&[1], lockstep_abi::service::ROUND_ROBIN, lockstep_abi::service::SYNC_IMMEDIATE);
+    for_each(|rig| {
+        rig.publish(&Service::over(&[1]));
         rig.connect(40000);
         // The same client port through another port of the VIP to the same endpoint.
-        let key = lockstep_abi::service::ServiceKey {
-            vip_be: be(VIP),
-            port_be: 81u16.to_be(),
-            protocol: 6,
-            pad: 0,
-        };
-        let value = lockstep_abi::service::ServiceRef { version_slot: VERSION, pad: 0, service: SERVICE };
-        rig.hash(map::SERVICES).insert(key, value, 0).unwrap();
-        let mut other = tcp(40000, SYN);
+        rig.name(81, TCP, VERSION);
+        let mut other = rig.tcp(40000, SYN);
         other.destination.1 = 81;
         rig.client_sends(&other).dropped(Reason::ReplyTupleTaken);
         assert_eq!(rig.flow_entries(), 2);
-        rig.endpoint_sends(&reply(6, 1, 40000, ACK)).forwarded(Reason::ForwardedFast);
+        rig.endpoint_sends(&rig.reply(TCP, 1, 40000, ACK)).forwarded(Reason::ForwardedFast);
     });
 }
 
 #[test]
 fn fragments_and_options_to_a_vip_are_dropped() {
-    with_rig(|rig| {
-        let packet = request(17, 5000, 0);
+    for_cases(&BOTH_HOOKS_V4, |rig| {
+        let packet = rig.request(UDP, 5000, 0);
         for fragment in [0x2000, 0x0001] {
-            let mut header = packet.header();
-            header.fragment = fragment;
-            let frame = ipv4(CLIENT_SIDE_MAC, CLIENT_MAC, header, &packet.segment());
+            let frame = packet.bytes_with(Header { fragment, ..packet.header() });
             rig.send(rig.client_side, &frame).dropped(Reason::Fragment);
         }
-        let mut header = packet.header();
-        header.options = 4;
-        let frame = ipv4(CLIENT_SIDE_MAC, CLIENT_MAC, header, &packet.segment());
-        rig.send(rig.client_side, &frame).dropped(Reason::IpOptions);
-        let mut header = packet.header();
-        (header.options, header.destination) = (4, NODE);
-        let frame = ipv4(CLIENT_SIDE_MAC, CLIENT_MAC, header, &packet.segment());
-        rig.send(rig.client_side, &frame).passed(Reason::PassLocal);
+        let header = Header { options: 4, ..packet.header() };
+        rig.send(rig.client_side, &packet.bytes_with(header)).dropped(Reason::IpOptions);
+        let header = Header { destination: rig.net.node(Side::Clients), ..header };
+        rig.send(rig.client_side, &packet.bytes_with(header)).passed(Reason::PassLocal);
     });
 }
 
 #[test]
 fn truncated_packets_are_dropped() {
-    with_rig(|rig| {
-        let whole = tcp(40000, SYN).bytes();
-        for length in [34, 41, 42, 53] {
+    for_each(|rig| {
+        let packet = rig.tcp(40000, SYN);
+        let whole = packet.bytes();
+        for behind in [0, 7, 8, 19] {
+            let length = rig.net.transport() + behind;
             rig.send(rig.client_side, &whole[..length]).dropped(Reason::Malformed);
         }
-        let packet = Packet { payload: vec![], ..tcp(40000, SYN) };
-        let mut short = packet.segment();
-        short.truncate(14);
-        let frame = ipv4(CLIENT_SIDE_MAC, CLIENT_MAC, packet.header(), &short);
+        for length in [14, 19] {
+            let short = &packet.segment()[..length];
+            let frame = ip(packet.to, packet.from, packet.header(), short);
+            rig.send(rig.client_side, &frame).dropped(Reason::Malformed);
+        }
+        assert_eq!(rig.flow_entries(), 0);
+    });
+}
+
+#[test]
+fn contradictory_headers_are_dropped() {
+    for_each(|rig| {
+        let mut frame = rig.tcp(40000, SYN).bytes();
+        frame[14] = 0x75;
         rig.send(rig.client_side, &frame).dropped(Reason::Malformed);
         assert_eq!(rig.flow_entries(), 0);
     });
@@ -85,17 +84,14 @@ fn truncated_packets_are_dropped() {
 
 #[test]
 fn a_reply_entry_without_an_original_is_removed() {
-    with_rig(|rig| {
+    for_each(|rig| {
         let n = rig.connect(40000);
-        rig.hash::<FlowKey4, FlowValue4>(map::FLOWS).remove(&key(&tcp(40000, 0))).unwrap();
-        let answer = reply(6, n, 40000, FIN | ACK);
+        rig.remove_flow(&key(&rig.tcp(40000, 0)));
+        let answer = rig.reply(TCP, n, 40000, FIN | ACK);
         // Its original may be about to be written by another CPU.
         rig.endpoint_sends(&answer).dropped(Reason::Raced);
         assert_eq!(rig.flow_entries(), 1);
-        let mut flows = rig.hash::<FlowKey4, FlowValue4>(map::FLOWS);
-        let mut value = flows.get(&key(&answer), 0).unwrap();
-        value.birth_ns -= lockstep_abi::timeout::DEAD_NS;
-        flows.insert(key(&answer), value, 0).unwrap();
+        rig.change_flow(&key(&answer), |flow| flow.birth_ns -= lockstep_abi::timeout::DEAD_NS);
         rig.endpoint_sends(&answer).dropped(Reason::TwinMissing);
         assert_eq!(rig.flow_entries(), 0);
     });
@@ -103,33 +99,41 @@ fn a_reply_entry_without_an_original_is_removed() {
 
 #[test]
 fn an_original_without_its_reply_entry_writes_it_again() {
-    with_rig(|rig| {
+    for_each(|rig| {
         let n = rig.connect(40000);
-        let name = key(&reply(6, n, 40000, 0));
-        let before: FlowValue4 = rig.hash(map::FLOWS).get(&name, 0).unwrap();
-        rig.hash::<FlowKey4, FlowValue4>(map::FLOWS).remove(&name).unwrap();
-        let sent = rig.client_sends(&tcp(40000, FIN | ACK));
+        let name = key(&rig.reply(TCP, n, 40000, 0));
+        let before = rig.flow_at(&name).unwrap();
+        rig.remove_flow(&name);
+        let sent = rig.client_sends(&rig.tcp(40000, FIN | ACK));
         sent.forwarded(Reason::ForwardedSlow);
-        assert_eq!(sent.reasons.get("twin_repaired"), Some(&1));
-        let after: FlowValue4 = rig.hash(map::FLOWS).get(&name, 0).unwrap();
-        assert_eq!((after.key, after.twin, after.kind), (before.key, before.twin, before.kind));
-        let out = rig.endpoint_sends(&reply(6, n, 40000, ACK)).forwarded(Reason::ForwardedFast);
-        assert_eq!((out.source, out.destination), ((VIP, 80), (CLIENT, 40000)));
+        assert_eq!(sent.count(Reason::TwinRepaired), 1);
+        let after = rig.flow_at(&name).unwrap();
+        assert_eq!((after.key, after.twin, after.flags), (before.key, before.twin, before.flags));
+        // Its way is to be found anew.
+        let back = rig.endpoint_sends(&rig.reply(TCP, n, 40000, ACK)).forwarded(Reason::ForwardedSlow);
+        assert_eq!((back.source, back.destination), ((rig.net.vip(), 80), (rig.net.client(), 40000)));
+        let back = rig.endpoint_sends(&rig.reply(TCP, n, 40000, ACK)).forwarded(Reason::ForwardedFast);
+        assert_eq!((back.source, back.destination), ((rig.net.vip(), 80), (rig.net.client(), 40000)));
     });
 }
 
 #[test]
 fn an_entry_whose_memory_was_reused_is_not_believed() {
-    with_rig(|rig| {
+    for_each(|rig| {
         rig.connect(40000);
-        let name = key(&tcp(40000, 0));
-        let value: FlowValue4 = rig.hash(map::FLOWS).get(&name, 0).unwrap();
-        let torn = FlowValue4 { generation: value.generation.wrapping_add(1), ..value };
-        let foreign = FlowValue4 { key: key(&tcp(40001, 0)), ..value };
-        for bad in [torn, foreign] {
-            rig.hash(map::FLOWS).insert(name, bad, 0).unwrap();
-            rig.client_sends(&tcp(40000, ACK)).dropped(Reason::FlowRecycled);
+        let name = key(&rig.tcp(40000, 0));
+        let flow = rig.flow_at(&name).unwrap();
+        let torn = Flow { generation: flow.generation.wrapping_add(1), ..flow };
+        let torn_end = Flow { generation_end: flow.generation_end.wrapping_add(1), ..flow };
+        let foreign = Flow { key: key(&rig.tcp(40001, 0)), ..flow };
+        for bad in [torn, torn_end, foreign] {
+            rig.put_flow(&name, &bad);
+            for flags in [ACK, FIN | ACK, SYN] {
+                rig.client_sends(&rig.tcp(40000, flags)).dropped(Reason::FlowRecycled);
+            }
         }
+        rig.put_flow(&name, &flow);
+        rig.client_sends(&Packet { flags: ACK, ..rig.tcp(40000, ACK) }).forwarded(Reason::ForwardedFast);
     });
 }
 

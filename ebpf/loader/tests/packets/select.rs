@@ -1,40 +1,66 @@
 //! Which endpoint a new flow gets.
 
-use lockstep_abi::map::{self, MAGLEV_SLOTS, MAGLEV_WORDS};
-use lockstep_abi::reason::Reason;
-use lockstep_abi::service::{MAGLEV, ROUND_ROBIN, SYNC_IMMEDIATE};
-use lockstep_packet::select::flow_hash;
+use std::collections::BTreeMap;
 
-use crate::frame::{ACK, SYN};
+use lockstep_abi::map::{self, MAGLEV_SLOTS};
+use lockstep_abi::reason::Reason;
+use lockstep_abi::service::{LEAST_CONNECTIONS, MAGLEV, ROUND_ROBIN, SOURCE_HASH, ServiceVersion};
+use lockstep_packet::select::{flow_hash, source_hash};
+
+use crate::case::{Family, Side, wide};
+use crate::frame::{ACK, Packet, SYN};
 use crate::rig::*;
+
+/// The endpoint that a connection from this port gets.
+fn chosen(rig: &Rig, port: u16) -> u8 {
+    endpoint_of(rig.client_sends(&rig.tcp(port, SYN)).forwarded(Reason::ForwardedSlow).destination.0)
+}
 
 #[test]
 fn round_robin_goes_around() {
-    with_rig(|rig| {
-        let chosen: Vec<_> = (0..7)
-            .map(|i| rig.client_sends(&tcp(40000 + i, SYN)).forwarded(Reason::ForwardedSlow).destination)
-            .collect();
-        assert_eq!(chosen, [1, 2, 3, 1, 2, 3, 1].map(endpoint));
+    for_each(|rig| {
+        let met: Vec<u8> = (40000..40007).map(|port| chosen(rig, port)).collect();
+        assert_eq!(met, [1, 2, 3, 1, 2, 3, 1]);
     });
 }
 
 #[test]
-fn i7_maglev_chooses_in_the_kernel_what_the_host_computes() {
-    with_rig(|rig| {
-        // Any table will do for this: what is proven is that both sides look up the same slot.
-        let table: Vec<u16> = (0..MAGLEV_SLOTS).map(|slot| ((slot * 7 + slot / 3) % 3) as u16).collect();
-        let mut maglev = rig.array::<u64>(map::MAGLEV);
-        for (word, positions) in table.chunks(4).enumerate() {
-            let packed = positions.iter().enumerate().fold(0, |w, (i, &p)| w | u64::from(p) << (16 * i));
-            maglev.set(VERSION * MAGLEV_WORDS + word as u32, packed, 0).unwrap();
+fn round_robin_meets_each_endpoint_as_often_as_its_weight_says() {
+    for_each(|rig| {
+        let weighted = Service { endpoints: vec![(1, 5), (2, 1), (3, 2)], ..Service::default() };
+        rig.publish(&weighted.with(|version| version.weight_stride = 3));
+        for period in 0..3 {
+            let mut met = BTreeMap::new();
+            for turn in 0..8 {
+                *met.entry(chosen(rig, 40000 + period * 8 + turn)).or_insert(0) += 1;
+            }
+            assert_eq!(met, BTreeMap::from([(1, 5), (2, 1), (3, 2)]), "period {period}");
         }
-        rig.service(&[1, 2, 3], MAGLEV, SYNC_IMMEDIATE);
+    });
+}
+
+/// Any table will do: what is proven is that both sides look up the same slot.
+fn any_table() -> Vec<u16> {
+    (0..MAGLEV_SLOTS).map(|slot| ((slot * 7 + slot / 3) % 3) as u16).collect()
+}
+
+fn hash(rig: &Rig, packet: &Packet) -> u32 {
+    match rig.net {
+        Family::V4 => flow_hash(&narrow_key(&key(packet))),
+        Family::V6 => flow_hash(&key(packet)),
+    }
+}
+
+#[test]
+fn i7_maglev_chooses_in_the_kernel_what_the_host_computes() {
+    for_each(|rig| {
+        let table = any_table();
+        rig.maglev(VERSION, &table);
+        rig.publish(&Service::default().with(|version| version.algorithm = MAGLEV));
         let mut seen = [0; 3];
         for port in 40000..40100 {
-            let packet = tcp(port, SYN);
-            let position = table[(flow_hash(&key(&packet)) % MAGLEV_SLOTS) as usize];
-            let out = rig.client_sends(&packet).forwarded(Reason::ForwardedSlow);
-            assert_eq!(out.destination, endpoint(position as u8 + 1), "port {port}");
+            let position = table[(hash(rig, &rig.tcp(port, SYN)) % MAGLEV_SLOTS) as usize];
+            assert_eq!(chosen(rig, port), position as u8 + 1, "port {port}");
             seen[usize::from(position)] += 1;
         }
         assert!(seen.iter().all(|&n| n > 10), "{seen:?}");
@@ -42,25 +68,109 @@ fn i7_maglev_chooses_in_the_kernel_what_the_host_computes() {
 }
 
 #[test]
-fn a_service_without_endpoints_drops_new_flows_and_keeps_the_live_ones() {
-    with_rig(|rig| {
-        let n = rig.connect(40000);
-        for algorithm in [ROUND_ROBIN, MAGLEV] {
-            rig.service(&[], algorithm, SYNC_IMMEDIATE);
-            rig.client_sends(&tcp(40001, SYN)).dropped(Reason::NoEndpoint);
+fn i7_source_hash_sends_a_client_to_one_endpoint_whatever_its_port() {
+    for_each(|rig| {
+        let table = any_table();
+        rig.maglev(VERSION, &table);
+        rig.publish(&Service::default().with(|version| version.algorithm = SOURCE_HASH));
+        let mut seen = [0; 3];
+        for host in 100..140 {
+            let address = rig.net.host(Side::Clients, host);
+            let hash = match rig.net {
+                Family::V4 => source_hash(&wide(address)[0]),
+                Family::V6 => source_hash(&wide(address)),
+            };
+            let position = table[(hash % MAGLEV_SLOTS) as usize];
+            for port in 40000..40003 {
+                let syn = Packet { source: (address, port), ..rig.tcp(port, SYN) };
+                let out = rig.client_sends(&syn).forwarded(Reason::ForwardedSlow);
+                assert_eq!(endpoint_of(out.destination.0), position as u8 + 1, "{address}");
+            }
+            seen[usize::from(position)] += 1;
         }
-        let out = rig.client_sends(&tcp(40000, ACK)).forwarded(Reason::ForwardedFast);
-        assert_eq!(out.destination, endpoint(n), "i9");
+        assert!(seen.iter().all(|&n| n > 3), "{seen:?}");
+    });
+}
+
+#[test]
+fn least_connections_picks_the_least_loaded_for_its_weight() {
+    for_each(|rig| {
+        let service = Service { endpoints: vec![(1, 1), (2, 4), (3, 2)], ..Service::default() };
+        rig.publish(&service.with(|version| version.algorithm = LEAST_CONNECTIONS));
+        let loads = rig.table::<u32, u64>(map::TARGET_LOADS);
+        for (row, (given, least)) in (0u16..).zip([
+            // With the new flow: 11, 5/2, 10/2 for each unit of weight, and so on.
+            ([10, 9, 9], 2),
+            ([1, 8, 8], 1),
+            ([10, 40, 3], 3),
+            ([0, 4, 2], 1),
+        ]) {
+            for (n, load) in (1..).zip(given) {
+                loads.put(&target(n), &load);
+            }
+            for port in 40000 + row * 8..40008 + row * 8 {
+                assert_eq!(chosen(rig, port), least, "loads {given:?}");
+                for (n, load) in (1..).zip(given) {
+                    let counted = loads.get(&target(n)).unwrap();
+                    assert_eq!(counted, load + u64::from(n == least), "the flow is counted");
+                    loads.put(&target(n), &load);
+                }
+            }
+        }
+        // Among equals none is preferred.
+        rig.publish(&Service::default().with(|version| version.algorithm = LEAST_CONNECTIONS));
+        let mut met = BTreeMap::new();
+        for port in 41000..41060 {
+            for n in 1..=3 {
+                loads.put(&target(n), &7);
+            }
+            *met.entry(chosen(rig, port)).or_insert(0) += 1;
+        }
+        assert!(met.len() == 3 && met.values().all(|&n| n > 3), "{met:?}");
+    });
+}
+
+#[test]
+fn flows_are_counted_where_they_begin_and_end() {
+    use lockstep_abi::service::ServiceLoad;
+    for_each(|rig| {
+        rig.publish(&Service::over(&[1]));
+        let counted = |rig: &Rig| {
+            let of_service = rig.table::<u32, ServiceLoad>(map::SERVICE_LOADS).get(&SERVICE_SLOT).unwrap();
+            (of_service.connections, rig.table::<u32, u64>(map::TARGET_LOADS).get(&target(1)).unwrap())
+        };
+        rig.connect(40000);
+        rig.connect(40001);
+        assert_eq!(counted(rig), (2, 2));
+        rig.client_sends(&rig.tcp(40001, SYN)).forwarded(Reason::ForwardedSlow);
+        assert_eq!(counted(rig), (2, 2), "a retransmission begins none");
+        rig.client_sends(&rig.tcp(40001, crate::frame::RST));
+        rig.client_sends(&rig.tcp(40001, SYN)).forwarded(Reason::ForwardedSlow);
+        assert_eq!(counted(rig), (2, 2), "one ended, another began");
+        let name = key(&rig.tcp(40000, 0));
+        assert_eq!(rig.age(&[name], lockstep_abi::age::FORCE)[0].outcome, lockstep_abi::age::MARKED);
+        assert_eq!(counted(rig), (1, 1));
+    });
+}
+
+#[test]
+fn a_service_without_endpoints_drops_new_flows_and_keeps_the_live_ones() {
+    for_each(|rig| {
+        let n = rig.connect(40000);
+        for algorithm in [ROUND_ROBIN, MAGLEV, SOURCE_HASH, LEAST_CONNECTIONS] {
+            rig.publish(&Service::over(&[]).with(|version| version.algorithm = algorithm));
+            rig.client_sends(&rig.tcp(40001, SYN)).dropped(Reason::NoEndpoint);
+        }
+        let out = rig.client_sends(&rig.tcp(40000, ACK)).forwarded(Reason::ForwardedFast);
+        assert_eq!(out.destination, rig.net.endpoint(n), "i9");
     });
 }
 
 #[test]
 fn i11_a_version_slot_that_belongs_to_another_service_is_not_used() {
-    with_rig(|rig| {
-        let mut versions = rig.array::<lockstep_abi::service::ServiceVersion>(map::VERSIONS);
-        let mut version = versions.get(&VERSION, 0).unwrap();
-        version.service += 1;
-        versions.set(VERSION, version, 0).unwrap();
-        rig.client_sends(&tcp(40000, SYN)).dropped(Reason::NoService);
+    for_each(|rig| {
+        let versions = rig.table::<u32, ServiceVersion>(map::VERSIONS);
+        versions.change(&VERSION, |version| version.service += 1);
+        rig.client_sends(&rig.tcp(40000, SYN)).dropped(Reason::NoService);
     });
 }

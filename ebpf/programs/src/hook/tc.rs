@@ -62,18 +62,18 @@ impl Hook for Tc {
     }
 
     #[inline(always)]
-    fn fits(&self, mtu: u32, transport: u32, protocol: u8) -> bool {
+    fn largest(&self, transport: u32, protocol: u8) -> u32 {
         // SAFETY: the context is valid while the program runs.
         let (length, segment) = unsafe { ((*self.skb()).len, (*self.skb()).gso_size) };
         if segment == 0 {
-            return length.wrapping_sub(NETWORK) <= mtu;
+            return length.wrapping_sub(NETWORK);
         }
         let header = if protocol == TCP {
             u32::from(self.read::<u8>(transport + TCP_LENGTH).unwrap_or(u8::MAX) >> 4) * 4
         } else {
             UDP_HEADER
         };
-        transport - NETWORK + header + segment <= mtu
+        transport - NETWORK + header + segment
     }
 
     #[inline(always)]

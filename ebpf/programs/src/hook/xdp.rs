@@ -55,8 +55,8 @@ impl Hook for Xdp {
     }
 
     #[inline(always)]
-    fn fits(&self, mtu: u32, _transport: u32, _protocol: u8) -> bool {
-        self.length().wrapping_sub(NETWORK) <= mtu
+    fn largest(&self, _transport: u32, _protocol: u8) -> u32 {
+        self.length().wrapping_sub(NETWORK)
     }
 
     #[inline(always)]
