@@ -207,33 +207,26 @@ impl Station<'_> {
     fn new_flows(&mut self, count: u32) -> anyhow::Result<()> {
         let subject = self.subject;
         let few = count < FEW;
-        let (distinct, batches) = if few { (FEW, FEW_BATCHES) } else { (count, 1) };
-        let flows = self.flows(distinct);
+        let flows = self.flows(count.max(FEW));
         let rounds = if few { self.effort.rounds } else { self.effort.rounds_of_new };
-        let keys = if few { self.keys(&flows) } else { Vec::new() };
         for (name, size) in self.rows("new", count) {
             let frame = self.frame(SYN, size);
             let lost = subject.lost()?;
             for _ in 0..rounds {
                 let empty =
                     self.wrapped(self.instruments.empty(self.hook)?, &flows, &frame, self.nothing())?;
-                let mut total = 0.0;
                 subject.forget_flows()?;
-                for _ in 0..batches {
-                    interrupt::check()?;
-                    total += self.make(&flows, &frame, true)?;
-                    if few {
-                        // Only these: to go through the whole table would take it into the caches.
-                        subject.forget(&keys)?;
-                    }
-                }
-                let ns = total / f64::from(distinct * batches);
+                let ns = if few {
+                    self.marginal(&frame)?
+                } else {
+                    self.make(&flows, &frame, true)? / f64::from(count)
+                };
                 self.figures.cost(&name, ns - empty, &[&self.floor_name(Family::V4)]);
             }
             let lost = subject.lost()? - lost;
             let mut notes = Vec::new();
             if few {
-                notes.push(format!("{FEW} flows at a time, into an empty table"));
+                notes.push(format!("what each of {FEW} flows more costs, in an empty table"));
             }
             if lost > 0 {
                 notes.push(format!("{lost} events lost"));
@@ -243,6 +236,25 @@ impl Station<'_> {
             }
         }
         subject.forget_flows()
+    }
+
+    /// The cost of a new flow among few: how much longer it takes to make twice as many. A run begins with cold caches
+    /// (the kernel patches its code for each), which so few packets do not outweigh.
+    fn marginal(&self, frame: &[u8]) -> anyhow::Result<f64> {
+        let mut totals = [0.0; 2];
+        let plans = [FEW, 2 * FEW].map(|count| {
+            let flows = self.flows(count);
+            (flows, self.keys(&flows))
+        });
+        for _ in 0..FEW_BATCHES {
+            interrupt::check()?;
+            for ((flows, keys), total) in plans.iter().zip(&mut totals) {
+                *total += self.make(flows, frame, true)?;
+                // Only these: to go through the whole table would take it into the caches.
+                self.subject.forget(keys)?;
+            }
+        }
+        Ok((totals[1] - totals[0]) / f64::from(FEW * FEW_BATCHES))
     }
 
     /// The keys of both entries of each flow.
