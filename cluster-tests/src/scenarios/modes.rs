@@ -15,6 +15,7 @@ mod failover;
 mod intent;
 mod outbound;
 mod services;
+mod sizes;
 mod translating;
 
 /// Every endpoint's server listens here, and on the ports of services that keep the client's.
@@ -110,6 +111,7 @@ fn check(cluster: &mut Cluster) -> anyhow::Result<()> {
     translating::run(cluster, &mut checks)?;
     outbound::run(cluster, &mut checks)?;
     services::run(cluster, &mut checks)?;
+    sizes::run(cluster, &mut checks)?;
     direct::run(cluster, &mut checks)?;
     changes::run(cluster, &mut checks)?;
     failover::run(cluster, &mut checks)?;

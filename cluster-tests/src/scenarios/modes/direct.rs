@@ -10,6 +10,7 @@ use anyhow::ensure;
 use super::intent::{DSR_GUE, DSR_IPIP, DSR_L2, DSR_OVER_IPV6, direct_vips};
 use super::{Checks, Family};
 use crate::cluster::Cluster;
+use crate::topology::direct::compute_checksums;
 use crate::traffic::talk::server::Server;
 use crate::traffic::talk::{Datagrams, Talk, any_port};
 use crate::traffic::tunnel::{Counts, Tunnel};
@@ -35,6 +36,7 @@ pub(super) fn run(cluster: &Cluster, checks: &mut Checks) -> anyhow::Result<()> 
         servers.push(server);
         tunnels.push(Tunnel::start(namespace, &counts)?);
     }
+    compute_checksums(&topology.clients, "eth0", true)?;
     for (family, vip) in Family::both().iter().zip(direct_vips()) {
         let inside = if vip.is_ipv4() { &counts.ipip } else { &counts.ipv6_in_ipv6 };
         let mut cases = vec![
@@ -54,6 +56,7 @@ pub(super) fn run(cluster: &Cluster, checks: &mut Checks) -> anyhow::Result<()> 
             checks.check(&name("whole segments"), counted(counter, || tcp(cluster, family, to, BULK)))?;
         }
     }
+    compute_checksums(&topology.clients, "eth0", false)?;
     let malformed = counts.malformed.load(Ordering::Relaxed);
     let none = if malformed == 0 { Ok(()) } else { Err(anyhow::anyhow!("{malformed} malformed packets")) };
     checks.check("what is in tunnels is well formed", none)?;

@@ -23,7 +23,11 @@ const EACH: usize = 3;
 const ROUNDS: u64 = 5;
 
 pub(super) fn run(cluster: &mut Cluster, checks: &mut Checks) -> anyhow::Result<()> {
-    let outside = Server::start(&cluster.topology.clients, 99, &[OUTSIDE_PORT])?;
+    let mut outside = Server::start(&cluster.topology.clients, 99, &[])?;
+    for family in Family::both() {
+        let address = SocketAddr::new(family.clients[0], OUTSIDE_PORT);
+        outside.add(&cluster.topology.clients, 99, address)?;
+    }
     let owner = cluster.wait_ready()?;
     let flows = match open(cluster) {
         Ok(flows) => flows,

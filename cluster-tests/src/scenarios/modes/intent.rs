@@ -172,7 +172,7 @@ fn services() -> Vec<ServiceText> {
             ..ServiceText::new("sources", SOURCES, "nat")
         },
         ServiceText {
-            more: "  limits: {connections: 2}\n",
+            more: "  limits: {connections: 2}\n  timeouts: {fin: 1s}\n",
             weights: [Some(100), None, None],
             ..ServiceText::new("limited", LIMITED, "nat")
         },

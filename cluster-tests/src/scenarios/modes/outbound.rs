@@ -18,8 +18,11 @@ const DATAGRAM: usize = 500;
 
 pub(super) fn run(cluster: &Cluster, checks: &mut Checks) -> anyhow::Result<()> {
     let clients = &cluster.topology.clients;
-    let server = Server::start(clients, OUTSIDE, &[OUTSIDE_PORT])?;
     let families = Family::both();
+    let mut server = Server::start(clients, OUTSIDE, &[])?;
+    for address in [families[0].clients[0], families[1].clients[0], exempt()] {
+        server.add(clients, OUTSIDE, SocketAddr::new(address, OUTSIDE_PORT))?;
+    }
     for (i, family) in families.iter().enumerate() {
         let (snat, fixed) = (egress()[i], static_addresses()[i]);
         let outside = SocketAddr::new(family.clients[0], OUTSIDE_PORT);

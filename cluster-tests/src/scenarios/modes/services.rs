@@ -110,7 +110,7 @@ fn weighted(cluster: &Cluster, family: &Family) -> anyhow::Result<()> {
 /// Connections beyond the limit are refused, those within it go on, and one that ends makes room.
 fn limited(cluster: &Cluster, family: &Family) -> anyhow::Result<()> {
     let to = SocketAddr::new(family.vip, LIMITED);
-    // The other family's connections have ended, but count until the sweeper has seen it.
+    // The other family's connections have ended, but count until their time is over.
     let mut talks = Vec::new();
     wait::until_ok("room for connections", Duration::from_secs(10), || {
         if talks.len() < CONNECTION_LIMIT {
