@@ -94,7 +94,7 @@ pub(crate) fn route<H: Hook, F: Family>(
     fib.l4_protocol = protocol;
     F::ask(fib, source_be, destination_be);
     fib.ifindex = hook.ifindex();
-    // With 0 (tc) the kernel compares the packet itself with the MTU, segments of an aggregate one by one.
+    // With 0 (tc) the kernel compares the packet itself with the MTU, roughly, and tells that.
     fib.__bindgen_anon_1.tot_len = if H::IN_FRONT { hook.length().wrapping_sub(NETWORK) as u16 } else { 0 };
     // SAFETY: context and parameters are valid and of the stated size.
     let fate = unsafe { bpf_fib_lookup(hook.context(), fib, size_of::<FibParams>() as i32, 0) as u32 };
@@ -149,6 +149,9 @@ fn asked<H: Hook, F: Family>(
         return refused(Reason::NoRoute);
     };
     let unresolved = match fate {
+        BPF_FIB_LKUP_RET_SUCCESS if too_large::<H, F>(hook, fib, protocol) => {
+            return refused(Reason::FragNeeded);
+        }
         BPF_FIB_LKUP_RET_SUCCESS => false,
         BPF_FIB_LKUP_RET_NO_NEIGH => true,
         BPF_FIB_LKUP_RET_FRAG_NEEDED => return refused(Reason::FragNeeded),
@@ -162,6 +165,15 @@ fn asked<H: Hook, F: Family>(
         return u64::from(UNRESOLVED) << 32;
     }
     u64::from(KNOWN) << 32 | u64::from(if index == 0 { 0 } else { word(index, stamp) })
+}
+
+/// Whether the packet is larger than the interface's MTU, which the answer tells. Where the kernel was not told a
+/// length it leaves room for a tag, and looks at no segment of an aggregate.
+#[inline(always)]
+fn too_large<H: Hook, F: Family>(hook: &H, fib: &FibParams, protocol: u8) -> bool {
+    // SAFETY: integers, of which the kernel has written this one; before 5.14 not, and it is 0.
+    let mtu = u32::from(unsafe { fib.__bindgen_anon_1.mtu_result });
+    !H::IN_FRONT && mtu != 0 && !hook.fits(mtu, F::TRANSPORT, protocol)
 }
 
 /// The index of the neighbour that the routing table named; 0: none.
