@@ -39,17 +39,18 @@ pub(crate) fn outbound<H: Hook, F: Family>(
     if stays::<H, F>(hook, key.protocol, &key.source_be, &key.destination_be) {
         return hook.pass(Reason::PassLocal).map(Some);
     }
+    let mut passes = Reason::PassTransit;
     if let Some(rule) = rule::<F>(key) {
-        if rule.action == EXEMPT {
-            return transit::<H, F>(hook, &key.source_be, Reason::PassExempt).map(Some);
-        } else {
+        if rule.action != EXEMPT {
             return translate::<F>(key, flags, rule).map(|()| None);
         }
+        passes = Reason::PassExempt;
     }
+    // Exempt or not: it would leave untranslated.
     if guarded {
         return Err(Reason::ReplyWithoutFlow);
     }
-    transit::<H, F>(hook, &key.source_be, Reason::PassTransit).map(Some)
+    transit::<H, F>(hook, &key.source_be, passes).map(Some)
 }
 
 /// The same for a packet that shows no ports, or is of a protocol without flows; `reason` is why one that an endpoint

@@ -2,23 +2,13 @@
 //! and counters out. Over IPv4 and IPv6, at tc and with XDP in front of it, which must come to the same. Each test has
 //! a network namespace of its own, and shares loaded programs with others one after the other. Needs root.
 
-mod age;
 mod case;
 #[path = "../../src/clock.rs"]
 #[allow(dead_code, unreachable_pub, reason = "the loader's own, of which only the ticks are needed")]
 mod clock;
-mod events;
 mod frame;
-mod guard;
-mod lease;
-mod limits;
-mod local;
-mod nat;
 mod pool;
-mod race;
 mod rig;
-mod select;
-mod state;
 #[path = "../../src/sys.rs"]
 #[allow(dead_code, reason = "the loader's own, of which only what touches maps is needed")]
 mod sys;
@@ -33,3 +23,24 @@ mod message;
 mod neighbour;
 mod options;
 mod sctp;
+
+mod admission;
+mod affinity;
+mod age;
+mod events;
+mod guard;
+mod hops;
+mod lease;
+mod limits;
+mod live;
+mod local;
+mod miss;
+mod modes;
+mod nat;
+mod ports;
+mod race;
+mod ranges;
+mod recycled;
+mod rules;
+mod select;
+mod state;
