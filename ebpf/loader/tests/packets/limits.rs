@@ -2,8 +2,8 @@
 
 use lockstep_abi::reason::Reason;
 
-use crate::case::{ALL, BOTH_HOOKS_V4, Side};
-use crate::frame::{ACK, FIN, Header, Packet, SYN, TCP, UDP, ip};
+use crate::case::ALL;
+use crate::frame::{ACK, FIN, Packet, SYN, TCP, ip};
 use crate::pool::Size;
 use crate::rig::*;
 
@@ -36,21 +36,6 @@ fn a_translated_tuple_is_never_shared() {
         rig.client_sends(&other).dropped(Reason::ReplyTupleTaken);
         assert_eq!(rig.flow_entries(), 2);
         rig.endpoint_sends(&rig.reply(TCP, 1, 40000, ACK)).forwarded(Reason::ForwardedFast);
-    });
-}
-
-#[test]
-fn fragments_and_options_to_a_vip_are_dropped() {
-    for_cases(&BOTH_HOOKS_V4, |rig| {
-        let packet = rig.request(UDP, 5000, 0);
-        for fragment in [0x2000, 0x0001] {
-            let frame = packet.bytes_with(Header { fragment, ..packet.header() });
-            rig.send(rig.client_side, &frame).dropped(Reason::Fragment);
-        }
-        let header = Header { options: 4, ..packet.header() };
-        rig.send(rig.client_side, &packet.bytes_with(header)).dropped(Reason::IpOptions);
-        let header = Header { destination: rig.net.node(Side::Clients), ..header };
-        rig.send(rig.client_side, &packet.bytes_with(header)).passed(Reason::PassLocal);
     });
 }
 

@@ -64,7 +64,7 @@ fn other_icmp_and_other_protocols_to_an_owned_address_are_dropped() {
             rig.send(rig.client_side, &frame)
         };
         send(1, &icmp(13, 0, &[0; 16])).dropped(Reason::NoService);
-        send(1, &icmp(3, 4, &[0; 32])).dropped(Reason::IcmpError);
+        send(1, &icmp(3, 4, &[0; 32])).dropped(Reason::IcmpErrorWithoutFlow);
         send(47, &[0; 20]).dropped(Reason::NoService);
     });
 }

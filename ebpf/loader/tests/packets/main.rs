@@ -6,41 +6,40 @@ mod case;
 #[path = "../../src/clock.rs"]
 #[allow(dead_code, unreachable_pub, reason = "the loader's own, of which only the ticks are needed")]
 mod clock;
+mod direct;
+mod echo;
+mod errors;
+mod events;
+mod fragments;
 mod frame;
+mod guard;
+mod lease;
+mod limits;
+mod local;
+mod message;
+mod nat;
+mod neighbour;
+mod options;
 mod pool;
 mod rig;
+mod sctp;
+mod select;
+mod state;
 #[path = "../../src/sys.rs"]
 #[allow(dead_code, reason = "the loader's own, of which only what touches maps is needed")]
 mod sys;
 mod table;
 mod too_big;
 
-mod direct;
-mod echo;
-mod errors;
-mod fragments;
-mod message;
-mod neighbour;
-mod options;
-mod sctp;
-
 mod admission;
 mod affinity;
 mod age;
-mod events;
-mod guard;
 mod hops;
-mod lease;
-mod limits;
 mod live;
-mod local;
 mod miss;
 mod modes;
-mod nat;
 mod ports;
 mod race;
 mod ranges;
 mod recycled;
 mod rules;
-mod select;
-mod state;

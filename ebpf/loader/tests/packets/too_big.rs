@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use lockstep_abi::reason::Reason;
 use lockstep_abi::service::MISS_RESET;
 
-use crate::case::{Family, Side};
+use crate::case::Family;
 use crate::frame::{ACK, FIN, Header, Packet, RST, SYN, TCP, UDP, fold, ip, l4_sum, ones};
 use crate::message::{Datagram, Error, icmp_of};
 use crate::rig::*;
