@@ -21,8 +21,8 @@ use crate::maps::{
     ADDRESS_INDEX4, ADDRESS_INDEX6, Address6, FLOWS4, FLOWS6, GUARDS4, GUARDS6, KEY4, KEY6, RANGES4, RANGES6,
     SCRATCH4, SCRATCH6, SERVICES4, SERVICES6, SNAT_SOURCES4, SNAT_SOURCES6, TRANSIT4, TRANSIT6,
 };
-use crate::{encapsulate4, encapsulate6};
 use crate::words;
+use crate::{encapsulate4, encapsulate6};
 
 /// The next hop in the routing table's answer is of this family.
 const AF_INET: u8 = 2;
