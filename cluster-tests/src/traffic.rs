@@ -9,6 +9,7 @@ pub mod load;
 pub mod pattern;
 pub mod ping;
 pub mod reactor;
+pub mod sctp;
 pub mod stray;
 pub mod talk;
 pub mod tcp;

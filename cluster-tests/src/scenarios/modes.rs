@@ -14,6 +14,7 @@ mod direct;
 mod failover;
 mod intent;
 mod outbound;
+mod sctp;
 mod services;
 mod sizes;
 mod translating;
@@ -111,9 +112,11 @@ fn check(cluster: &mut Cluster) -> anyhow::Result<()> {
     translating::run(cluster, &mut checks)?;
     outbound::run(cluster, &mut checks)?;
     services::run(cluster, &mut checks)?;
+    sctp::run(cluster, &mut checks)?;
     sizes::run(cluster, &mut checks)?;
     direct::run(cluster, &mut checks)?;
     changes::run(cluster, &mut checks)?;
+    services::room(cluster, &mut checks)?;
     failover::run(cluster, &mut checks)?;
     servers.into_iter().try_for_each(Server::stop)?;
     checks.demand()

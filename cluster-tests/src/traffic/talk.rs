@@ -33,14 +33,27 @@ pub struct Hello {
 
 impl Hello {
     fn encode(self) -> [u8; HELLO] {
-        let text = format!("{} {}", self.server, self.peer);
+        let text = self.to_string();
         let mut bytes = [b' '; HELLO];
         bytes[..text.len()].copy_from_slice(text.as_bytes());
         bytes
     }
 
     fn decode(bytes: &[u8]) -> anyhow::Result<Self> {
-        let text = std::str::from_utf8(bytes).context("a server's first words are no text")?;
+        std::str::from_utf8(bytes).context("a server's first words are no text")?.parse()
+    }
+}
+
+impl std::fmt::Display for Hello {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} {}", self.server, self.peer)
+    }
+}
+
+impl std::str::FromStr for Hello {
+    type Err = anyhow::Error;
+
+    fn from_str(text: &str) -> anyhow::Result<Self> {
         let (server, peer) = text.trim_end().split_once(' ').context("a server's first words are too few")?;
         Ok(Hello { server: server.parse()?, peer: peer.parse()? })
     }

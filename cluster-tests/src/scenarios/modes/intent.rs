@@ -19,8 +19,8 @@ pub(super) const IN_RANGE: u16 = 8150;
 pub(super) const WILD: u16 = 7777;
 /// A service that one client may use.
 pub(super) const SOURCES: u16 = 8005;
-/// One that takes two connections.
-pub(super) const LIMITED: u16 = 8006;
+/// Two that take two connections, for one family each.
+pub(super) const LIMITED: [u16; 2] = [8006, 8012];
 pub(super) const CONNECTION_LIMIT: usize = 2;
 /// Round robin with affinity.
 pub(super) const AFFINITY: u16 = 8007;
@@ -37,6 +37,11 @@ pub(super) const DSR_IPIP: u16 = 8021;
 pub(super) const DSR_GUE: u16 = 8022;
 /// IPv4 inside, IPv6 outside.
 pub(super) const DSR_OVER_IPV6: u16 = 8023;
+
+/// SCTP to the endpoints' port, to the port it came to, and with another source.
+pub(super) const SCTP_NAT: u16 = 8030;
+pub(super) const SCTP_SAME_PORT: u16 = 8031;
+pub(super) const SCTP_FULLNAT: u16 = 8032;
 
 /// The VIP whose every port is a service.
 pub(super) fn wild_vips() -> [IpAddr; 2] {
@@ -141,6 +146,14 @@ impl ServiceText {
     }
 }
 
+fn limited(name: &'static str, port: u16) -> ServiceText {
+    ServiceText {
+        more: "  limits: {connections: 2}\n",
+        weights: [Some(100), None, None],
+        ..ServiceText::new(name, port, "nat")
+    }
+}
+
 fn direct(name: &'static str, port: u16, mode: &'static str) -> ServiceText {
     ServiceText { vip: direct_vips().to_vec(), endpoint_port: 0, ..ServiceText::new(name, port, mode) }
 }
@@ -171,11 +184,8 @@ fn services() -> Vec<ServiceText> {
             more: "  sources: [192.0.2.104/32, \"2001:db8:c::102/128\"]\n",
             ..ServiceText::new("sources", SOURCES, "nat")
         },
-        ServiceText {
-            more: "  limits: {connections: 2}\n  timeouts: {fin: 1s}\n",
-            weights: [Some(100), None, None],
-            ..ServiceText::new("limited", LIMITED, "nat")
-        },
+        limited("limited4", LIMITED[0]),
+        limited("limited6", LIMITED[1]),
         ServiceText {
             more: "  affinity: {by: source, timeout: 1h}\n",
             ..ServiceText::new("affinity", AFFINITY, "nat")
@@ -188,6 +198,13 @@ fn services() -> Vec<ServiceText> {
         },
         ServiceText { weights: [Some(100), None, None], ..ServiceText::new("hairpin", HAIRPIN, "nat") },
         changing(),
+        ServiceText { protocol: "sctp", ..ServiceText::new("sctp", SCTP_NAT, "nat") },
+        ServiceText {
+            protocol: "sctp",
+            endpoint_port: 0,
+            ..ServiceText::new("sctp-same-port", SCTP_SAME_PORT, "nat")
+        },
+        ServiceText { protocol: "sctp", ..ServiceText::new("sctp-fullnat", SCTP_FULLNAT, "fullnat") },
         direct("dsr-l2", DSR_L2, "dsr-l2"),
         direct("dsr-ipip", DSR_IPIP, "dsr-ipip"),
         direct("dsr-gue", DSR_GUE, "dsr-gue"),

@@ -16,11 +16,13 @@ use crate::wait;
 
 /// Long enough that a SYN that was dropped would have been answered many times over.
 const REFUSED: Duration = Duration::from_millis(400);
+/// More than how long a closed connection is kept.
+const FORGOTTEN: Duration = Duration::from_secs(15);
 const ROUNDS: usize = 4;
 const PINGS: u16 = 3;
 
 pub(super) fn run(cluster: &Cluster, checks: &mut Checks) -> anyhow::Result<()> {
-    for (family, echo) in Family::both().iter().zip(echo_vips()) {
+    for ((family, echo), limit) in Family::both().iter().zip(echo_vips()).zip(LIMITED) {
         let name = |what: &str| format!("{what} {}", family.name);
         checks.check(&name("sources"), sources(cluster, family))?;
         checks.check(&name("affinity"), affinity(cluster, family))?;
@@ -28,7 +30,7 @@ pub(super) fn run(cluster: &Cluster, checks: &mut Checks) -> anyhow::Result<()> 
         checks.check(&name("weighted round robin"), weighted(cluster, family))?;
         checks.check(&name("ping to the VIP"), vip_answers(cluster, family))?;
         checks.check(&name("echo service"), echo_service(cluster, family, echo))?;
-        checks.check(&name("connection limit"), limited(cluster, family))?;
+        checks.check(&name("connection limit"), limited(cluster, family, limit))?;
     }
     Ok(())
 }
@@ -107,20 +109,26 @@ fn weighted(cluster: &Cluster, family: &Family) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Connections beyond the limit are refused, those within it go on, and one that ends makes room.
-fn limited(cluster: &Cluster, family: &Family) -> anyhow::Result<()> {
-    let to = SocketAddr::new(family.vip, LIMITED);
-    // The other family's connections have ended, but count until their time is over.
-    let mut talks = Vec::new();
-    wait::until_ok("room for connections", Duration::from_secs(10), || {
-        if talks.len() < CONNECTION_LIMIT {
-            talks.push(connect(cluster, family.clients[0], to)?);
-        }
-        ensure!(talks.len() == CONNECTION_LIMIT, "{} connections", talks.len());
-        Ok(())
-    })?;
+/// Connections beyond the limit are refused, and those within it go on.
+fn limited(cluster: &Cluster, family: &Family, port: u16) -> anyhow::Result<()> {
+    let to = SocketAddr::new(family.vip, port);
+    let mut talks = (0..CONNECTION_LIMIT)
+        .map(|_| connect(cluster, family.clients[0], to))
+        .collect::<anyhow::Result<Vec<_>>>()?;
     nobody_answers(cluster, family.clients[0], to)?;
     talks.iter_mut().try_for_each(|talk| talk.exchange(100))
+}
+
+/// Connections that ended make room, once they are forgotten: late segments of theirs still find their way until then.
+pub(super) fn room(cluster: &Cluster, checks: &mut Checks) -> anyhow::Result<()> {
+    for (family, port) in Family::both().iter().zip(LIMITED) {
+        let to = SocketAddr::new(family.vip, port);
+        let again = wait::until_ok("room for a connection", FORGOTTEN, || {
+            connect(cluster, family.clients[0], to)?.exchange(100)
+        });
+        checks.check(&format!("connection limit, room again {}", family.name), again)?;
+    }
+    Ok(())
 }
 
 /// Pings that endpoints' kernels have had.
