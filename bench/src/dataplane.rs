@@ -16,7 +16,7 @@ use anyhow::Context;
 use clap::{Args, ValueEnum};
 use lockstep_cluster_tests::run::Run;
 
-use crate::lockstep::{Family, Hook, refusal};
+use crate::lockstep::{Family, Hook};
 use crate::processor;
 use crate::report::Report;
 use bed::Bed;
@@ -36,6 +36,12 @@ pub(crate) struct Options {
     /// Only this family.
     #[arg(long)]
     family: Option<Family>,
+    /// Only the rows of the shipped programs whose names contain this, such as `established/flows=1/64B`.
+    #[arg(long, value_name = "PART")]
+    rows: Option<String>,
+    /// So many measurements of each row.
+    #[arg(long, value_name = "N")]
+    rounds: Option<usize>,
 }
 
 impl ValueEnum for Hook {
@@ -59,7 +65,11 @@ impl ValueEnum for Family {
 }
 
 pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
-    let effort = if options.output.quick { Effort::quick() } else { Effort::whole() };
+    let mut effort = if options.output.quick { Effort::quick() } else { Effort::whole() };
+    effort.rows.clone_from(&options.rows);
+    if let Some(rounds) = options.rounds {
+        (effort.rounds, effort.rounds_of_new) = (rounds.max(1), rounds.max(1));
+    }
     let mut report = Report::new("dataplane")?;
     let run = Run::begin()?;
     let mut instruments = Instruments::load(effort.most_flows())?;
@@ -67,7 +77,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     let families: Vec<Family> =
         Family::ALL.into_iter().filter(|family| options.family.is_none_or(|only| only == *family)).collect();
     for hook in Hook::ALL.into_iter().filter(|hook| options.hook.is_none_or(|only| only == *hook)) {
-        measure(&run, hook, &families, &effort, &mut instruments, &mut figures, &mut report)?;
+        measure(&run, hook, &families, &effort, &mut instruments, &mut figures)?;
     }
     figures.report(&mut report);
     report.finish(options.output.json.as_deref())
@@ -81,36 +91,20 @@ fn measure(
     effort: &Effort,
     instruments: &mut Instruments,
     figures: &mut Figures,
-    report: &mut Report,
 ) -> anyhow::Result<()> {
-    let mut served = Vec::new();
-    for family in families {
-        match refusal(hook, *family) {
-            None => served.push(*family),
-            Some(why) => report.skip(format!("{}/{}/*: {why}", hook.name(), family.name())),
-        }
-    }
     let bed = Bed::create(run, hook)?;
-    let subject = if served.is_empty() {
-        None
-    } else {
-        Some(bed.node.run(|| Subject::open(&bed, hook, &served, effort.most_flows()))?)
-    };
+    let subject = bed.node.run(|| Subject::open(&bed, hook, families, effort.most_flows()))?;
     bed.node.run(|| {
         processor::stay_on(processor::FIRST).context("the benchmark cannot keep its processor")?;
         for family in families {
-            let subject = subject.as_ref().filter(|_| served.contains(family));
             let mut station =
-                Station { bed: &bed, hook, family: *family, subject, instruments, effort, figures };
+                Station { bed: &bed, hook, family: *family, subject: &subject, instruments, effort, figures };
             station.measure()?;
         }
         Ok(())
     })?;
     if hook == Hook::Xdp {
-        live::measure(&bed, subject.as_ref(), &served, effort, instruments, figures)?;
+        live::measure(&bed, families, effort, instruments, figures)?;
     }
-    match subject {
-        Some(subject) => bed.node.run(|| subject.close()),
-        None => Ok(()),
-    }
+    bed.node.run(|| subject.close())
 }

@@ -15,6 +15,7 @@ mod wrk;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use anyhow::Context;
 use clap::Args;
 use lockstep_cluster_tests::interrupt;
 use lockstep_cluster_tests::run::Run;
@@ -62,12 +63,19 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
         server.answers_through(&network, subject)?;
     }
 
+    let mut measured = Ok(());
     for case in Case::ALL.into_iter().filter(|case| options.case.is_none_or(|only| only == *case)) {
-        measure(case, rounds, length, &network, &server, &run, &mut report)?;
+        // What was measured before is worth telling in any case.
+        measured = measure(case, rounds, length, &network, &server, &run, &mut report)
+            .with_context(|| format!("the case {}", case.name()));
+        if measured.is_err() {
+            break;
+        }
     }
+    report.finish(options.output.json.as_deref())?;
+    measured?;
     balancers.stop()?;
-    server.stop()?;
-    report.finish(options.output.json.as_deref())
+    server.stop()
 }
 
 /// All rounds of one case. The order turns round from one to the next: what drifts does so for everybody, and in

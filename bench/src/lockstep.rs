@@ -10,10 +10,14 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
-use lockstep_loader::{Dataplane, DataplaneConfig, KernelInstant, LeaseUntil};
+use lockstep_loader::{
+    Dataplane, DataplaneConfig, HopOptions, HopStopper, InterfaceConfig, KernelInstant, LeaseUntil,
+};
 use lockstep_model::ids::{EndpointId, Epoch, GroupId, Revision, ServiceId};
-use lockstep_model::image::{AddressImage, EndpointImage, GroupImage, Image, ServiceImage};
-use lockstep_model::intent::{Algorithm, EndpointState, SyncPolicy};
+use lockstep_model::image::{AddressImage, EndpointImage, Frontend, GroupImage, Image, ServiceImage};
+use lockstep_model::intent::{
+    Algorithm, EndpointState, Limits, Mode, OnMiss, PortRange, SyncPolicy, Timeouts,
+};
 use lockstep_model::protocol::Protocol;
 
 use crate::processor;
@@ -22,6 +26,8 @@ const GROUP: GroupId = GroupId(10);
 const EPOCH: Epoch = Epoch(40);
 /// The node waits for events with epoll; under load that is as good as this.
 const DRAIN: Duration = Duration::from_micros(200);
+/// How long the thread that keeps next hops waits for news.
+const HOPS: Duration = Duration::from_secs(10);
 /// As the node: a step of so many entries, so often.
 const SWEEP: Duration = Duration::from_millis(50);
 const SWEEP_BUDGET: usize = 4096;
@@ -62,15 +68,6 @@ impl Family {
     }
 }
 
-/// What this build cannot do: why not.
-pub(crate) fn refusal(hook: Hook, family: Family) -> Option<&'static str> {
-    match (hook, family) {
-        (Hook::Xdp, _) => Some("this build has no XDP program"),
-        (_, Family::V6) => Some("this build does no IPv6"),
-        (Hook::Tc, Family::V4) => None,
-    }
-}
-
 /// A service: one VIP, one endpoint.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Service {
@@ -96,21 +93,38 @@ impl Setting {
     }
 
     fn image(&self) -> Image {
-        let address = |address: &IpAddr, vip| AddressImage { address: *address, vip, after: None };
+        let address = |address: &IpAddr, vip| AddressImage {
+            address: *address,
+            vip,
+            floating: !vip,
+            snat: false,
+            port_blocks: 0,
+            static_host: None,
+            after: None,
+        };
         let services = self.services.iter().zip(20..).map(|(service, id)| ServiceImage {
             id: ServiceId(id),
             name: format!("service-{id}"),
             revision: Revision(30),
             group: GROUP,
-            frontends: vec![service.vip],
+            frontends: vec![Frontend { vip: service.vip.ip(), ports: PortRange::single(service.vip.port()) }],
             protocols: vec![service.protocol],
             algorithm: Algorithm::Maglev,
+            mode: Mode::Nat,
             sync: SyncPolicy::Immediate,
+            on_miss: OnMiss::Drop,
+            affinity: None,
+            timeouts: Timeouts::default(),
+            sources: vec![],
+            limits: Limits::default(),
+            slow_start: None,
+            snat: vec![],
             endpoints: vec![EndpointImage {
                 id: EndpointId(100 + id),
                 address: service.endpoint,
                 weight: 100,
                 state: EndpointState::Active,
+                backup: false,
             }],
         });
         Image {
@@ -128,14 +142,19 @@ impl Setting {
                     .collect(),
             }],
             services: services.collect(),
+            snat_rules: vec![],
         }
     }
 
     /// Loads, attaches, configures, and opens the lease. The calling thread is in the balancer's namespace.
     pub(crate) fn open(&self, pin_dir: &Path) -> anyhow::Result<Dataplane> {
-        ensure!(self.hook == Hook::Tc, "this build has no program for {}", self.hook.name());
+        let hook = match self.hook {
+            Hook::Xdp => lockstep_loader::Hook::Xdp,
+            Hook::Tc => lockstep_loader::Hook::Tc,
+        };
+        let interface = |name: &String| InterfaceConfig { name: name.clone(), hook };
         let mut dataplane = Dataplane::open(DataplaneConfig {
-            interfaces: self.interfaces.clone(),
+            interfaces: self.interfaces.iter().map(interface).collect(),
             pin_dir: pin_dir.to_owned(),
             max_flows: self.max_flows,
         })
@@ -156,16 +175,30 @@ impl Setting {
 pub(crate) struct Daemon {
     stop: Arc<AtomicBool>,
     threads: Vec<JoinHandle<anyhow::Result<()>>>,
+    hops: HopStopper,
     /// Events taken from the ring.
     pub(crate) drained: Arc<AtomicU64>,
 }
 
 impl Daemon {
-    /// Begins to drain events and, if `sweep`, to age flows; on one processor, if told so.
+    /// Begins to keep next hops, to drain events and, if `sweep`, to age flows; on one processor, if told so. The
+    /// calling thread is in the balancer's namespace.
     pub(crate) fn start(dataplane: &Dataplane, sweep: bool, cpu: Option<usize>) -> anyhow::Result<Self> {
         let stop = Arc::new(AtomicBool::new(false));
         let drained = Arc::new(AtomicU64::new(0));
-        let mut daemon = Daemon { stop, threads: Vec::new(), drained };
+        let on_xdp = dataplane.hooks().iter().filter(|report| report.hook == lockstep_loader::Hook::Xdp);
+        let xdp = on_xdp.map(|report| report.interface.clone()).collect();
+        let mut watcher = dataplane
+            .hop_watcher(HopOptions { xdp, ..HopOptions::default() })
+            .context("the next hops cannot be read")?;
+        let mut daemon = Daemon { stop, threads: Vec::new(), hops: watcher.stopper(), drained };
+        let stop = Arc::clone(&daemon.stop);
+        daemon.spawn("hops", move || {
+            while !stop.load(Ordering::Relaxed) {
+                watcher.step(HOPS).context("the next hops cannot be kept")?;
+            }
+            watcher.close().context("the next hops cannot be given up")
+        })?;
         let mut events = dataplane.events().context("the events cannot be read")?;
         let (stop, count) = (Arc::clone(&daemon.stop), Arc::clone(&daemon.drained));
         daemon.spawn("events", move || {
@@ -206,6 +239,7 @@ impl Daemon {
     /// Ends it and says what went wrong, if anything.
     pub(crate) fn stop(mut self) -> anyhow::Result<()> {
         self.stop.store(true, Ordering::Relaxed);
+        self.hops.stop().context("the thread that keeps next hops cannot be told to stop")?;
         for thread in self.threads.drain(..) {
             thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
         }
@@ -216,5 +250,7 @@ impl Daemon {
 impl Drop for Daemon {
     fn drop(&mut self) {
         self.stop.store(true, Ordering::Relaxed);
+        // `stop` has told of a failure already, and otherwise the thread ends with the next news.
+        let _told = self.hops.stop();
     }
 }

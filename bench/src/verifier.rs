@@ -21,7 +21,7 @@ use serde::Serialize;
 
 use crate::bpf::{self, ToLoad};
 use crate::dataplane::bed::Bed;
-use crate::lockstep::{Family, Hook, refusal};
+use crate::lockstep::{Family, Hook};
 use crate::report::Machine;
 use kernels::{ASKED, Version};
 use scan::Features;
@@ -83,17 +83,12 @@ struct Report {
 
 pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     let run = Run::begin()?;
-    // XDP where there is any: then the tc programs are loaded as well.
-    let hook = Hook::ALL
-        .into_iter()
-        .find(|hook| refusal(*hook, Family::V4).is_none())
-        .context("this build has no programs")?;
-    let families: Vec<Family> =
-        Family::ALL.into_iter().filter(|family| refusal(hook, *family).is_none()).collect();
+    // With XDP the tc programs are loaded as well.
+    let hook = Hook::Xdp;
     let bed = Bed::create(&run, hook)?;
     let report = bed.node.run(|| {
         let before: BTreeSet<u32> = ids()?;
-        let dataplane = bed.setting(hook, &families, MAX_FLOWS).open(&bed.pins)?;
+        let dataplane = bed.setting(hook, &Family::ALL, MAX_FLOWS).open(&bed.pins)?;
         let loaded: Vec<u32> = ids()?.difference(&before).copied().collect();
         let report = look(&loaded);
         dataplane.detach_and_unpin().context("the dataplane cannot be removed")?;

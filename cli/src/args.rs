@@ -113,6 +113,13 @@ pub(crate) enum Command {
     /// One node.
     #[command(subcommand)]
     Node(NodeCommand),
+    /// Whether this machine is fit for the node its configuration describes: a line per check. Runs here, as root,
+    /// without a cluster; exit code 0: nothing failed.
+    Doctor {
+        /// The node's configuration.
+        #[arg(long, value_name = "FILE", default_value = "/etc/lockstep/node.toml")]
+        config: PathBuf,
+    },
 }
 
 #[derive(Debug, Subcommand)]

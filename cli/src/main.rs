@@ -1,4 +1,4 @@
-//! The command `lockstep`: asks a node over gRPC and prints the answer.
+//! The command `lockstep`: asks a node over gRPC and prints the answer. Only `doctor` looks at this machine.
 //!
 //! Exit codes: 0 done, 1 the server refused, 2 wrong use, 3 not reachable, 4 not found, 5 conflict.
 
@@ -7,6 +7,7 @@
 mod args;
 mod client;
 mod cluster;
+mod doctor;
 mod failure;
 mod flows;
 mod intent;
@@ -32,6 +33,9 @@ async fn main() -> std::process::ExitCode {
 }
 
 async fn run(cli: Cli) -> Result<(), Failure> {
+    if let Command::Doctor { config } = &cli.command {
+        return Err(doctor::run(config));
+    }
     let mut client = Client::connect(&cli.global).await?;
     let output = cli.global.output;
     match cli.command {
@@ -43,6 +47,7 @@ async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Counters => status::counters(&mut client, output).await,
         Command::Group(args::GroupCommand::Status { name }) => status::group(&mut client, name, output).await,
         Command::Node(args::NodeCommand::Status { name }) => status::node(&mut client, name, output).await,
+        Command::Doctor { .. } => unreachable!("it asks no server, and has run"),
         Command::Cluster(command) => cluster::run(&mut client, command, output).await,
     }
 }

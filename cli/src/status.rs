@@ -50,11 +50,16 @@ fn group_object(group: &inspect::GroupStatus) -> serde_json::Value {
                 "unacknowledged": s.unacknowledged, "lag_ns": s.lag_ns})
         })
         .collect();
+    let ports: Vec<_> = group
+        .ports
+        .iter()
+        .map(|p| json!({"address": print::address(&p.address), "used": p.used, "total": p.total}))
+        .collect();
     json!({
         "id": group.id, "name": group.name, "owner": group.owner_name, "epoch": group.epoch,
         "lease_held": group.lease_held, "lease_left_ns": group.lease_left_ns,
         "lease_unbounded": group.lease_unbounded, "quorum": group.quorum,
-        "promises": promises, "standbys": standbys,
+        "promises": promises, "standbys": standbys, "ports": ports,
     })
 }
 
@@ -88,6 +93,10 @@ fn group_text(group: &inspect::GroupStatus) -> String {
             standby.node_name, standby.reason
         ));
     }
+    for ports in &group.ports {
+        let address = print::address(&ports.address);
+        out.push_str(&format!("  source ports of {address}: {} of {} in use\n", ports.used, ports.total));
+    }
     out
 }
 
@@ -105,7 +114,7 @@ pub(crate) async fn node(client: &mut Client, name: Option<String>, output: Outp
         let interfaces: Vec<_> = answer
             .interfaces
             .iter()
-            .map(|i| json!({"name": i.name, "hook": i.hook, "carrier": i.carrier, "attached": i.attached}))
+            .map(|i| json!({"name": i.name, "hook": i.hook, "why": i.why, "carrier": i.carrier, "attached": i.attached}))
             .collect();
         let object = json!({
             "id": answer.id, "name": answer.name, "version": answer.version, "uptime_ns": answer.uptime_ns,
@@ -131,7 +140,8 @@ pub(crate) async fn node(client: &mut Client, name: Option<String>, output: Outp
     for interface in &answer.interfaces {
         let carrier = if interface.carrier { "carrier" } else { "NO CARRIER" };
         let attached = if interface.attached { "attached" } else { "NOT ATTACHED" };
-        out.push_str(&format!("  interface {}: {} {attached}, {carrier}\n", interface.name, interface.hook));
+        let (name, hook, why) = (&interface.name, &interface.hook, &interface.why);
+        out.push_str(&format!("  interface {name}: {hook} {attached}, {carrier} ({why})\n"));
     }
     for group in &answer.groups {
         let fit = if group.fit { "fit" } else { "UNFIT" };

@@ -70,6 +70,23 @@ impl Cluster {
         Ok(cluster)
     }
 
+    /// As [`Cluster::start`], with IPv6 beside IPv4, and what `adjust` changes in each balancer's file.
+    pub fn start_dual(
+        manifest: &str,
+        profile: Profile,
+        adjust: fn(Node, &str) -> String,
+    ) -> anyhow::Result<Self> {
+        let mut cluster = Self::prepare()?;
+        cluster.topology.add_ipv6()?;
+        for node in Node::DATAPLANE {
+            let path = cluster.config(node);
+            fs::write(&path, adjust(node, example(node)))
+                .with_context(|| format!("cannot write {}", path.display()))?;
+        }
+        cluster.bring_up(manifest, profile).map_err(|error| cluster.explain(error))?;
+        Ok(cluster)
+    }
+
     fn bring_up(&mut self, manifest: &str, profile: Profile) -> anyhow::Result<()> {
         for node in Node::ALL {
             self.start_node(node)?;
@@ -209,6 +226,22 @@ impl Cluster {
         let output = self.try_lockstep(node, &["apply", "-f", "-"], manifest)?;
         if !output.status.success() {
             bail!("`lockstep apply`: {} {}", output.status, String::from_utf8_lossy(&output.stderr).trim());
+        }
+        Ok(())
+    }
+
+    /// Waits until both balancers' kernels hold what the cluster agreed on up to now.
+    pub fn wait_programmed(&self) -> anyhow::Result<()> {
+        let mut revision = 0;
+        for node in Node::ALL {
+            revision = revision.max(api::cluster_status(self.topology.node(node))?.revision);
+        }
+        for node in Node::DATAPLANE {
+            let what = format!("node {} to program revision {revision}", node.name());
+            wait::until(&what, READY_LIMIT, || {
+                let status = api::node_status(self.topology.node(node))?;
+                Ok((status.programmed_revision >= revision).then_some(()))
+            })?;
         }
         Ok(())
     }

@@ -12,6 +12,7 @@ mod harness;
 mod interfaces;
 mod leaks;
 mod lease_planted;
+mod modes;
 mod reply_without_flow;
 mod restart_each;
 mod sigterm;
@@ -78,6 +79,10 @@ pub const ALL: &[Scenario] = &[
         interfaces::run,
     ),
     scenario("bad_input", "bad input is refused by name, and changes nothing", bad_input::run),
+    Scenario {
+        limit: Duration::from_secs(240),
+        ..scenario("modes", "each mode, over IPv4 and IPv6, with real clients and mixed hooks", modes::run)
+    },
     Scenario {
         limit: Duration::from_secs(240),
         ..scenario("leaks", "success, failure, SIGINT and SIGKILL leave nothing behind", leaks::run)

@@ -21,6 +21,9 @@ use crate::namespace::Namespace;
 use crate::run::Run;
 use crate::wait;
 
+pub mod direct;
+pub mod dual;
+
 /// The service address.
 pub const VIP: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 10);
 /// The endpoints' gateway, which moves with the group.

@@ -6,7 +6,8 @@ use crate::parts::Parts;
 /// One counter.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Counter {
-    /// `packets`, `lease`, `sync`, `reconcile`, `ownership`, `announce`, `hops`.
+    /// `packets`, `lease`, `sync`, `reconcile`, `ownership`, `announce`, `hops`,
+    /// `ports`.
     pub(crate) family: &'static str,
     /// The reason.
     pub(crate) name: String,
@@ -24,6 +25,7 @@ pub(crate) fn help(family: &str) -> &'static str {
         "raft_refused" => "Requests of peers that were refused",
         "announce" => "Gratuitous ARP and unsolicited neighbour advertisements",
         "hops" => "The next hop table: what happened to it",
+        "ports" => "Port blocks: changes that were agreed on, and alarms",
         "events" => "Flow events from the kernel",
         _ => "",
     }
@@ -40,6 +42,7 @@ pub(crate) fn read(parts: &Parts) -> Vec<Counter> {
         add("reconcile", vec![("failures".to_owned(), dataplane.programmed().failures)]);
         add("announce", dataplane.announce_counters());
         add("hops", dataplane.hops.counters());
+        add("ports", dataplane.port_counts.read());
     }
     if let Some(sync) = parts.sync() {
         add("sync", sync.counters());

@@ -15,6 +15,7 @@ use crate::announce::{Announcement, Announcer, SCHEDULE};
 use crate::config::{self, Config};
 use crate::hops::Hops;
 use crate::links::Down;
+use crate::ports;
 use crate::reconcile::Programmed;
 
 /// Handles to the open dataplane.
@@ -25,6 +26,8 @@ pub(crate) struct Handle {
     pub(crate) flows: FlowTable,
     /// The thread that keeps the next hops.
     pub(crate) hops: Hops,
+    /// What was proposed of port blocks.
+    pub(crate) port_counts: ports::Counts,
     /// What was asked for.
     pub(crate) config: config::Dataplane,
     hooks: Vec<HookReport>,
@@ -46,7 +49,7 @@ fn loader_config(config: &config::Dataplane) -> DataplaneConfig {
     }
 }
 
-fn interface_config(interface: &config::Interface) -> InterfaceConfig {
+pub(crate) fn interface_config(interface: &config::Interface) -> InterfaceConfig {
     let hook = match interface.hook {
         config::Hook::Auto => Hook::Auto,
         config::Hook::Xdp => Hook::Xdp,
@@ -113,6 +116,7 @@ impl Handle {
                 loader.hop_watcher(hop_options(loader.hooks())).context("the next hops cannot be read")?,
             )
             .context("the thread that keeps the next hops cannot be started")?,
+            port_counts: ports::Counts::default(),
             hooks: loader.hooks().to_vec(),
             answers: loader.answers(),
             packets: loader.counter_table(),
@@ -127,10 +131,9 @@ impl Handle {
         })
     }
 
-    /// The hook that an interface has.
-    pub(crate) fn hook(&self, interface: &str) -> Hook {
-        let report = self.hooks.iter().find(|report| report.interface == interface);
-        report.map_or(Hook::Auto, |report| report.hook)
+    /// The hook that an interface has, and why.
+    pub(crate) fn hook(&self, interface: &str) -> Option<&HookReport> {
+        self.hooks.iter().find(|report| report.interface == interface)
     }
 
     /// What the reconciler did last.
@@ -162,6 +165,12 @@ impl Handle {
                 Vec::new()
             }
         }
+    }
+
+    /// One of [`Self::packet_counters`].
+    pub(crate) fn packet_counter(&self, name: &str) -> u64 {
+        let counters = self.packet_counters();
+        counters.into_iter().find(|(counter, _)| counter == name).map_or(0, |(_, value)| value)
     }
 
     /// Announcements sent and failed.

@@ -27,6 +27,7 @@ use lockstep_ownership::leader::Cause;
 use lockstep_ownership::message::Tenure;
 use lockstep_ownership::time::Instant;
 
+pub(crate) use self::clock::refuse_shifted;
 pub(crate) use self::handle::Handle;
 pub(crate) use self::sink::{KernelUntil, LeaseSink, NotInKernel};
 pub(crate) use self::thread::spawn;

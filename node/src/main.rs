@@ -8,6 +8,7 @@ mod api;
 mod config;
 mod counters;
 mod dataplane;
+mod doctor;
 mod dump;
 mod fitness;
 mod hops;
@@ -17,6 +18,7 @@ mod links;
 mod member;
 mod metrics;
 mod parts;
+mod ports;
 mod reconcile;
 mod relay;
 mod run;
@@ -41,12 +43,16 @@ struct Args {
     /// Check the configuration and exit.
     #[arg(long)]
     check: bool,
+    /// Look whether this machine is fit for the node, print a line per check, and exit; changes nothing, and may
+    /// run beside the daemon. This is `lockstep doctor`.
+    #[arg(long, conflicts_with = "check")]
+    doctor: bool,
     /// Print the flows in this node's pinned maps, one JSON object a line, and exit; works while the daemon
     /// is stopped or dead.
-    #[arg(long, conflicts_with = "check")]
+    #[arg(long, conflicts_with_all = ["check", "doctor"])]
     dump_flows: bool,
     /// Detach the programs, remove the pins, and exit: the node forgets every flow.
-    #[arg(long, conflicts_with_all = ["check", "dump_flows"])]
+    #[arg(long, conflicts_with_all = ["check", "doctor", "dump_flows"])]
     purge: bool,
 }
 
@@ -62,6 +68,9 @@ fn main() -> ExitCode {
 }
 
 fn start(args: &Args) -> anyhow::Result<()> {
+    if args.doctor {
+        return doctor::run(&args.config);
+    }
     let config = Config::load(&args.config)?;
     if args.check {
         println!("{}: ok", args.config.display());

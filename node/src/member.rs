@@ -20,7 +20,7 @@ use crate::late_sync::LateSync;
 use crate::parts::{Member, Parts};
 use crate::relay::Relay;
 use crate::tls::Tls;
-use crate::{fitness, lease, reconcile, sync};
+use crate::{fitness, lease, ports, reconcile, sync};
 
 /// How often the node's own status is looked at, for what nothing announces (replication, programs detached by
 /// others). What is announced is told at once.
@@ -89,6 +89,7 @@ impl Start {
             tokio::spawn(reconcile::run(node, states, dataplane.loader.clone(), programmed));
         }
         tokio::spawn(report_status(parts.clone()));
+        tokio::spawn(ports::run(parts.clone()));
         events::run(parts, event_queue).await;
         anyhow::bail!("the lease thread ended")
     }

@@ -9,6 +9,7 @@ use anyhow::{Context, Result};
 use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
 use axum::routing::get;
+use lockstep_loader::PortUsage;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
 use prometheus_client::metrics::MetricType;
@@ -100,10 +101,32 @@ impl Collector for Node {
             gauges.push(("programmed_revision", "Revision that the kernel holds", programmed));
             gauges.extend(dataplane.hops.gauges());
         }
+        if let Some(dataplane) = &self.parts.dataplane {
+            encode_ports(&mut encoder, &dataplane.flows.port_usage())?;
+        }
         for (name, help, value) in gauges {
             let metric = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
             ConstGauge::new(value as i64).encode(metric)?;
         }
         Ok(())
     }
+}
+
+/// Source ports by address, as of the sweeper's last pass; of a standby's addresses as well, which holds their flows.
+fn encode_ports(encoder: &mut DescriptorEncoder<'_>, usage: &[PortUsage]) -> Result<(), fmt::Error> {
+    type Value = fn(&PortUsage) -> u32;
+    let gauges: [(&str, &str, Value); 2] = [
+        ("ports_used", "Source ports in use, by address", |usage| usage.ports_used),
+        ("ports_total", "Source ports of the blocks that the address has; it can have 64512", |usage| {
+            usage.ports_total
+        }),
+    ];
+    for (name, help, value) in gauges {
+        let mut metric = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+        for usage in usage {
+            let labels = [("address", usage.address.to_string())];
+            ConstGauge::new(i64::from(value(usage))).encode(metric.encode_family(&labels)?)?;
+        }
+    }
+    Ok(())
 }

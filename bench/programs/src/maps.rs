@@ -4,7 +4,7 @@ use core::mem::size_of;
 
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::{Array, HashMap, PerCpuArray, ProgramArray};
-use lockstep_abi::flow::{FlowKey4, FlowValue4};
+use lockstep_abi::flow::{FlowKey4, FlowKey6, FlowValue4, FlowValue6};
 
 use crate::plan::Plan;
 
@@ -14,9 +14,10 @@ pub(crate) type Key4 = [u32; 4];
 pub(crate) type Key6 = [u32; 10];
 /// As large as a flow's.
 pub(crate) type Value4 = [u64; size_of::<FlowValue4>() / 8];
-/// As large as a flow's: two keys more than an IPv4 flow's, each 24 bytes longer.
-pub(crate) type Value6 = [u64; size_of::<FlowValue4>() / 8 + 6];
+/// As large as a flow's.
+pub(crate) type Value6 = [u64; size_of::<FlowValue6>() / 8];
 const _: () = assert!(size_of::<FlowKey4>() == size_of::<Key4>());
+const _: () = assert!(size_of::<FlowKey6>() == size_of::<Key6>());
 
 /// Entries; the loader sets what the benchmark needs.
 const ENTRIES: u32 = 1024;

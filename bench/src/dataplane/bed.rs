@@ -52,6 +52,8 @@ impl Bed {
         node.sysctl(&[
             ("net/ipv6/conf/all/disable_ipv6", "0"),
             ("net/ipv6/conf/default/disable_ipv6", "0"),
+            // An address that is good only after a while makes every flow ask for its next hop again.
+            ("net/ipv6/conf/default/accept_dad", "0"),
             ("net/ipv6/conf/all/forwarding", "1"),
         ])?;
         let mac = |m: Mac| m.map(|byte| format!("{byte:02x}")).join(":");

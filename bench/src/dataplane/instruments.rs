@@ -10,7 +10,7 @@ use super::packet::Flows;
 use crate::bpf::{self, Input, Ran};
 use crate::lockstep::{Family, Hook};
 use crate::object::OBJECT;
-use crate::plan::Plan;
+use crate::plan::{Plan, SOURCE};
 
 /// Everything of `../programs`.
 pub(crate) struct Instruments {
@@ -122,16 +122,21 @@ impl Instruments {
     }
 }
 
-/// The tuple of flow `i` as the floor and the bare lookup read it.
-fn key(family: Family, flows: &Flows, frame: &[u8], i: u32) -> Vec<u8> {
+/// The tuple of flow `i` as the floor and the bare lookup read it; it is a flow's key, too.
+pub(crate) fn key(family: Family, flows: &Flows, frame: &[u8], i: u32) -> Vec<u8> {
     let (port, low) = flows.plan(frame).varied_fields(i);
-    let (addresses, low_at, ports) = match family {
-        Family::V4 => (26..34, 28, 34..38),
-        Family::V6 => (22..54, 36, 54..58),
+    let (addresses, ports) = match family {
+        Family::V4 => (26..34, 34..38),
+        Family::V6 => (22..54, 54..58),
+    };
+    let (low_at, port_at) = if flows.varied == SOURCE {
+        ((addresses.start + addresses.end) / 2 - 2, ports.start)
+    } else {
+        (addresses.end - 2, ports.start + 2)
     };
     let mut packet = frame[..58].to_vec();
     packet[low_at..low_at + 2].copy_from_slice(&low.to_be_bytes());
-    packet[ports.start..ports.start + 2].copy_from_slice(&port.to_be_bytes());
+    packet[port_at..port_at + 2].copy_from_slice(&port.to_be_bytes());
     [&packet[addresses], &packet[ports], &6u32.to_ne_bytes()].concat()
 }
 

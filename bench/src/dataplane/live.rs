@@ -16,7 +16,6 @@ use super::figures::Figures;
 use super::instruments::Instruments;
 use super::packet::{ACK, Flows, tcp};
 use super::station::{Effort, context, label};
-use super::subject::Subject;
 use crate::bpf::{self, Input};
 use crate::lockstep::{Family, Hook};
 use crate::plan::SOURCE;
@@ -28,12 +27,14 @@ const FAR: &str = "live1";
 
 pub(crate) fn measure(
     bed: &Bed,
-    subject: Option<&Subject>,
-    served: &[Family],
+    families: &[Family],
     effort: &Effort,
     instruments: &mut Instruments,
     figures: &mut Figures,
 ) -> anyhow::Result<()> {
+    if effort.rows.as_ref().is_some_and(|part| !"live/xdp".contains(part)) {
+        return Ok(());
+    }
     println!("xdp: live");
     let peer = format!("link add {NEAR} type veth peer name {FAR} netns {}", bed.client.name());
     batch(bed.node.name(), &[peer, format!("link set {NEAR} up")])?;
@@ -52,10 +53,9 @@ pub(crate) fn measure(
         }
         instruments.xdp(program)?.detach(link).with_context(|| format!("{program} cannot be detached"))?;
     }
-    let Some(_) = subject else { return Ok(()) };
     bed.client.run(|| attach(instruments, "xdp_sink", OUTER_PEER))?;
     bed.server.run(|| attach(instruments, "xdp_sink", INNER_PEER))?;
-    for family in served {
+    for family in families {
         let frame = frame(bed, *family);
         let name = format!("live/xdp/{}/established/flows={}", family.name(), label(1));
         for _ in 0..effort.rounds {

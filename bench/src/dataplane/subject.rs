@@ -17,12 +17,21 @@ use crate::processor;
 
 /// Flow tables are called so, with the family's number behind it or without.
 const FLOWS: &str = "FLOWS";
-/// Counters of packets that went on.
-const FORWARDED: &str = "forwarded";
+/// Counts packets that the program at the hook sent on by itself.
+const FAST: &str = "forwarded_fast";
+/// Counts packets that took the stages behind it.
+const SLOW: &str = "forwarded_slow";
 /// Counts events that found the ring full.
 const LOST: &str = "event_lost";
 /// How long the ring may take to be drained.
 const DRAIN_LIMIT: Duration = Duration::from_secs(20);
+
+/// Packets that were forwarded so far.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Forwarded {
+    pub(crate) fast: u64,
+    pub(crate) slow: u64,
+}
 
 /// The programs under test.
 pub(crate) struct Subject {
@@ -64,18 +73,33 @@ impl Subject {
         Ok(())
     }
 
-    /// Packets that were forwarded so far.
-    pub(crate) fn forwarded(&self) -> anyhow::Result<u64> {
-        Ok(self.counters()?.iter().filter(|(name, _)| name.starts_with(FORWARDED)).map(|(_, n)| n).sum())
+    /// Deletes the entries of these keys.
+    pub(crate) fn forget(&self, keys: &[Vec<u8>]) -> anyhow::Result<()> {
+        let length = keys.first().map_or(0, Vec::len) as u32;
+        for map in &self.flows {
+            if bpf::map_info(map.as_fd()).context("a flow table cannot be looked at")?.key_size == length {
+                bpf::delete(map.as_fd(), &keys.concat()).context("flows cannot be deleted")?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Packets that were forwarded so far, by the program at the hook itself and by the stages behind it.
+    pub(crate) fn forwarded(&self) -> anyhow::Result<Forwarded> {
+        Ok(Forwarded { fast: self.counter(FAST)?, slow: self.counter(SLOW)? })
     }
 
     /// Events that were lost so far.
     pub(crate) fn lost(&self) -> anyhow::Result<u64> {
+        self.counter(LOST)
+    }
+
+    fn counter(&self, wanted: &str) -> anyhow::Result<u64> {
         let counters = self.counters()?;
         counters
             .iter()
-            .find_map(|(name, count)| (*name == LOST).then_some(*count))
-            .with_context(|| format!("the dataplane has no counter {LOST}"))
+            .find_map(|(name, count)| (*name == wanted).then_some(*count))
+            .with_context(|| format!("the dataplane has no counter {wanted}"))
     }
 
     pub(crate) fn counters(&self) -> anyhow::Result<Vec<(&'static str, u64)>> {

@@ -93,6 +93,9 @@ assert_size!(MacValue, 12);
 /// How many groups may share an endpoint-side network.
 pub const TRANSIT_GROUPS: usize = 8;
 
+/// [`TransitValue::flags`]: endpoints are in this very network: what one of them sends a neighbour goes there at once.
+pub const ENDPOINTS: u32 = 1;
+
 /// An endpoint-side network. What comes from it and is neither for this node nor part of a flow is
 /// forwarded only by a node that holds the lease of one of these groups.
 #[repr(C)]
@@ -100,7 +103,9 @@ pub const TRANSIT_GROUPS: usize = 8;
 pub struct TransitValue {
     /// How many of `slots` count.
     pub count: u32,
+    /// [`ENDPOINTS`] or 0.
+    pub flags: u32,
     /// Lease slots.
     pub slots: [u32; TRANSIT_GROUPS],
 }
-assert_size!(TransitValue, 36);
+assert_size!(TransitValue, 40);

@@ -21,13 +21,14 @@ use crate::error::DataplaneError;
 use crate::events::FlowEvents;
 use crate::flows::FlowTable;
 use crate::forwarding;
+use crate::grace::wait_grace_period;
 use crate::hook::{self, Choice, Hook, HookReport, InterfaceConfig};
 use crate::hops::{HopOptions, HopWatcher, KernelHops};
 use crate::interfaces::Interface;
 use crate::lease::LeaseWriter;
 use crate::maps::Maps;
 use crate::object::definitions;
-use crate::pins::{Attached, Pins, is_nameable};
+use crate::pins::{Attached, Pins};
 use crate::port_usage::PortUsage;
 use crate::programs;
 use crate::sweeper::Sweeper;
@@ -68,23 +69,11 @@ pub struct Dataplane {
 impl Dataplane {
     /// Loads the programs over new maps, or over those an earlier process left; attaches; switches forwarding on.
     pub fn open(config: DataplaneConfig) -> Result<Self, DataplaneError> {
-        if let Some(unnameable) = config.interfaces.iter().find(|interface| !is_nameable(&interface.name)) {
-            let reason = "no interface's name may end as the pins of XDP do, in .xdp or .xdp-generic".into();
-            return Err(DataplaneError::Attach { interface: unnameable.name.clone(), reason });
-        }
         let interfaces = Interface::read(&config.names())?;
         let pins = Pins::new(&config.pin_dir);
         pins.refuse_others()?;
-        let entries = config.max_flows.saturating_mul(2);
-
-        let definitions = definitions()?;
-        pins.check(|name| {
-            let mut definition = *definitions.get(name)?;
-            if [names::FLOWS4, names::FLOWS6].contains(&name) {
-                definition.max_entries = entries;
-            }
-            Some(definition)
-        })?;
+        check_pins(&pins, config.max_flows)?;
+        let entries = flow_entries(config.max_flows);
         let adopted = pins.map(names::FLOWS4).exists();
         pins.create()?;
 
@@ -103,6 +92,8 @@ impl Dataplane {
         detach_others(&pins, &config.names())?;
         publish_interfaces(&maps, &interfaces)?;
         let hooks = attach(&mut ebpf, &pins, &interfaces, &choices)?;
+        // A packet may still be in the programs that were replaced; their tail calls end with the last pin.
+        wait_grace_period().map_err(DataplaneError::pin(&config.pin_dir))?;
         pins.keep_only_build(build)?;
         forwarding::switch_on(&pins, &interfaces)?;
 
@@ -217,6 +208,23 @@ impl Dataplane {
     pub fn detach_and_unpin(self) -> Result<(), DataplaneError> {
         remove(&self.config.pin_dir)
     }
+}
+
+/// Two entries a flow.
+fn flow_entries(max_flows: u32) -> u32 {
+    max_flows.saturating_mul(2)
+}
+
+/// Refuses what is pinned and is not as this version needs it.
+pub(crate) fn check_pins(pins: &Pins, max_flows: u32) -> Result<(), DataplaneError> {
+    let definitions = definitions()?;
+    pins.check(|name| {
+        let mut definition = *definitions.get(name)?;
+        if [names::FLOWS4, names::FLOWS6].contains(&name) {
+            definition.max_entries = flow_entries(max_flows);
+        }
+        Some(definition)
+    })
 }
 
 /// Takes out of the kernel what is pinned in `pin_dir`, by this version or another, whether or not a process uses

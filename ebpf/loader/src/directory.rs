@@ -14,7 +14,7 @@ use lockstep_abi::service::{
 use lockstep_model::ids::GroupId;
 
 use crate::error::DataplaneError;
-use crate::family::{KernelFamily, V4, V6};
+use crate::family::{KernelFamily, V4, V6, ip_of_wide};
 use crate::maps::Maps;
 use crate::service_slots::KnownServices;
 use crate::targets::Targets;
@@ -167,6 +167,14 @@ impl<'a, A: KernelFamily> Directory<'a, A> {
     pub(crate) fn is_orphan(&mut self, flow: &FlowValue<A>) -> Result<bool, DataplaneError> {
         let Some(address) = self.address_of(flow)? else { return Ok(true) };
         if flow.endpoint == 0 {
+            // An address that is given up leaves the index first, and its place when no flow needs it.
+            let named = match A::of_ip(ip_of_wide(address.address, address.family)) {
+                Some(named) => self.owned(named)?,
+                None => None,
+            };
+            if named.is_none_or(|(index, _)| index != u32::from(flow.address_index)) {
+                return Ok(true);
+            }
             return Ok(!self.may_make(flow.service, &address)?);
         }
         let frontend = self.frontend(&flow.key)?;

@@ -16,6 +16,7 @@ use crate::error::DataplaneError;
 use crate::family::{KernelFamily, V4, V6};
 use crate::map::{HashCursor, Page};
 use crate::maps::Maps;
+use crate::port_usage::PortUsage;
 use crate::record;
 use crate::write;
 
@@ -65,6 +66,12 @@ impl FlowTable {
     /// programs loaded and answers `Load`.
     pub fn open_pinned(pin_dir: &Path) -> Result<Self, DataplaneError> {
         Ok(Self::new(Arc::new(Maps::open_pinned(pin_dir)?), None))
+    }
+
+    /// The source ports in use of each address that has some, as of the sweeper's last pass; nothing before the
+    /// first. Each pass puts another in place.
+    pub fn port_usage(&self) -> Arc<Vec<PortUsage>> {
+        self.maps.port_usage.get()
     }
 
     /// Applies `ops` in order (I6 decides which change something); an outcome for each. Only for groups whose

@@ -119,6 +119,11 @@ pub(crate) fn driver_of(interface: &str) -> String {
     driver::name(interface).unwrap_or_else(|| "none".into())
 }
 
+/// What the hardware does with received packets that XDP does not agree with.
+pub(crate) fn offloads(interface: &str) -> Vec<&'static str> {
+    driver::offloads(interface)
+}
+
 fn automatic(driver: Option<&str>, queues: impl FnOnce() -> Option<Queues>, processors: u32) -> Choice {
     let tc = |why: String| Choice { hook: Hook::Tc, why, may_fall_back: false };
     let xdp = |why: String| Choice { hook: Hook::Xdp, why, may_fall_back: true };

@@ -30,6 +30,7 @@ mod programs;
 mod record;
 mod service_slots;
 mod shared;
+mod survey;
 mod sweeper;
 mod sync_map;
 mod sys;
@@ -53,6 +54,10 @@ pub use hops::{
 };
 pub use interfaces::Interface;
 pub use lease::{LeaseError, LeaseUntil, LeaseWriter};
+pub use lockstep_abi::SCHEMA;
 pub use object::OBJECT;
 pub use port_usage::{BlockUsage, PortUsage};
+pub use survey::{
+    AttachedProgram, PinnedLink, PinnedSchema, hook_for, offloads, pinned, pins_fit, programs_at_tcx, tick,
+};
 pub use sweeper::{Sweeper, Swept};

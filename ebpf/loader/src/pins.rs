@@ -3,12 +3,13 @@
 //! ```text
 //! PIN_DIR/v3/maps/FLOWS4 …                every map that outlives the daemon
 //! PIN_DIR/v3/links/eth0 …                 the attachment to an interface at tc
-//! PIN_DIR/v3/links/eth0.xdp …             at XDP; with `.xdp-generic`, in the stack instead of the driver
-//! PIN_DIR/v3/stages/0.TC_STAGES …         tail calls of the attached build (entries vanish with the last pin)
+//! PIN_DIR/v3/links/eth0:xdp …             at XDP; with `:xdp-generic`, in the stack instead of the driver
+//! PIN_DIR/v3/stages/0:TC_STAGES …         tail calls of the attached build (entries vanish with the last pin)
 //! PIN_DIR/v3/notes/ipv6-all-forwarding    a symbolic link whose target is a sysctl's former value
 //! ```
 //!
-//! `v3` is the schema of `lockstep-abi`: a version with other layouts never opens these.
+//! A BPF file system takes no dots in names, and an interface's name has no colon: the dot of `eth0.7` is pinned as
+//! `:d`. `v3` is the schema of `lockstep-abi`: a version with other layouts never opens these.
 
 mod folder;
 mod link;
@@ -21,7 +22,7 @@ use lockstep_abi::SCHEMA;
 use lockstep_abi::map::PINNED;
 use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
 
-pub(crate) use link::{Attached, LinkPin, is_nameable};
+pub(crate) use link::{Attached, LinkPin};
 
 use self::folder::{names, remove_file};
 use crate::error::DataplaneError;
@@ -76,6 +77,11 @@ impl Pins {
         Ok(())
     }
 
+    /// Where this schema's pins are.
+    pub(crate) fn folder(&self) -> &Path {
+        &self.schema
+    }
+
     fn maps(&self) -> PathBuf {
         self.schema.join("maps")
     }
@@ -104,7 +110,7 @@ impl Pins {
 
     /// Where a build pins its program array `map`.
     pub(crate) fn stages_of(&self, build: u64, map: &str) -> PathBuf {
-        self.stages().join(format!("{build}.{map}"))
+        self.stages().join(format!("{build}:{map}"))
     }
 
     /// Removes the tail calls of builds that are no longer attached.
@@ -185,5 +191,5 @@ fn is_schema(name: &str) -> bool {
 
 /// Earlier versions named the tail calls by the number alone.
 fn build_of(name: &str) -> Option<u64> {
-    name.split('.').next()?.parse().ok()
+    name.split(':').next()?.parse().ok()
 }

@@ -59,12 +59,21 @@ pub(crate) fn map_info(fd: BorrowedFd<'_>) -> io::Result<bpf_map_info> {
     info(fd)
 }
 
-/// The interface a link of tcx or XDP is on; 0 when that interface is gone.
-pub(crate) fn link_ifindex(fd: BorrowedFd<'_>) -> io::Result<u32> {
+/// What a link of tcx or XDP holds together.
+pub(crate) struct Link {
+    /// The interface it is on; 0 when that interface is gone.
+    pub(crate) ifindex: u32,
+    /// The program's id.
+    pub(crate) program: u32,
+}
+
+pub(crate) fn link(fd: BorrowedFd<'_>) -> io::Result<Link> {
     let info: bpf_link_info = info(fd)?;
     let xdp = info.type_ == bpf_link_type::BPF_LINK_TYPE_XDP as u32;
     // SAFETY: a union of plain integers, zeroed before the kernel filled it.
-    Ok(unsafe { if xdp { info.__bindgen_anon_1.xdp.ifindex } else { info.__bindgen_anon_1.tcx.ifindex } })
+    let ifindex =
+        unsafe { if xdp { info.__bindgen_anon_1.xdp.ifindex } else { info.__bindgen_anon_1.tcx.ifindex } };
+    Ok(Link { ifindex, program: info.prog_id })
 }
 
 /// Detaches a link now. Without this, removing its last pin does so some time later.

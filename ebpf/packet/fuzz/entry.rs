@@ -5,13 +5,13 @@
 //! the replay of the corpus knows that a file still reaches what it was made for.
 
 use lockstep_abi::checksum::{add, fold};
-use lockstep_abi::state::{RESET_PENDING, phase};
+use lockstep_abi::state::{ESTABLISHED, RESET_PENDING, phase};
 use lockstep_packet::extension::{MAX_STEPS, Step, step};
 use lockstep_packet::fragment::{self, Role};
 use lockstep_packet::icmp::Class;
-use lockstep_packet::ip::Header4;
-use lockstep_packet::ipv6::{self, Ipv6};
-use lockstep_packet::{arp, crc32c, encap, icmp, icmp6, mtu, nd, sctp, sum};
+use lockstep_packet::ip::{Header4, Header6, Ip};
+use lockstep_packet::transition::{From, after, first};
+use lockstep_packet::{arp, crc32c, encap, icmp, icmp6, ipv6, l4, mtu, nd, sctp, sum};
 
 mod errors;
 
@@ -90,14 +90,17 @@ fn four(bytes: &[u8], header: &[u8; 20]) -> Seen {
 
 fn six(bytes: &[u8], header: &[u8; 40]) -> Seen {
     let length = bytes.len() as u32;
-    let Ok(ip) = Ipv6::parse(header, length) else {
+    let Ok(ip) = Header6::of(header).parse(length) else {
         return Seen::Malformed;
     };
     let inner = encap::Inner::of_ipv6(header, length, ip.source_be[3]);
     let outer = encap::in_ipv6(&inner, [1; 4], [2; 4]);
-    assert_eq!(Ipv6::parse(&outer, length + encap::IN_IPV6).map(|outer| outer.next_header), Ok(encap::IPV6));
+    assert_eq!(
+        Header6::of(&outer).parse(length + encap::IN_IPV6).map(|outer| outer.protocol),
+        Ok(encap::IPV6)
+    );
     tunnels(&inner);
-    let Some((protocol, at, found)) = walk(bytes, ip.next_header, 40) else {
+    let Some((protocol, at, found)) = walk(bytes, ip.protocol, 40) else {
         return Seen::ExtensionRefused;
     };
     if let Some(fragment) = found {
@@ -154,7 +157,7 @@ fn tunnels(inner: &encap::Inner) {
     assert!(Header4::of(&outer).parse(length + encap::GUE_IPV4).is_ok());
     let gue = encap::gue_ipv6(inner, [1; 4], [2; 4]);
     let outer = take::<40>(&gue, 0).expect("it is longer");
-    assert!(Ipv6::parse(&outer, length + encap::GUE_IPV6).is_ok());
+    assert!(Header6::of(&outer).parse(length + encap::GUE_IPV6).is_ok());
     assert!(mtu::reported6(length, encap::GUE_IPV6) >= mtu::MIN_IPV6);
 }
 
@@ -182,17 +185,20 @@ fn association(bytes: &[u8], at: usize) -> Seen {
     let changed = crc32c::ports_changed(packet.checksum, from, to, length);
     assert_eq!(crc32c::ports_changed(changed, to, from, length), packet.checksum);
     // What follows serves as chunk types of packets to come.
-    let mut bits = sctp::FIRST;
+    let mut bits = first(sctp::PROTOCOL);
     for &byte in &bytes[at + 12..] {
-        let (from_client, chunk) = (byte & 0x80 == 0, byte & 0x1f);
-        bits = sctp::after(bits, from_client, chunk);
-        assert!(phase(bits) <= RESET_PENDING);
-        assert_eq!(sctp::after(bits, from_client, chunk), bits, "a retransmission changes nothing");
+        let from = if byte & 0x80 == 0 { From::Client } else { From::Endpoint };
+        let flags = l4::chunk_flags(byte & 0x1f);
+        let new = after(sctp::PROTOCOL, bits, from, flags);
+        assert!(phase(new) <= RESET_PENDING);
+        assert!(new == bits || phase(bits) != ESTABLISHED || l4::needs_decision(flags));
+        assert_eq!(after(sctp::PROTOCOL, new, from, flags), new, "a retransmission changes nothing");
+        bits = new;
     }
     Seen::Sctp
 }
 
-fn icmp4(bytes: &[u8], at: usize, ip: &Ipv4) -> Seen {
+fn icmp4(bytes: &[u8], at: usize, ip: &Ip<u32>) -> Seen {
     let Some(head) = take::<8>(bytes, at) else {
         return Seen::Malformed;
     };
@@ -209,7 +215,7 @@ fn icmp4(bytes: &[u8], at: usize, ip: &Ipv4) -> Seen {
     errors::translate4(bytes, at).map_or(Seen::ErrorUntranslatable, |()| Seen::Error)
 }
 
-fn message6(bytes: &[u8], at: usize, ip: &Ipv6) -> Seen {
+fn message6(bytes: &[u8], at: usize, ip: &Ip<[u32; 4]>) -> Seen {
     let Some(head) = take::<8>(bytes, at) else {
         return Seen::Malformed;
     };
@@ -226,13 +232,12 @@ fn message6(bytes: &[u8], at: usize, ip: &Ipv6) -> Seen {
     errors::translate6(bytes, at, ip).map_or(Seen::ErrorUntranslatable, |()| Seen::Error)
 }
 
-fn solicitation(bytes: &[u8], at: usize, ip: &Ipv6) -> Seen {
+fn solicitation(bytes: &[u8], at: usize, ip: &Ip<[u32; 4]>) -> Seen {
     let body = &bytes[at..];
     let mut message = [0; nd::MAX_SOLICITATION_LENGTH];
     let held = body.len().min(message.len());
     message[..held].copy_from_slice(&body[..held]);
-    let asked =
-        nd::solicitation(&ip.source_be, &ip.destination_be, ip.hop_limit, &message, body.len() as u32);
+    let asked = nd::solicitation(&ip.source_be, &ip.destination_be, ip.ttl, &message, body.len() as u32);
     let Some(question) = asked else {
         return Seen::OtherIcmp;
     };

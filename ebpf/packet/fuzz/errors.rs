@@ -1,7 +1,7 @@
 //! Errors translated: what was right before is right after.
 
 use lockstep_abi::checksum::{add, fold};
-use lockstep_packet::ipv6::Ipv6;
+use lockstep_packet::ip::Ip;
 use lockstep_packet::quoted::{self, Change, Tuple};
 use lockstep_packet::{icmp, icmp6, sum};
 
@@ -35,7 +35,7 @@ pub(crate) fn translate4(bytes: &[u8], at: usize) -> Option<()> {
     Some(())
 }
 
-pub(crate) fn translate6(bytes: &[u8], at: usize, ip: &Ipv6) -> Option<()> {
+pub(crate) fn translate6(bytes: &[u8], at: usize, ip: &Ip<[u32; 4]>) -> Option<()> {
     let inner_at = at + 8;
     let inner = take::<40>(bytes, inner_at)?;
     let (protocol, transport_at, later) = walk(bytes, inner[6], inner_at + 40)?;

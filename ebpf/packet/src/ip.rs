@@ -2,6 +2,9 @@
 
 use lockstep_abi::reason::Reason;
 
+use crate::bytes::{address, half};
+use crate::ipv6;
+
 /// What the dataplane needs of a header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ip<A> {
@@ -135,9 +138,21 @@ pub struct Header6 {
 }
 
 /// Bytes of the fixed header.
-const HEADER6: u32 = 40;
+const HEADER6: u32 = ipv6::LENGTH as u32;
 
 impl Header6 {
+    /// The header that these bytes are.
+    pub const fn of(bytes: &[u8; ipv6::LENGTH]) -> Self {
+        Self {
+            version: [bytes[0], bytes[1], bytes[2], bytes[3]],
+            payload_be: half(bytes, 4),
+            next: bytes[6],
+            hop_limit: bytes[7],
+            source_be: address(bytes, 8),
+            destination_be: address(bytes, 24),
+        }
+    }
+
     /// See [`Header4::parse`]. Payload length 0 is what an aggregate beyond 64 KiB says, or a jumbogram.
     #[inline(always)]
     pub const fn parse(&self, length: u32) -> Result<Ip<[u32; 4]>, Reason> {
@@ -161,82 +176,4 @@ impl Header6 {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn header4() -> Header4 {
-        Header4 {
-            version: 0x45,
-            total_be: 40u16.to_be(),
-            fragment_be: 0x4000u16.to_be(),
-            ttl: 64,
-            protocol: 6,
-            source_be: u32::from_ne_bytes([192, 0, 2, 1]),
-            destination_be: u32::from_ne_bytes([192, 0, 2, 10]),
-            ..Header4::default()
-        }
-    }
-
-    #[test]
-    fn a_plain_header_is_read() {
-        let ip = header4().parse(40).unwrap();
-        assert_eq!(ip.source_be.to_ne_bytes(), [192, 0, 2, 1]);
-        assert_eq!(ip.destination_be.to_ne_bytes(), [192, 0, 2, 10]);
-        assert_eq!((ip.protocol, ip.ttl, ip.is_plain(), ip.whole, ip.total), (6, 64, true, true, 40));
-    }
-
-    #[test]
-    fn contradictory_headers_are_refused() {
-        let refuse = |change: fn(&mut Header4), length| {
-            let mut h = header4();
-            change(&mut h);
-            assert_eq!(h.parse(length), Err(Reason::Malformed));
-        };
-        refuse(|h| h.version = 0x65, 40);
-        refuse(|h| h.version = 0x44, 40);
-        refuse(|h| h.version = 0x4f, 40);
-        refuse(|h| h.total_be = 19u16.to_be(), 40);
-        refuse(|_| (), 39);
-        assert!(header4().parse(60).is_ok(), "Ethernet padding is allowed");
-        let aggregate = Header4 { total_be: 0, ..header4() };
-        assert!(aggregate.parse(100_000).is_ok(), "an aggregate beyond 64 KiB says 0");
-    }
-
-    #[test]
-    fn every_kind_of_fragment_is_seen_and_dont_fragment_is_none() {
-        for (word, fragment) in
-            [(0x4000, false), (0, false), (0x2000, true), (1, true), (0x1f00, true), (0x2109, true)]
-        {
-            let h = Header4 { fragment_be: u16::to_be(word), ..header4() };
-            let ip = h.parse(40).unwrap();
-            assert_eq!((ip.fragment, ip.is_plain()), (fragment, !fragment), "{word:#x}");
-        }
-        let options = Header4 { version: 0x46, ..header4() };
-        assert!(!options.parse(40).unwrap().is_plain());
-    }
-
-    #[test]
-    fn ttl_of_one_is_not_forwarded() {
-        for (ttl, expected) in [(0, false), (1, false), (2, true), (255, true)] {
-            assert_eq!(Header4 { ttl, ..header4() }.parse(40).unwrap().may_be_forwarded(), expected);
-        }
-    }
-
-    #[test]
-    fn ipv6_headers_are_read_and_checked() {
-        let header = Header6 {
-            version: [0x6a, 0xb0, 0, 1],
-            payload_be: 20u16.to_be(),
-            next: 6,
-            hop_limit: 9,
-            source_be: [1, 2, 3, 4],
-            destination_be: [5, 6, 7, 8],
-        };
-        let ip = header.parse(60).unwrap();
-        assert_eq!((ip.source_be, ip.destination_be), ([1, 2, 3, 4], [5, 6, 7, 8]));
-        assert_eq!((ip.protocol, ip.ttl, ip.class, ip.total), (6, 9, 0xab, 60));
-        assert_eq!(header.parse(59), Err(Reason::Malformed));
-        assert_eq!(Header6 { version: [0x45, 0, 0, 0], ..header }.parse(60), Err(Reason::Malformed));
-        assert!(Header6 { payload_be: 0, ..header }.parse(100_000).is_ok(), "an aggregate says 0");
-    }
-}
+mod tests;

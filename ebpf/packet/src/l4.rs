@@ -1,6 +1,7 @@
 //! TCP and UDP headers, as far as they matter.
 
 use crate::bytes::{put_half, put_word};
+use crate::sctp;
 
 /// TCP flag.
 pub const FIN: u8 = 0x01;
@@ -91,15 +92,19 @@ pub const fn opens(flags: u8) -> bool {
     flags & (SYN | ACK | RST | FIN) == SYN
 }
 
-/// The first chunk of an SCTP packet (RFC 9260, section 3.2) as TCP's flags say it: INIT and INIT ACK are the
-/// handshake's beginning, ABORT resets, SHUTDOWN and its answers end one side and then the other. All else goes on.
+/// The first chunk of an SCTP packet (RFC 9260, section 3.2) as TCP's flags say it: INIT begins the handshake, INIT ACK
+/// and COOKIE ECHO go on with it, ABORT resets, SHUTDOWN and its answers end one side and then the other. All else goes
+/// on.
+///
+/// COOKIE ECHO is no TCP client's third packet: an endpoint answers a forged ACK with RST, but says nothing to a forged
+/// cookie (5.1.5). So that only what follows shows that the handshake is over.
 #[inline(always)]
 pub const fn chunk_flags(chunk: u8) -> u8 {
     match chunk {
-        1 => SYN,
-        2 => SYN | ACK,
-        6 => RST,
-        7 | 8 | 14 => FIN | ACK,
+        sctp::INIT => SYN,
+        sctp::INIT_ACK | sctp::COOKIE_ECHO => SYN | ACK,
+        sctp::ABORT => RST,
+        sctp::SHUTDOWN | sctp::SHUTDOWN_ACK | sctp::SHUTDOWN_COMPLETE => FIN | ACK,
         _ => ACK,
     }
 }

@@ -1,25 +1,9 @@
-//! SCTP (RFC 9260), single-homed: the common header, the first chunk, and how a flow's state changes.
+//! SCTP (RFC 9260), single-homed: the common header and the first chunk. How a flow's state changes with it is told
+//! in TCP's flags ([`crate::l4::chunk_flags`]).
 //!
-//! ```text
-//!         both seen, last not of the        SHUTDOWN of one         and SHUTDOWN ACK or
-//!         handshake's first three           side                    COMPLETE of the other
-//!   new ─────────────────────────► established ──────────► closing ──────────────► closed
-//!    │                                  │                     │                       │
-//!    └────────── ABORT ─────────────────┴─────────────────────┴───────────────────────┘
-//!                                           │ ▲
-//!                                           ▼ │ any packet but ABORT: back to the phase before
-//!                                      reset-pending
-//! ```
-//!
-//! The bits are those of [`lockstep_abi::state`], read so: SYN is INIT or INIT ACK; FIN is SHUTDOWN, SHUTDOWN ACK
-//! or SHUTDOWN COMPLETE; RST is ABORT. As with a TCP RST, whether an ABORT is genuine is for the endpoints to
-//! say: they know the verification tags, the dataplane does not. Only the first chunk of a packet is read. INIT,
-//! INIT ACK and SHUTDOWN COMPLETE are alone in theirs; an ABORT bundled behind another chunk lets the flow live until its
-//! timeout, which does no harm.
-
-use lockstep_abi::state::{
-    self, BEFORE_RESET, BEFORE_RESET_SHIFT, CLOSED, CLOSING, ESTABLISHED, NEW, PHASE, RESET_PENDING, phase,
-};
+//! As with a TCP RST, whether an ABORT is genuine is for the endpoints to say: they know the verification tags, the
+//! dataplane does not. Only the first chunk of a packet is read. INIT, INIT ACK and SHUTDOWN COMPLETE are alone in
+//! theirs; an ABORT bundled behind another chunk lets the flow live until its timeout, which does no harm.
 
 use crate::bytes::{half, word};
 
@@ -87,76 +71,6 @@ pub const fn parse(bytes: &[u8; 16]) -> Option<Sctp> {
         return None;
     }
     Some(sctp)
-}
-
-/// State bits of a flow made by its first packet.
-pub const FIRST: u32 = NEW | state::SEEN | state::SYN;
-
-/// Whether a packet without a flow may make one.
-#[inline(always)]
-pub const fn may_open(chunk: u8) -> bool {
-    chunk == INIT
-}
-
-/// Whether a packet of the client on a live entry begins another association: INIT, and the old one is over or
-/// may be. On a flow that is new or established it is a retransmission or a restart (RFC 9260, 5.2), and goes
-/// to the same endpoint.
-#[inline(always)]
-pub const fn reopens(bits: u32, chunk: u8) -> bool {
-    may_open(chunk) && matches!(phase(bits), CLOSING | CLOSED | RESET_PENDING)
-}
-
-/// Whether a packet with this first chunk needs a decision even on an established flow.
-#[inline(always)]
-pub const fn needs_decision(chunk: u8) -> bool {
-    matches!(chunk, INIT | INIT_ACK | ABORT) || ends(chunk)
-}
-
-/// The state bits after a packet. Equal to `bits` when nothing changed.
-#[inline(always)]
-pub const fn after(bits: u32, from_client: bool, chunk: u8) -> u32 {
-    let side = if from_client { 0 } else { 1 };
-    let mut new = bits | state::SEEN << side;
-    if chunk == ABORT {
-        new |= state::RST << side;
-        if phase(new) != RESET_PENDING {
-            new = (new & !BEFORE_RESET) | phase(new) << BEFORE_RESET_SHIFT;
-            new = with_phase(new, RESET_PENDING);
-        }
-        return new;
-    }
-    if phase(new) == RESET_PENDING {
-        new = with_phase(new, (new & BEFORE_RESET) >> BEFORE_RESET_SHIFT);
-        new &= !(BEFORE_RESET | state::RST | state::RST << 1);
-    }
-    if chunk == INIT || chunk == INIT_ACK {
-        return new | state::SYN << side;
-    }
-    // The fourth packet of the handshake, or any that shows it is over.
-    if phase(new) == NEW && both(new, state::SEEN) && chunk != COOKIE_ECHO {
-        new = with_phase(new, ESTABLISHED);
-    }
-    if ends(chunk) {
-        new |= state::FIN << side;
-        new = with_phase(new, if both(new, state::FIN) { CLOSED } else { CLOSING });
-    }
-    new
-}
-
-#[inline(always)]
-const fn ends(chunk: u8) -> bool {
-    matches!(chunk, SHUTDOWN | SHUTDOWN_ACK | SHUTDOWN_COMPLETE)
-}
-
-#[inline(always)]
-const fn both(bits: u32, client_bit: u32) -> bool {
-    let pair = client_bit | client_bit << 1;
-    bits & pair == pair
-}
-
-#[inline(always)]
-const fn with_phase(bits: u32, phase: u32) -> u32 {
-    (bits & !PHASE) | phase
 }
 
 #[cfg(test)]

@@ -16,6 +16,7 @@
 //! TCP's flags (`l4::chunk_flags`). With direct return the endpoint's packets are never seen: the client's count for
 //! both.
 
+use lockstep_abi::SCTP;
 use lockstep_abi::state;
 use lockstep_abi::state::{
     BEFORE_RESET, BEFORE_RESET_SHIFT, CLOSED, CLOSING, ESTABLISHED, NEW, PHASE, RESET_PENDING, TENTATIVE,
@@ -121,6 +122,9 @@ pub const fn after_direct(protocol: u8, bits: u32, flags: u8) -> u32 {
     if connectionless(protocol) {
         return with_phase(bits | seen, ESTABLISHED);
     }
+    // An echoed cookie is the endpoint's, and the client may say nothing more for long.
+    let echoed = protocol == SCTP && flags & l4::ACK != 0;
+    let flags = if echoed { flags & !l4::SYN } else { flags };
     let opens = flags & l4::SYN != 0;
     after(protocol, if opens { bits } else { bits | seen }, From::Client, flags)
 }

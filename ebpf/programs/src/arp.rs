@@ -32,8 +32,8 @@ pub(crate) fn mac(ifindex: u32) -> Option<[u8; 6]> {
 /// Two MACs as words of a frame.
 #[inline(always)]
 pub(crate) fn hop(ifindex: u32, to: [u8; 6], from: [u8; 6]) -> Hop {
-    let pair = |mac: [u8; 6], i: usize| u16::from_ne_bytes([mac[i], mac[i + 1]]);
-    let macs = [pair(to, 0), pair(to, 2), pair(to, 4), pair(from, 0), pair(from, 2), pair(from, 4)];
+    let ([t0, t1, t2, t3, t4, t5], [f0, f1, f2, f3, f4, f5]) = (to, from);
+    let macs = [[t0, t1, t2, t3], [t4, t5, f0, f1], [f2, f3, f4, f5]].map(u32::from_ne_bytes);
     Hop { ifindex, macs }
 }
 

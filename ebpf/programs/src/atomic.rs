@@ -27,7 +27,7 @@ pub(crate) unsafe fn add(word: *mut u64, by: u64) -> u64 {
 
 /// Words of a key.
 const fn words<A>() -> usize {
-    size_of::<FlowKey<A>>() / size_of::<u32>()
+    size_of::<FlowKey<A>>() / size_of::<u64>()
 }
 
 /// Whether a key in a map value is this one, word by word.
@@ -36,10 +36,10 @@ const fn words<A>() -> usize {
 /// `key` points into a live map value.
 #[inline(always)]
 pub(crate) unsafe fn same_key<A: Address>(key: *const FlowKey<A>, other: &FlowKey<A>) -> bool {
-    let left: *const u32 = key.cast();
-    let right: *const u32 = core::ptr::from_ref(other).cast();
-    // SAFETY: the caller's promise; a key is whole words. One after the other: to compare all at once they would all
-    // have to wait on the stack.
+    let left: *const u64 = key.cast();
+    let right: *const u64 = core::ptr::from_ref(other).cast();
+    // SAFETY: the caller's promise; a key is whole words, and on the stack one is in a `transport::Room`. One after the
+    // other: to compare all at once they would all have to wait on the stack.
     unsafe {
         for i in 0..words::<A>() {
             if left.add(i).read_volatile() != right.add(i).read_volatile() {
@@ -56,8 +56,8 @@ pub(crate) unsafe fn same_key<A: Address>(key: *const FlowKey<A>, other: &FlowKe
 /// `into` points into a live map value, and `key` to a key.
 #[inline(always)]
 pub(crate) unsafe fn copy_key<A: Address>(into: *mut FlowKey<A>, key: *const FlowKey<A>) {
-    let to: *mut u32 = into.cast();
-    let from: *const u32 = key.cast();
+    let to: *mut u64 = into.cast();
+    let from: *const u64 = key.cast();
     // SAFETY: the caller's promise; a key is whole words.
     unsafe {
         for i in 0..words::<A>() {

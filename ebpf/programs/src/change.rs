@@ -1,6 +1,6 @@
 //! A packet of a known flow that may change its state.
 
-use core::ptr::{addr_of, addr_of_mut, copy_nonoverlapping};
+use core::ptr::{addr_of, addr_of_mut};
 
 use lockstep_abi::event::CHANGED;
 use lockstep_abi::flow::{FORWARDING, FlowValue, PATH_DEAD};
@@ -16,6 +16,7 @@ use crate::family::Family;
 use crate::insert::DRAFT_ROOM;
 use crate::lease::{may_begin, precise_ns};
 use crate::load;
+use crate::words;
 
 /// What follows.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -80,7 +81,7 @@ pub(crate) unsafe fn change<F: Family>(
         // succeeds, the flow was not reopened in between, and all of it is of one life.
         unsafe {
             let copy = F::scratch(DRAFT_ROOM).ok_or(Reason::Raced)?;
-            copy_nonoverlapping(original, copy, 1);
+            words::copy(copy, original);
             if atomic::swap(addr_of_mut!((*original).state), old, word) {
                 (*original).epoch = epoch;
                 follow(original, other, word);

@@ -3,7 +3,7 @@
 use core::ptr::addr_of;
 
 use aya_ebpf::maps::lpm_trie::Key;
-use lockstep_abi::address::{AddressValue, RANGES, VIP};
+use lockstep_abi::address::{AddressValue, ENDPOINTS, RANGES, VIP};
 use lockstep_abi::flow::{
     Address, FORWARD_DSR_GUE, FORWARD_DSR_IPIP, FORWARD_DSR_L2, FORWARD_NAT, FlowKey, NO_SYNC, SYNC_LATE,
 };
@@ -13,6 +13,7 @@ use lockstep_abi::service::{
     DSR_GUE, DSR_IPIP, DSR_L2, FULLNAT, MISS_RECOVER, MISS_RESET, NAT, RangeKey, SNAT_ADDRESSES,
     SOURCES as RESTRICTED, SYNC_ESTABLISHED, SYNC_NONE, ServiceKey, ServiceRef, ServiceVersion, SourceKey,
 };
+use lockstep_abi::state::TENTATIVE;
 use lockstep_packet::select::flow_hash;
 use lockstep_packet::transition::{first, may_open, recovered};
 
@@ -23,6 +24,7 @@ use crate::insert::{Source, begin, draft};
 use crate::lease::{may_begin, precise_ns};
 use crate::load::{admit, in_rate};
 use crate::maps::{RECOVERY, SOURCES, VERSIONS};
+use crate::words;
 
 /// For so long after a takeover flows may be missing that the former owner had.
 const TAKEOVER_NS: u64 = 60 * 1_000_000_000;
@@ -84,10 +86,14 @@ pub(crate) fn create<F: Family>(
         SYNC_ESTABLISHED => SYNC_LATE,
         _ => 0,
     };
+    // Nobody sees an endpoint confirm what goes to it directly.
+    let state_bits = if forwarding == FORWARD_NAT { state_bits } else { state_bits & !TENTATIVE };
     let flow = draft::<F>(key, state_bits, now_ns)?;
-    flow.twin = key.reversed();
+    // SAFETY: a key in the draft.
+    unsafe { words::reverse(&raw mut flow.twin, key) };
     if forwarding == FORWARD_NAT {
-        flow.twin.source_be = F::narrow(endpoint.address);
+        // SAFETY: an address in the draft.
+        unsafe { words::copy(&raw mut flow.twin.source_be, &F::narrow(endpoint.address)) };
         flow.twin.source_port_be = port_be;
     }
     flow.address_index = address_index as u16;
@@ -100,7 +106,8 @@ pub(crate) fn create<F: Family>(
     flow.service_slot = named.service_slot as u16;
     flow.target = endpoint.target as u16;
     // A client beside the endpoint would get the answer past the balancer, untranslated.
-    let beside = version.mode == NAT && F::transit(&key.source_be).is_some();
+    let beside = version.mode == NAT
+        && F::transit(&key.source_be).is_some_and(|network| network.flags & ENDPOINTS != 0);
     let source = if version.mode == FULLNAT || beside { translated(key, version)? } else { Source::KEPT };
     begin::<F>(source, address.group, reopen)
 }

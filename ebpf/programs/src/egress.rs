@@ -23,6 +23,7 @@ use crate::hop::route;
 use crate::insert::{Source, begin, draft};
 use crate::lease::{may_begin, permitted_now, precise_ns};
 use crate::maps::SNAT_SETS;
+use crate::words;
 
 /// Decides about a packet with ports. `None`: a flow was made for it. `Some`: the hook's action.
 #[inline(always)]
@@ -38,17 +39,18 @@ pub(crate) fn outbound<H: Hook, F: Family>(
     if stays::<H, F>(hook, key.protocol, &key.source_be, &key.destination_be) {
         return hook.pass(Reason::PassLocal).map(Some);
     }
+    let mut passes = Reason::PassTransit;
     if let Some(rule) = rule::<F>(key) {
-        if rule.action == EXEMPT {
-            return transit::<H, F>(hook, &key.source_be, Reason::PassExempt).map(Some);
-        } else {
+        if rule.action != EXEMPT {
             return translate::<F>(key, flags, rule).map(|()| None);
         }
+        passes = Reason::PassExempt;
     }
+    // Exempt or not: it would leave untranslated.
     if guarded {
         return Err(Reason::ReplyWithoutFlow);
     }
-    transit::<H, F>(hook, &key.source_be, Reason::PassTransit).map(Some)
+    transit::<H, F>(hook, &key.source_be, passes).map(Some)
 }
 
 /// The same for a packet that shows no ports, or is of a protocol without flows; `reason` is why one that an endpoint
@@ -179,7 +181,8 @@ fn make<F: Family>(
     reopen: bool,
 ) -> Result<(), Reason> {
     let flow = draft::<F>(key, first(key.protocol), precise_ns())?;
-    flow.twin = key.reversed();
+    // SAFETY: a key in the draft.
+    unsafe { words::reverse(&raw mut flow.twin, key) };
     if let Some(host) = ends.host {
         flow.twin.source_be = F::narrow(*host);
     }

@@ -14,7 +14,7 @@ use crate::forward::{Translation, leave, touch};
 use crate::hook::Hook;
 use crate::hop;
 use crate::lease::check;
-use crate::transport::transport;
+use crate::transport::{Room, transport};
 
 const IPV4_BE: u16 = 0x0800u16.to_be();
 const IPV6_BE: u16 = 0x86ddu16.to_be();
@@ -44,14 +44,18 @@ fn family<H: Hook, F: Family>(hook: &H) -> Verdict {
     if !ip.is_plain() || (ip.protocol != TCP && ip.protocol != UDP) {
         return special::<H, F>(hook);
     }
-    let Some(transport) = transport::<H, F>(hook, &ip) else {
+    let mut room = Room::new();
+    // SAFETY: room for a key.
+    let Some(flags) = (unsafe { transport::<H, F>(hook, &ip, room.as_mut_ptr()) }) else {
         return hook.stage(F::STAGE_SLOW);
     };
-    let (key, flags) = transport?;
+    let flags = flags?;
+    // SAFETY: it was written.
+    let key = unsafe { room.key() };
     if l4::needs_decision(flags) || !ip.may_be_forwarded() {
         return hook.stage(F::STAGE_SLOW);
     }
-    let Some(entry) = F::flows().get_ptr_mut(&key) else {
+    let Some(entry) = F::flows().get_ptr_mut(key) else {
         return hook.stage(F::STAGE_SLOW);
     };
     // SAFETY: a live map value; `path` is one aligned word.
@@ -66,7 +70,7 @@ fn family<H: Hook, F: Family>(hook: &H) -> Verdict {
     };
     // SAFETY: a live map value.
     unsafe { touch(entry) };
-    let verdict = leave::<H, F>(hook, &ip, &key, &translation, &hop)?;
+    let verdict = leave::<H, F>(hook, &ip, key, &translation, &hop)?;
     count(Reason::ForwardedFast);
     Ok(verdict)
 }

@@ -6,7 +6,7 @@ use lockstep_abi::map::SHARDS;
 use lockstep_abi::reason::Reason;
 use lockstep_abi::state;
 
-use crate::atomic;
+use crate::atomic::{self, copy_key};
 use crate::count::count;
 use crate::lease::tick_ns;
 use crate::maps::{EVENTS, LOST_EVENTS};
@@ -34,8 +34,8 @@ pub(crate) fn report<A: Address>(flow: &FlowValue<A>, kind: u32, word: u64, grou
     unsafe {
         (*event).kind = kind;
         (*event).shard = shard;
-        (*event).key = flow.key;
-        (*event).reply_key = flow.twin;
+        copy_key(&raw mut (*event).key, &flow.key);
+        copy_key(&raw mut (*event).reply_key, &flow.twin);
         (*event).state_bits = bits & state::REPLICATED;
         (*event).n = state::n(word);
         (*event).birth_ns = flow.birth_ns;

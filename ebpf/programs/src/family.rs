@@ -21,6 +21,7 @@ use crate::maps::{
     ADDRESS_INDEX4, ADDRESS_INDEX6, Address6, FLOWS4, FLOWS6, GUARDS4, GUARDS6, KEY4, KEY6, RANGES4, RANGES6,
     SCRATCH4, SCRATCH6, SERVICES4, SERVICES6, SNAT_SOURCES4, SNAT_SOURCES6, TRANSIT4, TRANSIT6,
 };
+use crate::words;
 use crate::{encapsulate4, encapsulate6};
 
 /// The next hop in the routing table's answer is of this family.
@@ -41,6 +42,8 @@ pub(crate) trait Family {
     const NUMBER: u32;
     /// Where the transport header of a plain packet begins.
     const TRANSPORT: u32;
+    /// Where the source address stands; the destination's is behind it.
+    const ADDRESSES: u32;
     /// Bits of an address.
     const BITS: u32;
     /// Address family of the kernel's interfaces.
@@ -163,6 +166,7 @@ impl Family for V4 {
 
     const NUMBER: u32 = 4;
     const TRANSPORT: u32 = NETWORK + 20;
+    const ADDRESSES: u32 = NETWORK + 12;
     const BITS: u32 = 32;
     const AF: u8 = AF_INET;
     const ICMP: u8 = lockstep_abi::ICMP;
@@ -243,6 +247,7 @@ impl Family for V6 {
 
     const NUMBER: u32 = 6;
     const TRANSPORT: u32 = NETWORK + 40;
+    const ADDRESSES: u32 = NETWORK + 8;
     const BITS: u32 = 128;
     const AF: u8 = AF_INET6;
     const ICMP: u8 = lockstep_abi::ICMPV6;
@@ -272,8 +277,8 @@ impl Family for V6 {
         // SAFETY: in bounds; the eBPF machine writes words at any address.
         unsafe {
             (*header).hop_limit = ip.ttl - 1;
-            (*header).source_be = twin.destination_be;
-            (*header).destination_be = twin.source_be;
+            words::copy(&raw mut (*header).source_be, &raw const twin.destination_be);
+            words::copy(&raw mut (*header).destination_be, &raw const twin.source_be);
         }
         Some(())
     }

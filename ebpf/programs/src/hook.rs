@@ -85,8 +85,9 @@ pub(crate) trait Hook {
     /// The `T` at `offset`.
     #[inline(always)]
     fn read<T: Copy>(&self, offset: u32) -> Option<T> {
-        // SAFETY: in bounds; read without relying on alignment, and only integers and their arrays are asked for.
-        self.at::<T>(offset).map(|place| unsafe { place.read_unaligned() })
+        // SAFETY: in bounds; the eBPF machine reads words at any address, and only integers and their arrays are
+        // asked for.
+        self.at::<T>(offset).map(|place| unsafe { place.read() })
     }
 
     /// To the next program of the hook, or the stack. Why, the last of the programs counts.

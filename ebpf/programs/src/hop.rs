@@ -17,15 +17,19 @@ use crate::count::{Verdict, count};
 use crate::family::{Family, V4, V6};
 use crate::hook::Hook;
 use crate::maps::{FIB, HOP_INDEX, HOP_STAMP, HOPS};
+use crate::words;
 
-/// Two MACs as they stand in a frame, in words.
+/// Two MACs as they stand in a frame.
 pub(crate) type Macs = [u16; 6];
+
+/// The same in the words that they are copied in.
+pub(crate) type MacWords = [u32; 3];
 
 /// A neighbour and how to reach it.
 #[derive(Clone, Copy)]
 pub(crate) struct Hop {
     pub(crate) ifindex: u32,
-    pub(crate) macs: Macs,
+    pub(crate) macs: MacWords,
 }
 
 /// What the routing table says.
@@ -67,9 +71,10 @@ fn usable<H: Hook>(index: u32, bytes: impl FnOnce() -> u32) -> Option<Hop> {
         if addr_of!((*hop).flags).read_volatile() & needed != needed || !fits {
             return None;
         }
+        let macs = addr_of!((*hop).destination_mac).cast::<u32>();
         Some(Hop {
             ifindex: addr_of!((*hop).ifindex).read_volatile(),
-            macs: addr_of!((*hop).destination_mac).cast::<Macs>().read(),
+            macs: [macs.read_volatile(), macs.add(1).read_volatile(), macs.add(2).read_volatile()],
         })
     }
 }
@@ -90,7 +95,7 @@ pub(crate) fn route<H: Hook, F: Family>(
     let room = FIB.get_ptr_mut(0)?;
     // SAFETY: the element is this CPU's own, and programs of one hook do not nest; integers only.
     let fib = unsafe {
-        *room = zeroed();
+        words::clear(room);
         &mut *room
     };
     fib.family = F::AF;
@@ -120,8 +125,7 @@ pub(crate) fn find<H: Hook, F: Family>(
         KNOWN => {
             let [d0, d1, d2, d3, d4, d5] = fib.dmac;
             let [s0, s1, s2, s3, s4, s5] = fib.smac;
-            let pair = |a, b| u16::from_ne_bytes([a, b]);
-            let macs = [pair(d0, d1), pair(d2, d3), pair(d4, d5), pair(s0, s1), pair(s2, s3), pair(s4, s5)];
+            let macs = [[d0, d1, d2, d3], [d4, d5, s0, s1], [s2, s3, s4, s5]].map(u32::from_ne_bytes);
             Ok(Way::Known(Hop { ifindex: fib.ifindex, macs }, answer as u32))
         }
         UNRESOLVED => Ok(Way::Unresolved(fib)),
@@ -184,9 +188,13 @@ fn known(fib: &FibParams) -> u32 {
 /// Writes the MACs and sends.
 #[inline(always)]
 pub(crate) fn send<H: Hook>(hook: &H, hop: &Hop) -> Verdict {
-    let macs = hook.at::<Macs>(ETHERNET).ok_or(Reason::RewriteFailed)?;
+    let macs = hook.at::<MacWords>(ETHERNET).ok_or(Reason::RewriteFailed)?.cast::<u32>();
     // SAFETY: in bounds; the eBPF machine writes words at any address.
-    unsafe { *macs = hop.macs };
+    unsafe {
+        macs.write_volatile(hop.macs[0]);
+        macs.add(1).write_volatile(hop.macs[1]);
+        macs.add(2).write_volatile(hop.macs[2]);
+    }
     Ok(hook.send(hop.ifindex))
 }
 

@@ -9,7 +9,7 @@ use aya_ebpf::helpers::generated::{bpf_get_prandom_u32, bpf_loop};
 use lockstep_abi::event::CREATED;
 use lockstep_abi::flow::{Address, FORWARDING, FlowKey, FlowValue, KIND, ORIGINAL, deltas};
 use lockstep_abi::reason::Reason;
-use lockstep_abi::service::ServiceKey;
+use lockstep_abi::service::{RangeKey, ServiceKey};
 use lockstep_abi::state;
 use lockstep_abi::timeout::DEAD_NS;
 use lockstep_packet::port::port;
@@ -20,6 +20,7 @@ use crate::event::report;
 use crate::family::{Family, V4, V6};
 use crate::load;
 use crate::maps::ADDRESSES;
+use crate::words;
 
 const EEXIST: i32 = -17;
 const E2BIG: i32 = -7;
@@ -69,13 +70,15 @@ pub(crate) fn draft<F: Family>(
     let (flow, generation) = unsafe { (&mut *room, bpf_get_prandom_u32()) };
     flow.generation = generation;
     flow.generation_end = generation;
-    flow.key = *key;
+    // SAFETY: a key in the draft.
+    unsafe { copy_key(addr_of_mut!(flow.key), key) };
     flow.last_seen_ns = now_ns;
     flow.birth_ns = now_ns;
     flow.hop = 0;
     flow.mark = 0;
     flow.state = state::word(state_bits, 0);
-    flow.reserved = [0; 2];
+    // SAFETY: words in the draft.
+    unsafe { words::clear(&raw mut flow.reserved) };
     Ok(flow)
 }
 
@@ -160,7 +163,8 @@ pub(crate) fn reply_of<F: Family>(
     reply.mark = flow.mark;
     reply.service_slot = flow.service_slot;
     reply.target = flow.target;
-    reply.reserved = [0; 2];
+    // SAFETY: words in the draft.
+    unsafe { words::clear(&raw mut reply.reserved) };
     Some(reply)
 }
 
@@ -278,7 +282,7 @@ fn from_address<F: Family>(flow: &mut FlowValue<F::Address>, source: Source) -> 
         if addr_of!((*address).stamp).read_volatile() == 0 {
             return Err(Reason::AddressGone);
         }
-        flow.twin.destination_be = F::narrow((*address).address);
+        words::copy(&raw mut flow.twin.destination_be, &F::narrow((*address).address));
         Ok(addr_of!((*address).port_blocks).read_volatile())
     }
 }
@@ -286,13 +290,10 @@ fn from_address<F: Family>(flow: &mut FlowValue<F::Address>, source: Source) -> 
 /// Whether clients may speak to this very address and port.
 #[inline(always)]
 fn is_service<F: Family>(reply_key: &FlowKey<F::Address>) -> bool {
-    F::service(&ServiceKey {
-        vip_be: reply_key.destination_be,
-        port_be: reply_key.destination_port_be,
-        protocol: reply_key.protocol,
-        pad: 0,
-    })
-    .is_some()
+    let (vip_be, port_be, protocol) =
+        (reply_key.destination_be, reply_key.destination_port_be, reply_key.protocol);
+    F::service(&ServiceKey { vip_be, port_be, protocol, pad: 0 }).is_some()
+        || F::range(RangeKey { vip_be, protocol, pad: 0, port_be }).is_some()
 }
 
 #[inline(always)]

@@ -35,6 +35,7 @@ mod slow;
 mod special;
 mod track;
 mod transport;
+mod words;
 
 use aya_ebpf::bindings::{__sk_buff, xdp_md};
 use aya_ebpf::macros::{classifier, xdp};

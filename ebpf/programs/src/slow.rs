@@ -4,7 +4,6 @@ use lockstep_abi::flow::{FORWARDING, FlowKey};
 use lockstep_abi::reason::Reason;
 use lockstep_packet::offset::NETWORK;
 
-use crate::atomic::copy_key;
 use crate::complain::finish;
 use crate::count::Verdict;
 use crate::direct;
@@ -18,7 +17,7 @@ use crate::transport::transport;
 const HEADERS: u32 = NETWORK + 40 + 20;
 
 /// What a stage is made of: two functions that the verifier looks at by themselves, because it would follow every way
-/// through the second from every end of the first. They share the packet and [`off_stack`]'s key.
+/// through the second from every end of the first. They share the packet and [`kept_key`].
 pub(crate) struct Parts<T, L> {
     /// Finds, brings on or makes the flow: [`tracked`].
     pub(crate) track: T,
@@ -73,8 +72,10 @@ pub(crate) fn tracked<H: Hook, F: Family>(hook: &H) -> i32 {
 #[inline(always)]
 fn begin<H: Hook, F: Family>(hook: &H) -> Result<Option<i32>, Reason> {
     let ip = F::ip(hook).ok_or(Reason::Malformed)??;
-    let (key, flags) = transport::<H, F>(hook, &ip).ok_or(Reason::Malformed)??;
-    let key = off_stack::<F>(&key)?;
+    let room = F::key_room().ok_or(Reason::FlowInsertFailed)?;
+    // SAFETY: the element is this CPU's own, and programs of one hook do not nest.
+    let flags = unsafe { transport::<H, F>(hook, &ip, room) }.ok_or(Reason::Malformed)??;
+    let key = kept_key::<F>()?;
     track::<H, F>(hook, key, flags)
 }
 
@@ -96,23 +97,10 @@ fn end<H: Hook, F: Family>(hook: &H) -> Verdict {
     }
 }
 
-/// Moves a key to where it takes no room on the stack, which is short.
-#[inline(always)]
-pub(crate) fn off_stack<F: Family>(
-    key: &FlowKey<F::Address>,
-) -> Result<&'static FlowKey<F::Address>, Reason> {
-    let room = F::key_room().ok_or(Reason::FlowInsertFailed)?;
-    // SAFETY: the element is this CPU's own, and programs of one hook do not nest.
-    unsafe {
-        copy_key(room, key);
-        Ok(&*room)
-    }
-}
-
-/// The key that [`off_stack`] moved, of the same packet.
+/// The packet's key, where it takes no room on the stack, which is short.
 #[inline(always)]
 pub(crate) fn kept_key<F: Family>() -> Result<&'static FlowKey<F::Address>, Reason> {
     let room = F::key_room().ok_or(Reason::FlowInsertFailed)?;
-    // SAFETY: the same.
+    // SAFETY: the element is this CPU's own, and programs of one hook do not nest.
     Ok(unsafe { &*room })
 }

@@ -1,6 +1,6 @@
 //! From a packet to its flow: found, brought on in its state, or made.
 
-use core::ptr::{addr_of, copy_nonoverlapping};
+use core::ptr::addr_of;
 
 use aya_ebpf::bindings::BPF_NOEXIST;
 use lockstep_abi::address::STATIC;
@@ -19,6 +19,7 @@ use crate::forward::{Translation, touch};
 use crate::hook::Hook;
 use crate::insert::{DRAFT_ROOM, reply_of};
 use crate::lease::{may_begin, permitted, permitted_now, precise_ns};
+use crate::words;
 
 /// Finds or makes the flow of a packet. `flags` are TCP's, or what stands for them; 0 where there are none. `Some`: it
 /// belongs to none, and is nobody's business here: the hook's action.
@@ -128,7 +129,7 @@ unsafe fn repair<F: Family>(
     let scratch = F::scratch(DRAFT_ROOM)?;
     // SAFETY: the caller's promise; the element is this CPU's own, and programs of one hook do not nest.
     unsafe {
-        copy_nonoverlapping(translation.entry(), scratch, 1);
+        words::copy(scratch, translation.entry());
         // It may have been taken over while it was copied.
         translation.prove(key).ok()?;
         if (*scratch).generation != (*scratch).generation_end {

@@ -6,6 +6,7 @@ use lockstep_model::state::{Group, State};
 use lockstep_ownership::leader::{Ineligible, Standing};
 use lockstep_ownership::owner::Until;
 use lockstep_ownership::status::Flows;
+use lockstep_proto::convert::address::address_to_bytes;
 use lockstep_proto::inspect::v1 as pb;
 use lockstep_raft_store::Role;
 
@@ -69,11 +70,15 @@ pub(super) fn node(parts: &Parts) -> pb::NodeStatusResponse {
         .config
         .interfaces
         .iter()
-        .map(|interface| pb::InterfaceStatus {
-            name: interface.name.clone(),
-            hook: dataplane.hook(&interface.name).name().to_owned(),
-            carrier: !down.contains(&interface.name),
-            attached: !programmed.detached.contains(&interface.name),
+        .map(|interface| {
+            let report = dataplane.hook(&interface.name);
+            pb::InterfaceStatus {
+                name: interface.name.clone(),
+                hook: report.map(|report| report.hook.name().to_owned()).unwrap_or_default(),
+                why: report.map(|report| report.why.clone()).unwrap_or_default(),
+                carrier: !down.contains(&interface.name),
+                attached: !programmed.detached.contains(&interface.name),
+            }
         })
         .collect();
     let inputs = fitness::Inputs {
@@ -144,6 +149,7 @@ pub(super) fn group(parts: &Parts, state: &State, id: GroupId, group: &Group) ->
         quorum: parts.raft.metrics().voters.len() as u32 / 2 + 1,
         ..Default::default()
     };
+    answer.ports = ports(parts, state, id);
     let assignment = group.assignment;
     if let Some(assignment) = assignment {
         answer.owner = assignment.node.get();
@@ -185,6 +191,21 @@ pub(super) fn group(parts: &Parts, state: &State, id: GroupId, group: &Group) ->
         .map(|(node, standing)| standby(parts, *node, name(*node), standing, answer.lease_held))
         .collect();
     answer
+}
+
+/// Ports in use of the group's addresses, as of the sweeper's last pass.
+fn ports(parts: &Parts, state: &State, id: GroupId) -> Vec<pb::PortUsage> {
+    let Some(dataplane) = &parts.dataplane else { return Vec::new() };
+    let addresses = state.group_addresses(id);
+    let usage = dataplane.flows.port_usage();
+    let of_group = usage.iter().filter(|usage| addresses.contains(&usage.address));
+    of_group
+        .map(|usage| pb::PortUsage {
+            address: address_to_bytes(usage.address),
+            used: usage.ports_used,
+            total: usage.ports_total,
+        })
+        .collect()
 }
 
 fn carries(state: &State, node: NodeId) -> bool {

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
 
-use lockstep_abi::address::{TRANSIT_GROUPS, TransitValue};
+use lockstep_abi::address::{ENDPOINTS, TRANSIT_GROUPS, TransitValue};
 use lockstep_model::intent::Prefix;
 
 use super::Apply;
@@ -17,6 +17,8 @@ impl Apply<'_> {
     /// sources of rules. The programs find the longest, so that a network has the groups of those around it as well.
     pub(super) fn wanted_transit<A: KernelFamily>(&mut self) -> Networks<A> {
         let networks = self.networks::<A>();
+        let beside: BTreeSet<Prefix> =
+            self.endpoint_networks().into_iter().map(|(network, _)| network).collect();
         let mut wanted = Networks::new();
         for network in networks.keys() {
             let around = networks.iter().filter(|(other, _)| other.covers(network));
@@ -27,7 +29,8 @@ impl Apply<'_> {
                     slots.len()
                 ));
             }
-            let mut value = TransitValue::default();
+            let flags = if beside.contains(network) { ENDPOINTS } else { 0 };
+            let mut value = TransitValue { flags, ..TransitValue::default() };
             for slot in slots.into_iter().take(TRANSIT_GROUPS) {
                 value.slots[value.count as usize] = slot;
                 value.count += 1;
@@ -41,12 +44,8 @@ impl Apply<'_> {
 
     fn networks<A: KernelFamily>(&self) -> BTreeMap<Prefix, BTreeSet<u32>> {
         let mut networks: BTreeMap<Prefix, BTreeSet<u32>> = BTreeMap::new();
-        for service in &self.image.services {
-            let Some(slot) = self.slots.get(&service.group) else { continue };
-            for address in service.endpoints.iter().map(|endpoint| endpoint.address.ip()) {
-                let network = self.connected(address).unwrap_or(Prefix::host(address));
-                networks.entry(network).or_default().insert(*slot);
-            }
+        for (network, slot) in self.endpoint_networks() {
+            networks.entry(network).or_default().insert(slot);
         }
         for group in &self.image.groups {
             for address in group.addresses.iter().filter(|address| address.floating) {
@@ -61,6 +60,18 @@ impl Apply<'_> {
             }
         }
         networks.retain(|network, _| network.family() == A::FAMILY);
+        networks
+    }
+
+    /// The networks of endpoints, and the lease slots of the groups that use them.
+    fn endpoint_networks(&self) -> BTreeSet<(Prefix, u32)> {
+        let mut networks = BTreeSet::new();
+        for service in &self.image.services {
+            let Some(slot) = self.slots.get(&service.group) else { continue };
+            for address in service.endpoints.iter().map(|endpoint| endpoint.address.ip()) {
+                networks.insert((self.connected(address).unwrap_or(Prefix::host(address)), *slot));
+            }
+        }
         networks
     }
 

@@ -12,6 +12,11 @@ const ETHTOOL_GDRVINFO: u32 = 0x03;
 /// `linux/ethtool.h`.
 const ETHTOOL_GCHANNELS: u32 = 0x3c;
 
+/// `linux/ethtool.h`.
+const ETHTOOL_GFLAGS: u32 = 0x25;
+/// `enum ethtool_flags`, by the names ethtool(8) knows them by.
+const RECEIVE_OFFLOADS: [(u32, &str); 2] = [(1 << 15, "lro"), (1 << 8, "rxvlan")];
+
 /// `struct ethtool_drvinfo`.
 #[repr(C)]
 struct DriverInfo {
@@ -66,6 +71,23 @@ pub(super) fn queues(interface: &str) -> Option<Queues> {
     channels.command = ETHTOOL_GCHANNELS;
     ask(interface, &mut channels)?;
     Some(Queues { used: channels.combined, most: channels.max_combined })
+}
+
+/// `struct ethtool_value`.
+#[repr(C)]
+struct Flags {
+    command: u32,
+    data: u32,
+}
+
+/// Which of [`RECEIVE_OFFLOADS`] are on.
+pub(super) fn offloads(interface: &str) -> Vec<&'static str> {
+    let mut flags = Flags { command: ETHTOOL_GFLAGS, data: 0 };
+    if ask(interface, &mut flags).is_none() {
+        return Vec::new();
+    }
+    let on = RECEIVE_OFFLOADS.iter().filter(|(bit, _)| flags.data & bit != 0);
+    on.map(|(_, name)| *name).collect()
 }
 
 /// `request` must be one of the structs above, with its command.

@@ -13,7 +13,7 @@ use crate::error::DataplaneError;
 use crate::hook::Hook;
 use crate::sys;
 
-/// Where a program is attached. The names of pins at XDP end in these; no interface's may.
+/// Where a program is attached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Attached {
     Tc,
@@ -21,8 +21,11 @@ pub(crate) enum Attached {
     XdpGeneric,
 }
 
-const XDP: &str = ".xdp";
-const XDP_GENERIC: &str = ".xdp-generic";
+/// What the names of pins at XDP end in.
+const XDP: &str = ":xdp";
+const XDP_GENERIC: &str = ":xdp-generic";
+/// A dot in an interface's name.
+const DOT: &str = ":d";
 
 impl Attached {
     fn suffix(self) -> &'static str {
@@ -53,7 +56,7 @@ pub(crate) struct LinkPin {
 impl Pins {
     /// Where an interface's link is pinned, or will be.
     pub(crate) fn link(&self, interface: &str, at: Attached) -> LinkPin {
-        let path = self.links().join(format!("{interface}{}", at.suffix()));
+        let path = self.links().join(format!("{}{}", interface.replace('.', DOT), at.suffix()));
         LinkPin { path, interface: interface.to_owned(), at }
     }
 
@@ -65,7 +68,7 @@ impl Pins {
                 let xdp = [Attached::XdpGeneric, Attached::Xdp].into_iter();
                 let found = xdp.filter_map(|at| Some((name.strip_suffix(at.suffix())?, at))).next();
                 let (interface, at) = found.unwrap_or((&name, Attached::Tc));
-                self.link(interface, at)
+                self.link(&interface.replace(DOT, "."), at)
             })
             .collect();
         pins.sort_by_key(|pin| (pin.at == Attached::Tc, pin.interface.clone()));
@@ -84,16 +87,14 @@ impl Pins {
     }
 }
 
-/// Whether a name can be told from that of a pin.
-pub(crate) fn is_nameable(interface: &str) -> bool {
-    !interface.ends_with(XDP) && !interface.ends_with(XDP_GENERIC)
-}
-
 impl LinkPin {
     /// The interface the link is on: 0 if that went away; `None` if there is no pin.
     pub(crate) fn index(&self) -> Result<Option<u32>, DataplaneError> {
         match sys::object_get(&self.path) {
-            Ok(fd) => sys::link_ifindex(fd.as_fd()).map(Some).map_err(DataplaneError::pin(&self.path)),
+            Ok(fd) => {
+                let link = sys::link(fd.as_fd()).map_err(DataplaneError::pin(&self.path))?;
+                Ok(Some(link.ifindex))
+            }
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(source) => Err(DataplaneError::Pin { path: self.path.clone(), source }),
         }

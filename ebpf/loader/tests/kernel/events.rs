@@ -1,6 +1,6 @@
 //! Flow events, from real packets.
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use nix::sys::socket::{
     AddressFamily, LinkAddr, MsgFlags, SockFlag, SockProtocol, SockType, SockaddrLike, sendto, socket,
 };
 
-use crate::bed::{Bed, GROUP, TCP_SERVICE, VIP, endpoint, eventually};
+use crate::bed::{Bed, GROUP, TCP_SERVICE, VIP, VIP6, endpoint, endpoint6, eventually, image_of_both};
 
 /// The other end of `eth0`'s pair: what is sent here arrives there.
 struct Wire {
@@ -67,6 +67,23 @@ fn syn(mac: [u8; 6], client: Ipv4Addr, port: u16) -> Vec<u8> {
     frame
 }
 
+/// The same over IPv6.
+fn syn6(mac: [u8; 6], client: Ipv6Addr, port: u16) -> Vec<u8> {
+    let mut tcp = Vec::new();
+    tcp.extend(port.to_be_bytes());
+    tcp.extend(80u16.to_be_bytes());
+    tcp.extend([0, 0, 0, 1, 0, 0, 0, 0, 0x50, 0x02, 0xff, 0xff, 0, 0, 0, 0]);
+    let addresses = [client.octets(), VIP6.octets()].concat();
+    let pseudo = [addresses.as_slice(), &[0, 0, 0, 20, 0, 0, 0, 6], &tcp].concat();
+    let sum = ones(&pseudo, 0);
+    tcp[16..18].copy_from_slice(&sum.to_be_bytes());
+    let mut frame = mac.to_vec();
+    frame.extend([2, 0, 0, 0, 0, 0x77, 0x86, 0xdd, 0x60, 0, 0, 0, 0, 20, 6, 64]);
+    frame.extend(addresses);
+    frame.extend(tcp);
+    frame
+}
+
 fn ones(bytes: &[u8], start: u32) -> u16 {
     let mut sum =
         bytes.chunks(2).fold(start, |sum, pair| sum + u32::from(u16::from_be_bytes([pair[0], pair[1]])));
@@ -116,6 +133,35 @@ fn a_new_flow_is_told_as_it_is_made() {
 }
 
 #[test]
+fn a_new_flow_over_ipv6_is_told_as_well() {
+    let bed = Bed::new(1024);
+    let mut dataplane = bed.open();
+    dataplane.apply(&image_of_both(), |_| true).unwrap();
+    let mut events = dataplane.events().unwrap();
+    dataplane.lease_writer().set(GROUP, Epoch(40), LeaseUntil::Unbounded).unwrap();
+    let mac = dataplane.interfaces().unwrap()[0].mac;
+    let wire = Wire::new();
+    wire.send(&syn6(mac, "2001:db8::77".parse().unwrap(), 4001));
+    wire.send(&syn(mac, Ipv4Addr::new(192, 0, 2, 77), 4001));
+    let mut records = Vec::new();
+    eventually("two events", || {
+        events.drain(10, |change, _| match change {
+            FlowChange::Upsert(record) => records.push(record),
+            FlowChange::Remove { .. } => panic!("the kernel tells of no removal"),
+        });
+        (records.len() == 2).then_some(())
+    });
+    assert_eq!(records[0].key.client, "[2001:db8::77]:4001".parse().unwrap());
+    assert_eq!(records[0].key.service, "[2001:db8::10]:80".parse().unwrap());
+    assert!((11..=13).any(|host| endpoint6(host).address == records[0].endpoint_address));
+    assert_eq!(records[1].key.client, "192.0.2.77:4001".parse().unwrap());
+    assert_eq!(events.malformed_total(), 0);
+    let walked = dataplane.flows().walk(None, 100).unwrap();
+    let walked6 = dataplane.flows().walk(walked.next, 100).unwrap();
+    assert_eq!(walked6.flows[0].record.key, records[0].key);
+}
+
+#[test]
 fn a_full_ring_marks_the_shards_that_lost_something() {
     let bed = Bed::new(131_072);
     let dataplane = bed.serving();
@@ -124,7 +170,7 @@ fn a_full_ring_marks_the_shards_that_lost_something() {
     dataplane.lease_writer().set(GROUP, Epoch(40), LeaseUntil::Unbounded).unwrap();
     let mac = dataplane.interfaces().unwrap()[0].mac;
     let wire = Wire::new();
-    // Nobody reads the ring: at 96 bytes each it holds fewer than these.
+    // Nobody reads the ring: at 112 bytes each it holds fewer than these.
     let lost = || dataplane.counters().unwrap().iter().find(|(name, _)| *name == "event_lost").unwrap().1;
     let mut sent = 0u32;
     while lost() == 0 {

@@ -33,12 +33,12 @@ fn xdp_comes_and_goes_with_the_configuration() {
     let bed = Bed::new(1024);
     let generic = Dataplane::open(with(&bed, Hook::XdpGeneric)).unwrap();
     assert_eq!(hook(&generic), Hook::XdpGeneric);
-    let first = link(&bed, "eth0.xdp-generic").unwrap();
+    let first = link(&bed, "eth0:xdp-generic").unwrap();
     drop(generic);
 
     // The same again: the link stays, its program does not.
     let mut again = Dataplane::open(with(&bed, Hook::XdpGeneric)).unwrap();
-    let second = link(&bed, "eth0.xdp-generic").unwrap();
+    let second = link(&bed, "eth0:xdp-generic").unwrap();
     assert_eq!(first.id(), second.id());
     assert_ne!(first.program_id(), second.program_id());
     assert_eq!(again.apply(&image(), |_| true).unwrap().unfit, vec![]);
@@ -47,12 +47,12 @@ fn xdp_comes_and_goes_with_the_configuration() {
 
     // A driver's own; veth has it, if its MTU and features allow.
     let native = Dataplane::open(with(&bed, Hook::Xdp)).unwrap();
-    assert!(link(&bed, "eth0.xdp-generic").is_none() && link(&bed, "eth0.xdp").is_some());
+    assert!(link(&bed, "eth0:xdp-generic").is_none() && link(&bed, "eth0:xdp").is_some());
     assert_eq!(hook(&native), Hook::Xdp);
     drop(native);
 
     let tc = bed.open();
-    assert!(link(&bed, "eth0.xdp").is_none() && link(&bed, "eth0").is_some());
+    assert!(link(&bed, "eth0:xdp").is_none() && link(&bed, "eth0").is_some());
     assert_eq!(tc.detached().unwrap(), Vec::<String>::new());
     tc.detach_and_unpin().unwrap();
     assert!(!bed.pin_dir.exists());
@@ -61,19 +61,32 @@ fn xdp_comes_and_goes_with_the_configuration() {
 #[test]
 fn a_driver_without_xdp_is_named() {
     let bed = Bed::new(1024);
-    ip("link add dummy0 type dummy");
-    ip("link set dummy0 up");
+    ip("link add silent0 type ifb");
+    ip("link set silent0 up");
     let mut config = bed.config();
-    config.interfaces.push(InterfaceConfig { name: "dummy0".into(), hook: Hook::Xdp });
+    config.interfaces.push(InterfaceConfig { name: "silent0".into(), hook: Hook::Xdp });
     let Err(DataplaneError::Attach { interface, reason }) = Dataplane::open(config.clone()) else {
-        panic!("a dummy has no native XDP");
+        panic!("an ifb has no native XDP");
     };
-    assert_eq!(interface, "dummy0");
-    assert!(reason.contains("dummy") && reason.contains("xdp-generic or tc"), "{reason}");
+    assert_eq!(interface, "silent0");
+    assert!(reason.contains("ifb") && reason.contains("xdp-generic or tc"), "{reason}");
+}
 
-    config.interfaces[2].name = "x.xdp".into();
-    let error = Dataplane::open(config).err().unwrap().to_string();
-    assert!(error.contains(".xdp"), "{error}");
+#[test]
+fn a_name_with_a_dot_is_pinned_and_found_again() {
+    let bed = Bed::new(1024);
+    ip("link add eth1.xdp type veth peer name endpoint1");
+    ip("link set eth1.xdp up");
+    let mut config = bed.config();
+    config.interfaces.push(InterfaceConfig { name: "eth1.xdp".into(), hook: Hook::XdpGeneric });
+    let dataplane = Dataplane::open(config.clone()).unwrap();
+    assert_eq!(dataplane.detached().unwrap(), Vec::<String>::new());
+    drop(dataplane);
+    assert!(link(&bed, "eth1:dxdp").is_some() && link(&bed, "eth1:dxdp:xdp-generic").is_some());
+    drop(Dataplane::open(config).unwrap());
+    drop(bed.open());
+    assert!(link(&bed, "eth1:dxdp").is_none() && link(&bed, "eth1:dxdp:xdp-generic").is_none());
+    assert!(link(&bed, "eth1").is_some());
 }
 
 #[test]

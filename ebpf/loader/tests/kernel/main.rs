@@ -14,5 +14,6 @@ mod leases;
 mod loads;
 mod ranges;
 mod rules;
+mod survey;
 mod sweeper;
 mod targets;

@@ -6,6 +6,7 @@ use std::time::Duration;
 use lockstep_abi::flow::{FlowKey4, FlowValue4, ORIGINAL};
 use lockstep_abi::map as names;
 use lockstep_abi::service::{TargetValue, Timeouts};
+use lockstep_model::flow::{FlowKind, FlowRecord, WriteOutcome};
 use lockstep_model::ids::Revision;
 use lockstep_model::image::Image;
 use lockstep_model::intent::Mode;
@@ -101,6 +102,16 @@ fn tunnelled_packets_come_from_the_groups_address() {
     image.services.truncate(1);
     again(&mut dataplane, &image);
     assert_eq!(values.iter().map(Result::unwrap).find(|t| t.endpoint == 111).unwrap().outer_source, floating);
+
+    // Their flows have no reply, and name the endpoint all the same.
+    let mut direct = record(1, version(1, 0));
+    direct.kind = FlowKind::DsrIpip;
+    direct.endpoint_address.set_port(80);
+    assert_eq!(dataplane.flows().write(&[upsert(direct.clone(), 40)]), [WriteOutcome::Applied]);
+    assert_eq!(bed.hash::<FlowKey4, FlowValue4>(names::FLOWS4).keys().count(), 1);
+    let found = dataplane.flows().walk(None, 10).unwrap().flows.remove(0).record;
+    assert_eq!(FlowRecord { remaining: direct.remaining, ..found }, direct);
+    assert_eq!(dataplane.flows().purge(crate::bed::GROUP).unwrap(), 1);
 
     image.groups[0].addresses.retain(|address| address.address.is_ipv4());
     image.services[0].frontends.truncate(1);

@@ -128,6 +128,11 @@ fn ipv6(
     [&to[..], &from, &[0x86, 0xdd], &ip, &extensions, body].concat()
 }
 
+/// Flags, where the protocol has some.
+pub(crate) fn flags_of(protocol: u8, flags: u8) -> u8 {
+    if protocol == TCP { flags } else { 0 }
+}
+
 impl Packet {
     pub(crate) fn header(&self) -> Header {
         Header {
@@ -177,7 +182,7 @@ impl Packet {
             source: self.destination,
             destination: self.source,
             ttl: 64,
-            flags,
+            flags: flags_of(self.protocol, flags),
             payload: b"an answer".to_vec(),
             ..*self
         }

@@ -1,127 +1,115 @@
-//! Real connections through real links: aggregated packets and partial checksums, as sockets on a veth
-//! send them, which `BPF_PROG_TEST_RUN` cannot make.
+//! Real connections through real links: at tc with aggregated packets and partial checksums, as sockets on a veth
+//! send them, which `BPF_PROG_TEST_RUN` cannot make; and at XDP, whose frames really leave by its own means.
+
+mod host;
 
 use std::io::{Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
-use std::sync::mpsc::{Receiver, Sender, channel};
-use std::thread::JoinHandle;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::time::{Duration, Instant};
 
-use aya::programs::TcAttachType;
+use aya::programs::tc::SchedClassifierLink;
+use aya::programs::xdp::XdpLink;
+use aya::programs::{TcAttachType, XdpMode};
 use lockstep_abi::map;
-use lockstep_abi::service::{ROUND_ROBIN, SYNC_IMMEDIATE};
-use nix::sched::{CloneFlags, unshare};
 
+use crate::case::{BOTH_FAMILIES_TC, Case, Family, Side, TC_V4};
+use crate::pool::{classifier, xdp};
 use crate::rig::*;
+use host::{Host, Offload};
 
 const PATIENCE: Duration = Duration::from_secs(10);
+/// Enough for thousands of packets that are not aggregated.
+const BYTES: usize = 8 << 20;
 
-type Job = Box<dyn FnOnce() + Send>;
-
-/// A host at the other end of one of the rig's links: a thread in a namespace of its own.
-struct Host {
-    jobs: Option<Sender<Job>>,
-    thread: Option<JoinHandle<()>>,
+/// What is on the interfaces; its end detaches.
+#[derive(Default)]
+struct Attached {
+    _tc: Vec<SchedClassifierLink>,
+    _xdp: Vec<XdpLink>,
 }
 
-impl Host {
-    fn new(link: &str, address: Ipv4Addr, gateway: Option<Ipv4Addr>) -> Self {
-        let (jobs, inbox) = channel::<Job>();
-        let (ready, started) = channel();
-        let thread = std::thread::spawn(move || {
-            unshare(CloneFlags::CLONE_NEWNET).unwrap();
-            ready.send(nix::unistd::gettid()).unwrap();
-            inbox.into_iter().for_each(|job| job());
-        });
-        let id = started.recv().unwrap();
-        ip(&format!("link set {link} netns {id}"));
-        let host = Self { jobs: Some(jobs), thread: Some(thread) };
-        let link = link.to_owned();
-        host.run(move || {
-            ip("link set lo up");
-            ip(&format!("addr add {address}/24 dev {link}"));
-            ip(&format!("link set {link} up"));
-            if let Some(gateway) = gateway {
-                ip(&format!("route add default via {gateway}"));
-            }
-        })
-        .recv()
-        .unwrap();
-        host
-    }
-
-    /// Runs a job in the host's namespace; its result comes through the channel.
-    fn run<T: Send + 'static>(&self, job: impl FnOnce() -> T + Send + 'static) -> Receiver<T> {
-        let (done, result) = channel();
-        let job: Job = Box::new(move || {
-            // Nobody listens any more when the test has failed already.
-            let _ = done.send(job());
-        });
-        self.jobs.as_ref().unwrap().send(job).unwrap();
-        result
-    }
-}
-
-impl Drop for Host {
-    fn drop(&mut self) {
-        self.jobs = None;
-        let thread = self.thread.take().unwrap();
-        if !std::thread::panicking() {
-            thread.join().unwrap();
+fn attach(rig: &mut Rig, mode: Option<XdpMode>) -> Attached {
+    let mut attached = Attached::default();
+    let ebpf = &mut rig.loaded_mut().ebpf;
+    for name in ["client0", "endpoint0"] {
+        let entry = classifier(ebpf, map::PROGRAM_TC);
+        let id = entry.attach(name, TcAttachType::Ingress).unwrap();
+        attached._tc.push(entry.take_link(id).unwrap());
+        if let Some(mode) = mode {
+            let entry = xdp(ebpf, map::PROGRAM_XDP);
+            let id = entry.attach(name, mode).unwrap();
+            attached._xdp.push(entry.take_link(id).unwrap());
         }
     }
-}
-
-fn attach(rig: &mut Rig) {
-    let entry = program(&mut rig.ebpf, map::PROGRAM_ENTRY);
-    for name in ["client0", "endpoint0"] {
-        entry.attach(name, TcAttachType::Ingress).unwrap();
-    }
-}
-
-fn vip() -> SocketAddr {
-    SocketAddr::from((VIP, 80))
-}
-
-fn echo_once(listener: &TcpListener) {
-    let (mut stream, peer) = listener.accept().unwrap();
-    assert_eq!(peer.ip(), CLIENT, "mode nat keeps the client's address");
-    let mut copy = stream.try_clone().unwrap();
-    std::io::copy(&mut copy, &mut stream).unwrap();
+    attached
 }
 
 fn pattern(length: usize) -> Vec<u8> {
     (0..length).map(|i| (i % 251) as u8).collect()
 }
 
-fn client_and_endpoint() -> (Host, Host) {
-    (Host::new("client1", CLIENT, None), Host::new("endpoint1", endpoint(1).0, Some(FLOATING_ADDRESS)))
+/// A client and an endpoint, at the ends of the rig's links.
+struct Bed {
+    client: Host,
+    server: Host,
+    vip: SocketAddr,
+    client_address: IpAddr,
+    any: IpAddr,
+    _attached: Attached,
 }
 
-fn prepare(rig: &mut Rig) {
-    // The hosts have the MACs of their links, which the rig must learn by ARP.
-    for address in [CLIENT, endpoint(1).0] {
-        let device = if address == CLIENT { "client0" } else { "endpoint0" };
-        ip(&format!("neigh del {address} dev {device}"));
+impl Bed {
+    fn new(rig: &mut Rig, mode: Option<XdpMode>) -> Self {
+        let net = rig.net;
+        rig.publish(&Service::over(&[1]));
+        let attached = attach(rig, mode);
+        let offload = if mode.is_some() { Offload::Receive } else { Offload::All };
+        let client = Host::new(net, Side::Clients, 50, net.vip(), offload);
+        let server = Host::new(net, Side::Endpoints, 11, net.floating(), offload);
+        if mode.is_none() {
+            // As where nothing is known of any neighbour: the kernel asks. Over IPv6 it would first have to see that
+            // its own address is nobody else's, which takes seconds.
+            for (side, host) in [(Side::Clients, net.client()), (Side::Endpoints, net.endpoint(1).0)] {
+                rig.forget_hop(host);
+                if net == Family::V4 {
+                    ip(&format!("neigh del {host} dev {}0", side.link()));
+                }
+            }
+        }
+        let any = if net == Family::V4 { Ipv4Addr::UNSPECIFIED.into() } else { "::".parse().unwrap() };
+        let vip = SocketAddr::from((net.vip(), 80));
+        Self { client, server, vip, client_address: net.client(), any, _attached: attached }
     }
-    rig.service(&[1], ROUND_ROBIN, SYNC_IMMEDIATE);
-    attach(rig);
-}
 
-#[test]
-fn megabytes_of_tcp_pass_unharmed_in_both_directions() {
-    with_rig(|rig| {
-        prepare(rig);
-        let (client, server) = client_and_endpoint();
-        let listener =
-            server.run(|| TcpListener::bind((Ipv4Addr::UNSPECIFIED, 8080)).unwrap()).recv().unwrap();
-        let echo = server.run(move || echo_once(&listener));
-        let received = client.run(|| {
-            let stream = TcpStream::connect_timeout(&vip(), PATIENCE).unwrap();
+    /// The endpoint answers one connection with what it says.
+    fn echo(&self) -> std::sync::mpsc::Receiver<()> {
+        let (any, client) = (self.any, self.client_address);
+        let listener = self.server.run(move || TcpListener::bind((any, 8080)).unwrap()).recv().unwrap();
+        self.server.run(move || {
+            let (mut stream, peer) = listener.accept().unwrap();
+            assert_eq!(peer.ip(), client, "mode nat keeps the client's address");
+            let mut copy = stream.try_clone().unwrap();
+            std::io::copy(&mut copy, &mut stream).unwrap();
+        })
+    }
+
+    fn connect(&self) -> TcpStream {
+        let vip = self.vip;
+        let connect = self.client.run(move || {
+            let stream = TcpStream::connect_timeout(&vip, PATIENCE).unwrap();
             stream.set_read_timeout(Some(PATIENCE)).unwrap();
+            stream
+        });
+        connect.recv().unwrap()
+    }
+
+    fn megabytes(&self) {
+        let echo = self.echo();
+        let stream = self.connect();
+        let received = self.client.run(move || {
             let mut writer = stream.try_clone().unwrap();
             let sender = std::thread::spawn(move || {
-                writer.write_all(&pattern(8 << 20)).unwrap();
+                writer.write_all(&pattern(BYTES)).unwrap();
                 writer.shutdown(std::net::Shutdown::Write).unwrap();
             });
             let mut received = Vec::new();
@@ -129,74 +117,27 @@ fn megabytes_of_tcp_pass_unharmed_in_both_directions() {
             sender.join().unwrap();
             received
         });
-        assert!(received.recv().unwrap() == pattern(8 << 20), "every byte comes back");
+        assert!(received.recv().unwrap() == pattern(BYTES), "every byte comes back");
         echo.recv().unwrap();
-        let counters = rig.counters();
-        assert!(counters["forwarded_fast"] > 20, "{counters:?}");
-        assert_eq!(counters["flow_created"], 1);
-        assert_eq!(counters["no_lease"] + counters["malformed"] + counters["frag_needed"], 0, "{counters:?}");
-        assert!(counters["arp_answered"] >= 2, "client and endpoint asked for VIP and gateway");
-    });
-}
+    }
 
-#[test]
-fn i10_a_connection_waits_while_nobody_holds_the_lease() {
-    with_rig(|rig| {
-        prepare(rig);
-        let (client, server) = client_and_endpoint();
-        let listener =
-            server.run(|| TcpListener::bind((Ipv4Addr::UNSPECIFIED, 8080)).unwrap()).recv().unwrap();
-        let echo = server.run(move || echo_once(&listener));
-        let ask = |mut stream: TcpStream| {
-            client.run(move || {
-                stream.write_all(b"hello").unwrap();
-                let mut answer = [0; 5];
-                stream.read_exact(&mut answer).unwrap();
-                assert_eq!(&answer, b"hello");
-                stream
-            })
-        };
-        let connect = client.run(|| {
-            let stream = TcpStream::connect_timeout(&vip(), PATIENCE).unwrap();
-            stream.set_read_timeout(Some(PATIENCE)).unwrap();
-            stream
-        });
-        let stream = ask(connect.recv().unwrap()).recv().unwrap();
-        rig.drop_lease();
-        let before = rig.counters()["no_lease"];
-        let waiting = ask(stream);
-        let deadline = Instant::now() + PATIENCE;
-        while rig.counters()["no_lease"] < before + 2 {
-            assert!(Instant::now() < deadline, "the client sends again while it waits");
-            std::thread::yield_now();
-        }
-        assert!(waiting.try_recv().is_err());
-        rig.hold_lease();
-        drop(waiting.recv_timeout(PATIENCE).expect("the connection went on"));
-        echo.recv().unwrap();
-    });
-}
-
-#[test]
-fn udp_of_any_size_that_fits_is_answered() {
-    with_rig(|rig| {
-        prepare(rig);
-        let (client, server) = client_and_endpoint();
-        let socket = server.run(|| UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 8080)).unwrap()).recv().unwrap();
+    fn datagrams(&self, sizes: [usize; 4]) {
+        let any = self.any;
+        let socket = self.server.run(move || UdpSocket::bind((any, 8080)).unwrap()).recv().unwrap();
         socket.set_read_timeout(Some(PATIENCE)).unwrap();
-        const SIZES: [usize; 4] = [1, 17, 1000, 1472];
-        let echo = server.run(move || {
+        let echo = self.server.run(move || {
             let mut buffer = [0; 2000];
-            for _ in SIZES {
+            for _ in sizes {
                 let (length, peer) = socket.recv_from(&mut buffer).unwrap();
                 socket.send_to(&buffer[..length], peer).unwrap();
             }
         });
-        let asked = client.run(|| {
-            let socket = UdpSocket::bind((CLIENT, 0)).unwrap();
+        let (vip, client) = (self.vip, self.client_address);
+        let asked = self.client.run(move || {
+            let socket = UdpSocket::bind((client, 0)).unwrap();
             socket.set_read_timeout(Some(PATIENCE)).unwrap();
-            socket.connect(vip()).unwrap();
-            for size in SIZES {
+            socket.connect(vip).unwrap();
+            for size in sizes {
                 let mut answer = vec![0; 2000];
                 socket.send(&pattern(size)).unwrap();
                 let length = socket.recv(&mut answer).unwrap();
@@ -205,11 +146,125 @@ fn udp_of_any_size_that_fits_is_answered() {
         });
         echo.recv().unwrap();
         asked.recv().unwrap();
+    }
+}
+
+/// What the counters moved by while `act` ran; said when it fails, too.
+fn moved(rig: &Rig, act: impl FnOnce()) -> impl Fn(&str) -> u64 {
+    let before = rig.counters();
+    let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(act));
+    let mut moved = rig.counters();
+    moved.iter_mut().for_each(|(name, count)| *count -= before[name]);
+    if let Err(panic) = outcome {
+        moved.retain(|_, count| *count > 0);
+        eprintln!("meanwhile: {moved:?}");
+        std::panic::resume_unwind(panic);
+    }
+    move |name| moved[name]
+}
+
+/// The largest payload of UDP that fits the link.
+fn largest(net: Family) -> usize {
+    1500 - net.transport() + 14 - 8
+}
+
+#[test]
+fn megabytes_of_tcp_pass_unharmed_in_both_directions() {
+    for_cases(&BOTH_FAMILIES_TC, |rig| {
+        let bed = Bed::new(rig, None);
+        let moved = moved(rig, || bed.megabytes());
+        assert!(moved("forwarded_slow") > 20);
+        assert_eq!(moved("flow_created"), 1);
+        assert_eq!(moved("no_lease") + moved("malformed") + moved("frag_needed"), 0);
+        if rig.net == Family::V4 {
+            assert!(moved("arp_answered") >= 2, "client and endpoint asked for VIP and gateway");
+        }
+    });
+}
+
+#[test]
+fn a_known_neighbour_makes_megabytes_fast() {
+    for_cases(&BOTH_FAMILIES_TC, |rig| {
+        let bed = Bed::new(rig, None);
+        rig.configure_hops();
+        let moved = moved(rig, || bed.megabytes());
+        assert!(moved("forwarded_fast") > 20 && moved("forwarded_slow") < 20);
+    });
+}
+
+/// The same at XDP, which does it all: what it hands on is what is neither TCP nor UDP.
+fn at_xdp(cases: &[Case], mode: XdpMode) {
+    for_cases(cases, |rig| {
+        let bed = Bed::new(rig, Some(mode));
+        let sizes = [1, 17, 1000, largest(rig.net)];
+        let moved = moved(rig, || {
+            bed.megabytes();
+            bed.datagrams(sizes);
+        });
+        // Not aggregated, each way.
+        let packets = (BYTES / 1500 * 2) as u64;
+        assert!(moved("forwarded_fast") > packets, "{}", moved("forwarded_fast"));
+        assert!(moved("xdp_passed") < 100, "{}", moved("xdp_passed"));
+        assert_eq!(moved("flow_created"), 2);
+        assert_eq!(moved("no_lease") + moved("malformed") + moved("frag_needed"), 0);
+    });
+}
+
+#[test]
+fn native_xdp_carries_real_connections() {
+    at_xdp(&BOTH_FAMILIES_TC, XdpMode::Driver);
+}
+
+#[test]
+fn generic_xdp_carries_real_connections() {
+    at_xdp(&TC_V4, XdpMode::Skb);
+}
+
+#[test]
+fn i10_a_connection_waits_while_nobody_holds_the_lease() {
+    for_cases(&BOTH_FAMILIES_TC, |rig| {
+        let bed = Bed::new(rig, None);
+        let moved = moved(rig, || waits(rig, &bed));
+        assert!(moved("no_lease") >= 2);
+    });
+}
+
+fn waits(rig: &Rig, bed: &Bed) {
+    let echo = bed.echo();
+    let ask = |mut stream: TcpStream| {
+        bed.client.run(move || {
+            stream.write_all(b"hello").unwrap();
+            let mut answer = [0; 5];
+            stream.read_exact(&mut answer).unwrap();
+            assert_eq!(&answer, b"hello");
+            stream
+        })
+    };
+    let stream = ask(bed.connect()).recv().unwrap();
+    rig.drop_lease();
+    let before = rig.counters()["no_lease"];
+    let waiting = ask(stream);
+    let deadline = Instant::now() + PATIENCE;
+    while rig.counters()["no_lease"] < before + 2 {
+        assert!(Instant::now() < deadline, "the client sends again while it waits");
+        std::thread::yield_now();
+    }
+    assert!(waiting.try_recv().is_err());
+    rig.hold_lease();
+    drop(waiting.recv_timeout(PATIENCE).expect("the connection went on"));
+    echo.recv().unwrap();
+}
+
+#[test]
+fn udp_of_any_size_that_fits_is_answered() {
+    for_cases(&BOTH_FAMILIES_TC, |rig| {
+        let bed = Bed::new(rig, None);
+        bed.datagrams([1, 17, 1000, largest(rig.net)]);
     });
 }
 
 /// One echo request from the kernel's own ping socket, and its answer.
-fn ping(address: Ipv4Addr) {
+fn ping(address: IpAddr) {
     use nix::sys::socket::{AddressFamily, SockFlag, SockProtocol, SockType, socket};
     // Group 0 may use ping sockets; in this namespace only.
     std::fs::write("/proc/sys/net/ipv4/ping_group_range", "0 0").unwrap();
@@ -226,14 +281,15 @@ fn ping(address: Ipv4Addr) {
 
 #[test]
 fn a_ping_of_a_real_host_is_answered() {
-    with_rig(|rig| {
-        prepare(rig);
-        let (client, server) = client_and_endpoint();
-        let ping = |host: &Host, address: Ipv4Addr| host.run(move || ping(address)).recv().unwrap();
-        ping(&client, VIP);
-        ping(&server, FLOATING_ADDRESS);
-        ping(&client, NODE);
-        ping(&server, NODE_ENDPOINT_SIDE);
-        assert_eq!(rig.counters()["ping_answered"], 2);
+    for_cases(&TC_V4, |rig| {
+        let bed = Bed::new(rig, None);
+        let ping = |host: &Host, address: IpAddr| host.run(move || ping(address)).recv().unwrap();
+        let moved = moved(rig, || {
+            ping(&bed.client, rig.net.vip());
+            ping(&bed.server, rig.net.floating());
+            ping(&bed.client, rig.net.node(Side::Clients));
+            ping(&bed.server, rig.net.node(Side::Endpoints));
+        });
+        assert_eq!(moved("ping_answered"), 2);
     });
 }

@@ -2,7 +2,6 @@
 //! and counters out. Over IPv4 and IPv6, at tc and with XDP in front of it, which must come to the same. Each test has
 //! a network namespace of its own, and shares loaded programs with others one after the other. Needs root.
 
-mod age;
 mod case;
 #[path = "../../src/clock.rs"]
 #[allow(dead_code, unreachable_pub, reason = "the loader's own, of which only the ticks are needed")]
@@ -22,7 +21,6 @@ mod nat;
 mod neighbour;
 mod options;
 mod pool;
-mod race;
 mod rig;
 mod sctp;
 mod select;
@@ -32,3 +30,16 @@ mod state;
 mod sys;
 mod table;
 mod too_big;
+
+mod admission;
+mod affinity;
+mod age;
+mod hops;
+mod live;
+mod miss;
+mod modes;
+mod ports;
+mod race;
+mod ranges;
+mod recycled;
+mod rules;

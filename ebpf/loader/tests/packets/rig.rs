@@ -11,8 +11,8 @@ use std::net::IpAddr;
 use aya::Pod;
 use aya::maps::lpm_trie::Key;
 use lockstep_abi::address::{
-    AddressValue, AnswerKey, AnswerValue, FLOATING, InterfaceValue, MacValue, TRANSIT_GROUPS, TransitValue,
-    VIP,
+    AddressValue, AnswerKey, AnswerValue, ENDPOINTS, FLOATING, InterfaceValue, MacValue, TRANSIT_GROUPS,
+    TransitValue, VIP,
 };
 use lockstep_abi::hop::{HopKey, HopValue, USABLE, XDP};
 use lockstep_abi::lease::{LeaseValue, UNBOUNDED};
@@ -150,6 +150,11 @@ impl Rig {
         let network = self.net.host(Side::Endpoints, 0);
         self.transit(network, self.net.network_bits(), &[SLOT]);
         self.table(map::HOP_STAMP).put(&0u32, &HOP_STAMP);
+        self.configure_hops();
+    }
+
+    /// Makes every host's MAC known.
+    pub(crate) fn configure_hops(&self) {
         for (position, (side, host)) in (1u32..).zip(self.net.hosts()) {
             let ifindex = self.ifindex(side);
             let hop = HopValue {
@@ -175,6 +180,11 @@ impl Rig {
         let hosts = self.net.hosts();
         let (side, _) = hosts.iter().find(|(side, last)| self.net.host(*side, *last) == host).unwrap();
         HopKey { ifindex: self.ifindex(*side), family: self.net.number(), address: wide(host) }
+    }
+
+    /// Makes a host's MAC unknown.
+    pub(crate) fn forget_hop(&self, host: IpAddr) {
+        self.table::<HopKey, u32>(map::HOP_INDEX).remove(&self.hop_key(host));
     }
 
     /// Changes the next hop of a host.
@@ -209,7 +219,7 @@ impl Rig {
     pub(crate) fn transit(&self, network: IpAddr, bits: u32, groups: &[u32]) {
         let mut slots = [0; TRANSIT_GROUPS];
         slots[..groups.len()].copy_from_slice(groups);
-        let value = TransitValue { count: groups.len() as u32, slots };
+        let value = TransitValue { count: groups.len() as u32, flags: ENDPOINTS, slots };
         self.put_prefix(map::TRANSIT4, map::TRANSIT6, network, bits, &value);
     }
 

@@ -5,8 +5,7 @@ use lockstep_abi::checksum::fold;
 use proptest::prelude::*;
 
 use super::*;
-use crate::ip::Header4;
-use crate::ipv6::Ipv6;
+use crate::ip::{Header4, Header6, Ip};
 use crate::sum;
 
 const UDP: u8 = lockstep_abi::UDP;
@@ -93,7 +92,10 @@ proptest! {
         {
             prop_assert_eq!(
                 Header4::of(&header).parse(inner.length_bytes + overhead),
-                Ok(Ipv4 { source_be, destination_be, protocol, ttl: 64, fragment: false, options: false })
+                Ok(Ip {
+                    source_be, destination_be, protocol, ttl: 64, class: inner.tos, fragment: false, options: false,
+                    whole: inner.dont_fragment, total: inner.length_bytes + overhead,
+                })
             );
             prop_assert!(Header4::of(&header).parse(inner.length_bytes + overhead - 1).is_err());
             prop_assert_eq!(fold(sum::bytes(&header)), 0xffff);
@@ -106,14 +108,17 @@ proptest! {
         let gue = gue_ipv6(&inner, source_be, destination_be);
         check_gue(&inner, &gue[40..]);
         let gue: [u8; 40] = gue[..40].try_into().unwrap();
-        for (header, next_header, overhead) in
+        for (header, protocol, overhead) in
             [(in_ipv6(&inner, source_be, destination_be), inner.protocol, IN_IPV6), (gue, UDP, GUE_IPV6)]
         {
             prop_assert_eq!(
-                Ipv6::parse(&header, inner.length_bytes + overhead),
-                Ok(Ipv6 { source_be, destination_be, next_header, hop_limit: 64 })
+                Header6::of(&header).parse(inner.length_bytes + overhead),
+                Ok(Ip {
+                    source_be, destination_be, protocol, ttl: 64, class: inner.tos, fragment: false, options: false,
+                    whole: true, total: inner.length_bytes + overhead,
+                })
             );
-            prop_assert!(Ipv6::parse(&header, inner.length_bytes + overhead - 1).is_err());
+            prop_assert!(Header6::of(&header).parse(inner.length_bytes + overhead - 1).is_err());
             let first = u32::from_be_bytes([header[0], header[1], header[2], header[3]]);
             prop_assert_eq!(((first >> 20) as u8, first & 0xf_ffff), (inner.tos, inner.flow_hash & 0xf_ffff));
         }

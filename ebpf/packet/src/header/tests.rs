@@ -5,7 +5,7 @@ use lockstep_abi::checksum::fold;
 use proptest::prelude::*;
 
 use super::*;
-use crate::ip::Header4;
+use crate::ip::{Header4, Ip};
 
 proptest! {
     #[test]
@@ -13,7 +13,10 @@ proptest! {
         let bytes = ipv4(&Ipv4Header { source_be, destination_be, protocol, ttl, tos, id_be, dont_fragment, payload_bytes });
         prop_assert_eq!(
             Header4::of(&bytes).parse(payload_bytes + 20),
-            Ok(Ipv4 { source_be, destination_be, protocol, ttl, fragment: false, options: false })
+            Ok(Ip {
+                source_be, destination_be, protocol, ttl, class: tos, fragment: false, options: false,
+                whole: dont_fragment, total: payload_bytes + 20,
+            })
         );
         prop_assert!(Header4::of(&bytes).parse(payload_bytes + 19).is_err());
         prop_assert_eq!(fold(sum::bytes(&bytes)), 0xffff, "a right header sums to all ones");

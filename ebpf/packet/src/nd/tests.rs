@@ -7,7 +7,8 @@ use std::vec::Vec;
 use proptest::prelude::*;
 
 use super::*;
-use crate::ipv6::{ALL_NODES, Ipv6, UNSPECIFIED};
+use crate::ip::Header6;
+use crate::ipv6::{ALL_NODES, UNSPECIFIED};
 
 const MAC: [u8; 6] = [2, 0, 0, 0, 0, 1];
 const ASKER: [u8; 6] = [2, 0, 0, 0, 0, 9];
@@ -143,7 +144,7 @@ fn an_announcement_is_a_whole_frame() {
     assert_eq!(frame[..56], expected);
     assert_eq!(frame[58], ROUTER | OVERRIDE);
     assert_eq!(frame[78..], [2, 1, 2, 0, 0, 0, 0, 1]);
-    let ip = Ipv6::parse(frame[14..54].try_into().unwrap(), 72).unwrap();
+    let ip = Header6::of(frame[14..54].try_into().unwrap()).parse(72).unwrap();
     assert!(right(&ip.source_be, &ip.destination_be, frame[54..].try_into().unwrap()));
 }
 

@@ -12,6 +12,8 @@ use super::From::{Client, Endpoint};
 use super::*;
 use crate::l4;
 
+mod sctp;
+
 const BOTH_SEEN: u32 = SEEN | SEEN << 1;
 const BOTH_SYN: u32 = SYN | SYN << 1;
 
@@ -159,21 +161,6 @@ fn with_direct_return_the_client_alone_brings_a_flow_through_its_life() {
     );
     assert_eq!(phase(after_direct(TCP, up, l4::FIN | l4::ACK)), CLOSING);
     assert_eq!(phase(after_direct(UDP, first(UDP), 0)), ESTABLISHED);
-}
-
-#[test]
-fn an_sctp_association_lives_by_its_chunks() {
-    let (init, init_ack, cookie_echo, cookie_ack, data, shutdown, shutdown_ack, abort) =
-        (1, 2, 10, 11, 0, 7, 8, 6);
-    let step = |bits, from, chunk| after(SCTP, bits, from, l4::chunk_flags(chunk));
-    assert!(may_open(SCTP, l4::chunk_flags(init)) && !may_open(SCTP, l4::chunk_flags(data)));
-    let new = step(first(SCTP), Endpoint, init_ack);
-    assert_eq!(phase(new), NEW);
-    let up = step(step(new, Client, cookie_echo), Endpoint, cookie_ack);
-    assert_eq!(phase(up), ESTABLISHED);
-    assert_eq!(phase(step(up, Endpoint, abort)), RESET_PENDING);
-    let closing = step(up, Client, shutdown);
-    assert_eq!((phase(closing), phase(step(closing, Endpoint, shutdown_ack))), (CLOSING, CLOSED));
 }
 
 fn packets() -> impl Strategy<Value = std::vec::Vec<(bool, u8)>> {

@@ -69,14 +69,16 @@ impl Hook for Xdp {
     #[inline(always)]
     fn is_ours(&self) -> bool {
         let ifindex = self.ifindex();
-        let (Some(known), Some(to)) = (MACS.get_ptr(ifindex % MAX_MACS), self.read::<[u16; 3]>(0)) else {
-            return false;
-        };
-        // SAFETY: a live array element, which user space replaces as a whole.
-        let (named, mac) = unsafe {
-            (addr_of!((*known).ifindex).read_volatile(), addr_of!((*known).mac).cast::<[u16; 3]>().read())
-        };
-        named == ifindex && (mac[0] ^ to[0]) | (mac[1] ^ to[1]) | (mac[2] ^ to[2]) == 0
+        let Some(to) = self.at::<[u16; 3]>(0) else { return false };
+        let Some(known) = MACS.get_ptr(ifindex % MAX_MACS) else { return false };
+        // SAFETY: a live array element, which user space replaces as a whole, and a packet's bytes in bounds; the eBPF
+        // machine reads words at any address.
+        unsafe {
+            let mac = addr_of!((*known).mac);
+            let high = mac.cast::<u32>().read_volatile() ^ to.cast::<u32>().read_volatile();
+            let low = mac.cast::<u16>().add(2).read_volatile() ^ to.cast::<u16>().add(2).read_volatile();
+            addr_of!((*known).ifindex).read_volatile() == ifindex && high | u32::from(low) == 0
+        }
     }
 
     #[inline(always)]
@@ -95,14 +97,14 @@ impl Hook for Xdp {
     #[inline(always)]
     fn mend_checksum(&self, offset: u32, deltas: Deltas, udp: bool) -> Result<(), Reason> {
         let field = self.at::<u16>(offset).ok_or(Reason::Malformed)?;
-        // SAFETY: in bounds, and aligned as far as the machine asks for.
+        // SAFETY: in bounds; the eBPF machine reads and writes words at any address.
         unsafe {
-            let old = field.read_unaligned();
+            let old = field.read_volatile();
             if udp && old == 0 {
                 return Ok(());
             }
             let new = apply(old, add(u32::from(deltas.addresses), u32::from(deltas.ports)));
-            field.write_unaligned(if udp && new == 0 { 0xffff } else { new });
+            field.write_volatile(if udp && new == 0 { 0xffff } else { new });
         }
         Ok(())
     }

@@ -9,7 +9,7 @@ use lockstep_abi::reason::Reason;
 use std::os::fd::AsFd;
 
 use crate::case::{Hook, Side, endpoint_mac};
-use crate::frame::{ACK, Packet, SYN, TCP};
+use crate::frame::{ACK, Packet, SYN, TCP, flags_of};
 use crate::rig::Rig;
 
 /// What a hook does with a packet.
@@ -169,7 +169,7 @@ impl Rig {
             destination: (self.net.vip(), 80),
             protocol,
             ttl: 64,
-            flags,
+            flags: flags_of(protocol, flags),
             payload: b"question".to_vec(),
         }
     }
@@ -187,7 +187,7 @@ impl Rig {
             destination: (self.net.client(), port),
             protocol,
             ttl: 64,
-            flags,
+            flags: flags_of(protocol, flags),
             payload: b"an answer".to_vec(),
         }
     }
