@@ -115,8 +115,8 @@ fn chain(packet: &Packet, kinds: &[u8]) -> Vec<u8> {
     let mut body = Vec::new();
     for (position, kind) in kinds.iter().enumerate() {
         let next = kinds.get(position + 1).copied().unwrap_or(packet.protocol);
-        // Authentication counts otherwise.
-        let units = if *kind == 51 { 4 / 2 - 2 } else { 0 };
+        // Authentication counts in words, less two: eight bytes are 0 as well.
+        let units = 0;
         body.extend([next, units, 0, 0, 0, 0, 0, 0]);
     }
     body.extend(packet.segment());
