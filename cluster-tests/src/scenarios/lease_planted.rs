@@ -14,8 +14,8 @@ use crate::trial::Trial;
 
 const MAP: &str = "LEASES";
 const SLOTS: u32 = 256;
-/// The kernel's lease: until, epoch, since, group, flags, frozen; each eight bytes.
-const VALUE: usize = 48;
+/// The kernel's lease: until, epoch, since, group, flags, frozen, fast, and a spare word; each eight bytes.
+const VALUE: usize = 64;
 const GROUP: std::ops::Range<usize> = 24..32;
 const FLAGS: std::ops::Range<usize> = 32..40;
 /// The flag of a lease without end.
