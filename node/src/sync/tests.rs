@@ -60,7 +60,7 @@ async fn i5_a_takeover_finds_what_had_arrived_and_replicates_it_back() {
     until("the former owner to hold the same", || pair.b.table.content() == pair.a.table.content()).await;
     until("the former owner to be caught up", || pair.a.sync.group_sync(GROUP).state == SyncState::CaughtUp)
         .await;
-    assert_eq!(pair.b.sync.group_sync(GROUP).state, SyncState::Owner);
+    until("the new owner to show as that", || pair.b.sync.group_sync(GROUP).state == SyncState::Owner).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
