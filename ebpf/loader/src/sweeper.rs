@@ -117,6 +117,7 @@ impl Sweeper {
 
     fn begin(&mut self, now: KernelInstant) -> Result<Family, DataplaneError> {
         let addresses = self.flows.maps().all_addresses()?;
+        self.pass.loads.begin(self.flows.maps())?;
         self.v4.begin(&addresses);
         self.v6.begin(&addresses);
         self.next_pass = now.plus(self.pause);

@@ -17,7 +17,7 @@ use lockstep_packet::transition::{first, may_open};
 
 use crate::count::Verdict;
 use crate::family::Family;
-use crate::guard::{self, answers, transit};
+use crate::guard::{self, answers, answers_from_its_port, transit};
 use crate::hook::Hook;
 use crate::hop::route;
 use crate::insert::{Source, begin, draft};
@@ -39,12 +39,13 @@ pub(crate) fn outbound<H: Hook, F: Family>(
     if stays::<H, F>(hook, key.protocol, &key.source_be, &key.destination_be) {
         return hook.pass(Reason::PassLocal).map(Some);
     }
-    let mut passes = Reason::PassTransit;
+    let (mut passes, mut guarded) = (Reason::PassTransit, guarded);
     if let Some(rule) = rule::<F>(key) {
         if rule.action != EXEMPT {
             return translate::<F>(key, flags, rule).map(|()| None);
         }
-        passes = Reason::PassExempt;
+        // An endpoint of every port would have nothing to exempt: only a service's own port tells an answer.
+        (passes, guarded) = (Reason::PassExempt, answers_from_its_port::<F>(key, flags));
     }
     // Exempt or not: it would leave untranslated.
     if guarded {

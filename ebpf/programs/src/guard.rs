@@ -19,11 +19,15 @@ use crate::lease::held;
 #[inline(never)]
 pub(crate) fn answers<F: Family>(key: &FlowKey<F::Address>, flags: u8) -> bool {
     let (address_be, protocol) = (key.source_be, key.protocol);
-    if l4::opens(flags) {
-        return false;
-    }
-    guarded::<F>(&GuardKey { address_be, port_be: key.source_port_be, protocol, pad: 0 })
-        || guarded::<F>(&GuardKey { address_be, port_be: 0, protocol, pad: 0 })
+    answers_from_its_port::<F>(key, flags)
+        || (!l4::opens(flags) && guarded::<F>(&GuardKey { address_be, port_be: 0, protocol, pad: 0 }))
+}
+
+/// The same, of a service whose endpoints answer from this port and not from any.
+#[inline(never)]
+pub(crate) fn answers_from_its_port<F: Family>(key: &FlowKey<F::Address>, flags: u8) -> bool {
+    let (address_be, port_be, protocol) = (key.source_be, key.source_port_be, key.protocol);
+    !l4::opens(flags) && guarded::<F>(&GuardKey { address_be, port_be, protocol, pad: 0 })
 }
 
 /// Whether an endpoint sent it, of a packet that shows no port.

@@ -1,4 +1,9 @@
 //! Live flows by endpoint and by service.
+//!
+//! The programs add and subtract as flows begin and end; a pass counts anew, and sets right what has drifted. A flow that
+//! comes or goes while the pass is under way may be counted or not, so a number that has moved since the pass began is
+//! left to the programs, unless it has moved in every one of [`PATIENCE`] passes: a limit must not forget a flow because it was
+//! made behind the pass's back.
 
 use lockstep_abi::map as names;
 use lockstep_abi::service::ServiceLoad;
@@ -7,15 +12,53 @@ use crate::error::DataplaneError;
 use crate::maps::Maps;
 use crate::sys;
 
+/// So many passes in a row may find a number moving before it is written all the same.
+const PATIENCE: u32 = 8;
+
 /// What a pass met.
 pub(super) struct Loads {
     targets: Vec<u64>,
     services: Vec<u64>,
+    /// The programs' numbers when the pass began.
+    before: Numbers,
+    /// Passes in a row that found some number moving.
+    restless: u32,
+}
+
+/// The programs' numbers.
+#[derive(Default)]
+struct Numbers {
+    targets: Vec<u64>,
+    services: Vec<ServiceLoad>,
+}
+
+impl Numbers {
+    fn read(maps: &Maps, targets: usize) -> Result<Self, DataplaneError> {
+        let end = targets.max(maps.targets.known().end() as usize);
+        let loads = &maps.services.loads;
+        Ok(Self {
+            targets: maps.target_loads.slice(0, end).map_err(DataplaneError::map(names::TARGET_LOADS))?,
+            services: loads
+                .slice(0, names::SERVICE_SLOTS as usize)
+                .map_err(DataplaneError::map(names::SERVICE_LOADS))?,
+        })
+    }
 }
 
 impl Loads {
     pub(super) fn new() -> Self {
-        Self { targets: Vec::new(), services: vec![0; names::SERVICE_SLOTS as usize] }
+        Self {
+            targets: Vec::new(),
+            services: vec![0; names::SERVICE_SLOTS as usize],
+            before: Numbers::default(),
+            restless: 0,
+        }
+    }
+
+    /// Notes the numbers that a pass begins with.
+    pub(super) fn begin(&mut self, maps: &Maps) -> Result<(), DataplaneError> {
+        self.before = Numbers::read(maps, 0)?;
+        Ok(())
     }
 
     pub(super) fn meet(&mut self, target: u16, service_slot: u16) {
@@ -29,33 +72,40 @@ impl Loads {
         }
     }
 
-    /// Writes what differs, and starts anew. A flow that comes or goes while this looks, or behind the pass's back,
-    /// is counted wrongly until the next pass.
+    /// Writes what differs, and starts anew.
     pub(super) fn write(&mut self, maps: &Maps) -> Result<(), DataplaneError> {
         let targets = std::mem::take(&mut self.targets);
         let services = std::mem::replace(&mut self.services, vec![0; names::SERVICE_SLOTS as usize]);
+        let before = std::mem::take(&mut self.before);
+        let found = Numbers::read(maps, targets.len())?;
+        let impatient = self.restless >= PATIENCE;
+        let mut moving = false;
 
-        let failed = DataplaneError::map(names::TARGET_LOADS);
-        let end = targets.len().max(maps.targets.known().end() as usize);
-        let found = maps.target_loads.slice(0, end).map_err(&failed)?;
         // Index 0 stands for no target.
-        for (index, found) in (0u32..).zip(found).skip(1) {
-            let counted = targets.get(index as usize).copied().unwrap_or_default();
-            if counted != found {
-                maps.target_loads.put(&index, &counted, sys::ANY).map_err(&failed)?;
+        for (index, now) in found.targets.iter().enumerate().skip(1) {
+            let counted = targets.get(index).copied().unwrap_or_default();
+            let moved = before.targets.get(index).is_none_or(|then| then != now);
+            moving |= moved;
+            if counted != *now && (!moved || impatient) {
+                let put = maps.target_loads.put(&(index as u32), &counted, sys::ANY);
+                put.map_err(DataplaneError::map(names::TARGET_LOADS))?;
             }
         }
 
         let failed = DataplaneError::map(names::SERVICE_LOADS);
         let loads = &maps.services.loads;
-        let found = loads.slice(0, services.len()).map_err(&failed)?;
-        for ((slot, found), counted) in (0u32..).zip(found).zip(services).skip(1) {
-            if found.connections != counted {
+        for (slot, now) in found.services.iter().enumerate().skip(1) {
+            let counted = services.get(slot).copied().unwrap_or_default();
+            let moved = before.services.get(slot).is_none_or(|then| then.connections != now.connections);
+            moving |= moved;
+            if counted != now.connections && (!moved || impatient) {
                 // Read again: the arrival time is the programs', and moves with every new flow.
-                let now = loads.get(&slot).map_err(&failed)?.unwrap_or(found);
-                loads.put(&slot, &ServiceLoad { connections: counted, ..now }, sys::ANY).map_err(&failed)?;
+                let latest = loads.get(&(slot as u32)).map_err(&failed)?.unwrap_or(*now);
+                let value = ServiceLoad { connections: counted, ..latest };
+                loads.put(&(slot as u32), &value, sys::ANY).map_err(&failed)?;
             }
         }
+        self.restless = if moving && !impatient { self.restless + 1 } else { 0 };
         Ok(())
     }
 }
