@@ -26,7 +26,7 @@ use crate::table::Table;
 
 pub(crate) use flows::{Event, Flow, FlowKey, key, narrow_key};
 pub(crate) use links::{forward, ip};
-pub(crate) use send::{Action, Sent};
+pub(crate) use send::Action;
 pub(crate) use service::{Service, VERSION, endpoint_of, target};
 
 /// The demo group's id, its lease slot, and its epoch.
@@ -119,11 +119,6 @@ impl Rig {
 
     pub(crate) fn table<'a, K: Pod, V: Pod>(&'a self, name: &'a str) -> Table<'a, K, V> {
         self.loaded().tables.table(name)
-    }
-
-    /// Of a pair of maps, that of the case's family.
-    pub(crate) fn of_family<'a>(&self, v4: &'a str, v6: &'a str) -> &'a str {
-        if self.net == Family::V4 { v4 } else { v6 }
     }
 
     pub(crate) fn ifindex(&self, side: Side) -> u32 {
