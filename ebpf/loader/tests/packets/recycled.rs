@@ -12,7 +12,9 @@ use crate::rig::*;
 
 const PORTS: u16 = 8;
 const FIRST_PORT: u16 = 40000;
-const PACKETS: usize = 20_000;
+const PACKETS: usize = 40_000;
+/// How often the same flows are written before their generations change.
+const ROUNDS: usize = 4;
 
 /// Each client port's flow goes to a port of its own at the endpoint, so that what leaves tells whose flow it was.
 fn translated_port(port: u16) -> u16 {
@@ -45,11 +47,18 @@ fn flow_of(rig: &Rig, port: u16, generation: u32) -> NewFlow<[u32; 4]> {
     }
 }
 
+/// Ends the writer when the reader is through, also when it fails.
+struct Ends<'a>(&'a AtomicBool);
+
+impl Drop for Ends<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 #[test]
 fn no_packet_leaves_with_another_flows_translation() {
-    // A small table, whose elements go from hand to hand.
-    let size = Size { flows: 8, ..Size::SMALL };
-    for_cases_of(size, &crate::case::ALL, |rig| {
+    for_cases_of(Size::SMALL, &crate::case::ALL, |rig| {
         let rig = &*rig;
         let hop = lockstep_abi::hop::word(rig.hop_index(rig.net.endpoint(1).0), HOP_STAMP);
         let (done, turns) = (AtomicBool::new(false), AtomicU64::new(0));
@@ -58,18 +67,24 @@ fn no_packet_leaves_with_another_flows_translation() {
             scope.spawn(|| {
                 let mut generation = 0u32;
                 while !done.load(Ordering::Relaxed) {
-                    for port in FIRST_PORT..FIRST_PORT + PORTS {
-                        generation = generation.wrapping_add(1);
-                        let new = flow_of(rig, port, generation);
-                        let original = Flow { hop, ..new.original() };
-                        rig.put_flow(&original.key, &original);
-                        // Its place is the next one's.
-                        let before = FIRST_PORT + (port - FIRST_PORT + PORTS - 1) % PORTS;
-                        let _ = rig.try_remove_flow(&key(&rig.tcp(before, 0)));
+                    // What a written element replaces is the next one's.
+                    let flows: Vec<Flow> = (FIRST_PORT..FIRST_PORT + PORTS)
+                        .map(|port| {
+                            generation = generation.wrapping_add(1);
+                            Flow { hop, ..flow_of(rig, port, generation).original() }
+                        })
+                        .collect();
+                    for _ in 0..ROUNDS {
+                        rig.put_flows(&flows);
+                    }
+                    // And so is what is removed.
+                    for flow in &flows[..2] {
+                        rig.remove_flow(&flow.key);
                     }
                     turns.fetch_add(1, Ordering::Relaxed);
                 }
             });
+            let _ends = Ends(&done);
             let frames: Vec<(u16, Vec<u8>)> =
                 (FIRST_PORT..FIRST_PORT + PORTS).map(|port| (port, rig.tcp(port, ACK).bytes())).collect();
             for (port, frame) in frames.iter().cycle().take(PACKETS) {
@@ -81,8 +96,7 @@ fn no_packet_leaves_with_another_flows_translation() {
                     left += 1;
                 }
             }
-            done.store(true, Ordering::Relaxed);
         });
-        assert!(left > 0 && turns.load(Ordering::Relaxed) > 100, "{left} left, {turns:?} turns");
+        assert!(left > 0 && turns.load(Ordering::Relaxed) > 50, "{left} left, {turns:?} turns");
     });
 }

@@ -138,6 +138,18 @@ impl<K: Pod, V: Pod> Table<'_, K, V> {
         unsafe { sys::update(self.entry.fd.as_fd(), key, value, flags) }
     }
 
+    /// Writes many by one call, as fast as the kernel can.
+    pub(crate) fn put_all(&self, keys: &[K], values: &[V]) {
+        assert_eq!(keys.len(), values.len(), "a value for each key");
+        let buffers = (keys.as_ptr().cast_mut().cast(), values.as_ptr().cast_mut().cast());
+        let (cursors, command) = ((std::ptr::null(), std::ptr::null_mut()), bpf_cmd::BPF_MAP_UPDATE_BATCH);
+        let count = keys.len() as u32;
+        // SAFETY: the sizes were compared, and an update only reads.
+        let (_, result) =
+            unsafe { sys::batch(command, self.entry.fd.as_fd(), cursors, buffers, count, sys::ANY) };
+        result.unwrap_or_else(|error| panic!("{}: {error}", self.name));
+    }
+
     pub(crate) fn remove(&self, key: &K) {
         self.try_remove(key).unwrap_or_else(|error| panic!("{}: {error}", self.name));
     }

@@ -99,6 +99,19 @@ impl Rig {
         }
     }
 
+    /// Writes many entries by one call.
+    pub(crate) fn put_flows(&self, flows: &[Flow]) {
+        let keys: Vec<FlowKey> = flows.iter().map(|flow| flow.key).collect();
+        match self.net {
+            Family::V4 => {
+                let keys: Vec<FlowKey4> = keys.iter().map(narrow_key).collect();
+                let flows: Vec<FlowValue4> = flows.iter().map(|flow| flow_with(flow, narrow)).collect();
+                self.table(map::FLOWS4).put_all(&keys, &flows);
+            }
+            Family::V6 => self.table(map::FLOWS6).put_all(&keys, flows),
+        }
+    }
+
     /// Replaces an entry by a changed one.
     pub(crate) fn change_flow(&self, key: &FlowKey, change: impl FnOnce(&mut Flow)) {
         let mut flow = self.flow_at(key).expect("the flow to be changed");
