@@ -7,7 +7,7 @@ use crate::parts::Parts;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Counter {
     /// `packets`, `lease`, `sync`, `reconcile`, `ownership`, `announce`, `hops`,
-    /// `ports`.
+    /// `port_blocks`.
     pub(crate) family: &'static str,
     /// The reason.
     pub(crate) name: String,
@@ -25,7 +25,7 @@ pub(crate) fn help(family: &str) -> &'static str {
         "raft_refused" => "Requests of peers that were refused",
         "announce" => "Gratuitous ARP and unsolicited neighbour advertisements",
         "hops" => "The next hop table: what happened to it",
-        "ports" => "Port blocks: changes that were agreed on, and alarms",
+        "port_blocks" => "Port blocks: changes that were agreed on, and alarms",
         "events" => "Flow events from the kernel",
         _ => "",
     }
@@ -42,7 +42,7 @@ pub(crate) fn read(parts: &Parts) -> Vec<Counter> {
         add("reconcile", vec![("failures".to_owned(), dataplane.programmed().failures)]);
         add("announce", dataplane.announce_counters());
         add("hops", dataplane.hops.counters());
-        add("ports", dataplane.port_counts.read());
+        add("port_blocks", dataplane.port_counts.read());
     }
     if let Some(sync) = parts.sync() {
         add("sync", sync.counters());

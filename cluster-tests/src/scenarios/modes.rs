@@ -1,5 +1,5 @@
 //! One cluster with a service per mode, over IPv4 and IPv6, and real clients that ask how their packets arrived.
-//! eth0 of each balancer has XDP in front of tc, eth1 tc alone.
+//! One interface of each balancer has XDP in front of tc, the other tc alone.
 
 use std::net::IpAddr;
 
@@ -94,9 +94,15 @@ pub(super) fn run() -> anyhow::Result<()> {
     check(&mut cluster).map_err(|error| cluster.explain(error))
 }
 
-fn mixed_hooks(_: Node, file: &str) -> String {
-    file.replace(r#"name = "eth0", hook = "auto""#, r#"name = "eth0", hook = "xdp-generic""#)
-        .replace(r#"name = "eth1", hook = "auto""#, r#"name = "eth1", hook = "tc""#)
+/// Whichever way packets go, they come in by one hook and leave through an interface of the other; and what one
+/// node has on the clients' side the other has on the endpoints'.
+fn mixed_hooks(node: Node, file: &str) -> String {
+    let (clients, endpoints) = match node {
+        Node::A => ("xdp-generic", "tc"),
+        _ => ("tc", "xdp-generic"),
+    };
+    file.replace(r#"name = "eth0", hook = "auto""#, &format!(r#"name = "eth0", hook = "{clients}""#))
+        .replace(r#"name = "eth1", hook = "auto""#, &format!(r#"name = "eth1", hook = "{endpoints}""#))
 }
 
 fn check(cluster: &mut Cluster) -> anyhow::Result<()> {

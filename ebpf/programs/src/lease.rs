@@ -92,15 +92,14 @@ unsafe fn decide(lease: *mut LeaseValue, until: u64, jiffies: u32) -> bool {
     if !LeaseValue::accepts(until, now) {
         return false;
     }
-    let tick = tick();
-    if tick != 0 {
-        let ticks = until.wrapping_sub(now) / tick;
-        if ticks > MARGIN_TICKS {
-            let limit = jiffies.wrapping_add((ticks - MARGIN_TICKS) as u32);
-            // SAFETY: the caller's promise; one aligned word, which any CPU may write: each writes what is true.
-            unsafe {
-                addr_of_mut!((*lease).fast).write_volatile(u64::from(limit) << 32 | u64::from(until as u32));
-            }
+    let ticks = until.wrapping_sub(now).checked_div(tick());
+    if let Some(ticks) = ticks
+        && ticks > MARGIN_TICKS
+    {
+        let limit = jiffies.wrapping_add((ticks - MARGIN_TICKS) as u32);
+        // SAFETY: the caller's promise; one aligned word, which any CPU may write: each writes what is true.
+        unsafe {
+            addr_of_mut!((*lease).fast).write_volatile(u64::from(limit) << 32 | u64::from(until as u32));
         }
     }
     true

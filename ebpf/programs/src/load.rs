@@ -38,15 +38,15 @@ pub(crate) unsafe fn left<A>(original: *const FlowValue<A>) {
     unsafe {
         let slot = u32::from(addr_of!((*original).service_slot).read_volatile());
         let target = u32::from(addr_of!((*original).target).read_volatile());
-        if let Some(load) = SERVICE_LOADS.get_ptr_mut(slot) {
-            if addr_of!((*load).connections).read_volatile() != 0 {
-                atomic::add(addr_of_mut!((*load).connections), MINUS_ONE);
-            }
+        if let Some(load) = SERVICE_LOADS.get_ptr_mut(slot)
+            && addr_of!((*load).connections).read_volatile() != 0
+        {
+            atomic::add(addr_of_mut!((*load).connections), MINUS_ONE);
         }
-        if let Some(load) = TARGET_LOADS.get_ptr_mut(target) {
-            if load.read_volatile() != 0 {
-                atomic::add(load, MINUS_ONE);
-            }
+        if let Some(load) = TARGET_LOADS.get_ptr_mut(target)
+            && load.read_volatile() != 0
+        {
+            atomic::add(load, MINUS_ONE);
         }
     }
 }

@@ -14,12 +14,12 @@ use lockstep_abi::flow::{Address, FlowKey};
 pub(crate) unsafe fn copy<T>(to: *mut T, from: *const T) {
     // SAFETY: the caller's promise.
     unsafe {
-        if size_of::<T>() % 8 == 0 {
+        if size_of::<T>().is_multiple_of(8) {
             for i in 0..size_of::<T>() / 8 {
                 to.cast::<u64>().add(i).write_volatile(from.cast::<u64>().add(i).read_volatile());
             }
         } else {
-            const { assert!(size_of::<T>() % 4 == 0) };
+            const { assert!(size_of::<T>().is_multiple_of(4)) };
             for i in 0..size_of::<T>() / 4 {
                 to.cast::<u32>().add(i).write_volatile(from.cast::<u32>().add(i).read_volatile());
             }
@@ -33,7 +33,7 @@ pub(crate) unsafe fn copy<T>(to: *mut T, from: *const T) {
 /// `to` points to a `T`, of which zeros are a value.
 #[inline(always)]
 pub(crate) unsafe fn clear<T>(to: *mut T) {
-    const { assert!(size_of::<T>() % 4 == 0 && align_of::<T>() >= 4) };
+    const { assert!(size_of::<T>().is_multiple_of(4) && align_of::<T>() >= 4) };
     for i in 0..size_of::<T>() / 4 {
         // SAFETY: the caller's promise.
         unsafe { to.cast::<u32>().add(i).write_volatile(0) };

@@ -1,18 +1,19 @@
 //! Flows of every mode live through a restart of the standby, without losing a packet, and through a hand-over and
 //! a power cut of the owner, without losing a flow.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use super::intent::{
-    ENDPOINT_PORT, FULLNAT, HAIRPIN, HOST_ONE_ARM, IN_RANGE, NAT, ONE_ARM, static_addresses,
+    AFFINITY, ENDPOINT_PORT, FULLNAT, HAIRPIN, HOST_ONE_ARM, IN_RANGE, NAT, ONE_ARM, static_addresses,
 };
-use super::{Checks, Family};
+use super::{Checks, Family, sizes};
 use crate::cluster::Cluster;
 use crate::fault::{Fault, inject};
 use crate::topology::Node;
 use crate::traffic::talk::held::{Flows, Held};
 use crate::traffic::talk::server::Server;
+use crate::traffic::talk::{Talk, any_port};
 use crate::wait;
 
 const LIMIT: Duration = Duration::from_secs(15);
@@ -60,12 +61,33 @@ pub(super) fn run(cluster: &mut Cluster, checks: &mut Checks) -> anyhow::Result<
             Flows { patient: true, ..open(cluster)? }
         }
     };
+    sizes::streams(cluster, checks)?;
+    let homes = homes(cluster)?;
     let held = Held::start(flows);
     held.rounds(ROUNDS)?;
+    cluster.wait_ready()?;
     let cut = power(cluster, owner.other()).and_then(|()| held.rounds(ROUNDS));
     checks.check("the owner loses power", cut)?;
     checks.check("a power cut breaks no flow of any mode", held.stop().map(drop))?;
+    let kept = self::homes(cluster).and_then(|now| {
+        anyhow::ensure!(now == homes, "clients were with {homes:?} and are with {now:?}");
+        Ok(())
+    });
+    checks.check("affinity lives through a power cut", kept)?;
     outside.stop()
+}
+
+/// The server that each client keeps to.
+fn homes(cluster: &Cluster) -> anyhow::Result<Vec<(IpAddr, u64)>> {
+    let mut homes = Vec::new();
+    for family in Family::both() {
+        for client in family.clients {
+            let to = SocketAddr::new(family.vip, AFFINITY);
+            let talk = Talk::connect(&cluster.topology.clients, any_port(client), to)?;
+            homes.push((client, talk.hello.server));
+        }
+    }
+    Ok(homes)
 }
 
 fn open(cluster: &Cluster) -> anyhow::Result<Flows> {

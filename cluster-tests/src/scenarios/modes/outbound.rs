@@ -99,7 +99,7 @@ fn hairpin(cluster: &Cluster, family: &Family, port: u16) -> anyhow::Result<()> 
 /// The client that is exempt sees the endpoint itself, and answers by way of the group.
 fn exempted(cluster: &Cluster, family: &Family) -> anyhow::Result<()> {
     let route = format!("route add 10.0.0.0/24 via {}", family.vip);
-    batch(cluster.topology.clients.name(), &[route.clone()])?;
+    batch(cluster.topology.clients.name(), std::slice::from_ref(&route))?;
     let result = both(cluster, 1, family, SocketAddr::new(exempt(), OUTSIDE_PORT)).and_then(|seen| {
         seen.iter().try_for_each(|(local, hello)| {
             ensure!(hello.peer == *local, "the outside sees {}, the endpoint is {local}", hello.peer);

@@ -20,18 +20,25 @@ const SMALL_MTU: u32 = 1300;
 const USUAL_MTU: u32 = 1500;
 
 pub(super) fn run(cluster: &Cluster, checks: &mut Checks) -> anyhow::Result<()> {
-    for family in &Family::both() {
-        let to = |port| SocketAddr::new(family.vip, port);
-        let name = |what: &str| format!("{what} {}", family.name);
-        checks.check(&name("50 MiB there and back, nat"), stream(cluster, family, to(NAT), STREAM_BYTES))?;
-        checks.check(&name("4 MiB, fullnat"), stream(cluster, family, to(FULLNAT), SMALL_STREAM_BYTES))?;
-    }
+    streams(cluster, checks)?;
     narrow(cluster, SMALL_MTU, " advmss 1440")?;
     for family in &Family::both() {
         checks
             .check(&format!("smaller MTU behind the balancer {}", family.name), too_big(cluster, family))?;
     }
     narrow(cluster, USUAL_MTU, "")
+}
+
+/// Through whichever node serves.
+pub(super) fn streams(cluster: &Cluster, checks: &mut Checks) -> anyhow::Result<()> {
+    let owner = cluster.owner()?.name();
+    for family in &Family::both() {
+        let to = |port| SocketAddr::new(family.vip, port);
+        let name = |what: &str| format!("{what} through {owner} {}", family.name);
+        checks.check(&name("50 MiB there and back, nat"), stream(cluster, family, to(NAT), STREAM_BYTES))?;
+        checks.check(&name("4 MiB, fullnat"), stream(cluster, family, to(FULLNAT), SMALL_STREAM_BYTES))?;
+    }
+    Ok(())
 }
 
 fn stream(cluster: &Cluster, family: &Family, to: SocketAddr, bytes: u64) -> anyhow::Result<()> {

@@ -124,7 +124,7 @@ fn what_does_not_fit_the_hop_asks_and_is_not_forwarded_where_the_link_is_smaller
         rig.client_sends(&large).forwarded(Reason::ForwardedSlow);
         rig.client_sends(&rig.tcp(40000, ACK)).forwarded(Reason::ForwardedFast);
         ip(&format!("link set endpoint0 mtu {}", length - 1));
-        rig.client_sends(&large).dropped(Reason::FragNeeded);
+        rig.client_sends(&large).answered(Reason::FragNeeded, Reason::SentTooBig);
         rig.client_sends(&rig.tcp(40000, ACK)).forwarded(Reason::ForwardedFast);
     });
 }

@@ -136,7 +136,8 @@ fn direct_return_changes_nothing_but_the_mac() {
             let expected = Packet { to: out.to, from: out.from, ..rig.tcp(40000, ACK) };
             assert_eq!(again, expected, "the same endpoint");
         }
-        rig.client_sends(&Packet { ttl: 1, ..rig.tcp(40000, ACK) }).dropped(Reason::TtlExceeded);
+        rig.client_sends(&Packet { ttl: 1, ..rig.tcp(40000, ACK) })
+            .answered(Reason::TtlExceeded, Reason::SentTimeExceeded);
         rig.drop_lease();
         rig.client_sends(&rig.tcp(40000, ACK)).dropped(Reason::NoLease);
     });

@@ -113,10 +113,10 @@ fn source_routes_are_refused_and_other_options_are_not() {
 /// Behind headers of these types, each eight bytes long.
 fn chain(packet: &Packet, kinds: &[u8]) -> Vec<u8> {
     let mut body = Vec::new();
-    for (position, kind) in kinds.iter().enumerate() {
+    for position in 0..kinds.len() {
         let next = kinds.get(position + 1).copied().unwrap_or(packet.protocol);
-        // Authentication counts otherwise.
-        let units = if *kind == 51 { 4 / 2 - 2 } else { 0 };
+        // Authentication counts in words, less two: eight bytes are 0 as well.
+        let units = 0;
         body.extend([next, units, 0, 0, 0, 0, 0, 0]);
     }
     body.extend(packet.segment());

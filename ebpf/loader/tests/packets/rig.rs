@@ -121,11 +121,6 @@ impl Rig {
         self.loaded().tables.table(name)
     }
 
-    /// Of a pair of maps, that of the case's family.
-    pub(crate) fn of_family<'a>(&self, v4: &'a str, v6: &'a str) -> &'a str {
-        if self.net == Family::V4 { v4 } else { v6 }
-    }
-
     pub(crate) fn ifindex(&self, side: Side) -> u32 {
         match side {
             Side::Clients => self.client_side,

@@ -50,6 +50,12 @@ impl Sent {
         Packet::parse(&self.frame)
     }
 
+    /// Dropped, and the sender told so.
+    pub(crate) fn answered(&self, reason: Reason, answer: Reason) {
+        assert_eq!(self.action, Action::Redirect, "{self:?}");
+        assert_eq!((self.count(reason), self.count(answer)), (1, 1), "{self:?}");
+    }
+
     pub(crate) fn count(&self, reason: Reason) -> u64 {
         self.reasons.get(reason.name()).copied().unwrap_or(0)
     }
