@@ -82,15 +82,15 @@ reasons! {
     FlowRecycled = "flow_recycled",
     /// Dropped: the flow's VIP is no longer at the index it names.
     AddressGone = "address_gone",
-    /// Dropped: a fragment to an owned address or from an endpoint.
+    /// Dropped: a fragment that could undo the translation, or whose SCTP checksum another port would change.
     Fragment = "fragment",
-    /// Dropped: IP options to an owned address or from an endpoint's.
+    /// Dropped: a source route, or options without length.
     IpOptions = "ip_options",
     /// Dropped: truncated or contradictory headers.
     Malformed = "malformed",
     /// Dropped: time to live used up.
     TtlExceeded = "ttl_exceeded",
-    /// Dropped: an ICMP error that cannot be translated.
+    /// Dropped: an ICMP error of an endpoint's about a packet of no flow.
     IcmpError = "icmp_error",
     /// Dropped: SYN with FIN or RST, or another combination that no stack sends.
     TcpFlags = "tcp_flags",
@@ -140,9 +140,9 @@ reasons! {
     TargetGone = "target_gone",
     /// Dropped: a fragment whose first fragment was not seen.
     FragmentWithoutFirst = "fragment_without_first",
-    /// ICMP error translated and forwarded.
+    /// Of those forwarded, the ones that are ICMP errors.
     IcmpErrorForwarded = "icmp_error_forwarded",
-    /// Dropped: ICMP error about a packet of no flow.
+    /// Dropped: ICMP error to an owned address about a packet of no flow.
     IcmpErrorWithoutFlow = "icmp_error_without_flow",
     /// An ICMP error was sent for a dropped packet: too big.
     SentTooBig = "sent_too_big",

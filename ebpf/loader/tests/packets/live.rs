@@ -255,6 +255,19 @@ fn waits(rig: &Rig, bed: &Bed) {
     echo.recv().unwrap();
 }
 
+/// Aggregates whose segments are too big, and whose checksums are still to be made, are answered as well.
+#[test]
+fn a_smaller_mtu_on_the_way_makes_segments_smaller() {
+    for_cases(&BOTH_FAMILIES_TC, |rig| {
+        let bed = Bed::new(rig, None);
+        let (endpoint, bits) = (rig.net.endpoint(1).0, rig.net.bits());
+        ip(&format!("route add {endpoint}/{bits} dev endpoint0 mtu lock 1300"));
+        let moved = moved(rig, || bed.megabytes());
+        assert!(moved("sent_too_big") >= 1);
+        assert_eq!(moved("frag_needed"), moved("sent_too_big") + moved("icmp_limited"));
+    });
+}
+
 #[test]
 fn udp_of_any_size_that_fits_is_answered() {
     for_cases(&BOTH_FAMILIES_TC, |rig| {

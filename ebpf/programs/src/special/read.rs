@@ -35,8 +35,8 @@ pub(crate) enum Kind {
     Refused(Reason),
 }
 
-/// Below these numbers stand the kinds that have no reason.
-const KINDS: [Kind; 5] = [Kind::Flow, Kind::Error, Kind::Solicitation, Kind::Neighbour, Kind::Other];
+/// Below this number stand the kinds that have no reason.
+const FIRST_REASON: i32 = 5;
 
 impl Kind {
     /// In one word, for a function that the verifier looks at by itself.
@@ -48,7 +48,7 @@ impl Kind {
             Kind::Solicitation => 2,
             Kind::Neighbour => 3,
             Kind::Other => 4,
-            Kind::Refused(reason) => reason as i32 + KINDS.len() as i32,
+            Kind::Refused(reason) => FIRST_REASON + reason as i32,
         }
     }
 
@@ -60,7 +60,7 @@ impl Kind {
             2 => Kind::Solicitation,
             3 => Kind::Neighbour,
             4 => Kind::Other,
-            word => Kind::Refused(Reason::of((word - KINDS.len() as i32) as u32)),
+            word => Kind::Refused(Reason::of((word - FIRST_REASON) as u32)),
         }
     }
 }
