@@ -26,7 +26,7 @@ use crate::table::Table;
 
 pub(crate) use flows::{Event, Flow, FlowKey, key, narrow_key};
 pub(crate) use links::{forward, ip};
-pub(crate) use send::Action;
+pub(crate) use send::{Action, Sent};
 pub(crate) use service::{Service, VERSION, endpoint_of, target};
 
 /// The demo group's id, its lease slot, and its epoch.
