@@ -73,7 +73,9 @@ pub(crate) fn create<F: Family>(
     }
     admit(named.service_slot, version, now_ns)?;
     let endpoint = choose(key, named.version_slot, version, now_ns).ok_or(Reason::NoEndpoint)?;
-    let port_be = if endpoint.port_be == 0 { key.destination_port_be } else { endpoint.port_be };
+    // Echo has no port on the side that answers.
+    let keeps_port = endpoint.port_be == 0 || key.protocol == F::ICMP;
+    let port_be = if keeps_port { key.destination_port_be } else { endpoint.port_be };
     let forwarding = match version.mode {
         NAT | FULLNAT => FORWARD_NAT,
         DSR_L2 => FORWARD_DSR_L2,

@@ -4,9 +4,10 @@ use std::net::IpAddr;
 
 use lockstep_abi::reason::Reason;
 use lockstep_abi::service::FULLNAT;
+use lockstep_abi::snat::SNAT;
 
 use crate::case::{Side, endpoint_mac};
-use crate::message::{Datagram, echo_types, icmp_of};
+use crate::message::{Datagram, Error, echo_types, icmp_of};
 use crate::rig::*;
 
 fn echo(rig: &Rig, side: Side, ends: (IpAddr, IpAddr), reply: bool, id: u16) -> Datagram {
@@ -16,7 +17,8 @@ fn echo(rig: &Rig, side: Side, ends: (IpAddr, IpAddr), reply: bool, id: u16) -> 
 }
 
 fn serve(rig: &Rig, change: impl FnOnce(&mut lockstep_abi::service::ServiceVersion)) {
-    rig.write_version(&Service { keep_port: true, ..Service::over(&[1]).with(change) });
+    // Of a service that has ports as well, on which the endpoints have their own.
+    rig.publish(&Service::over(&[1]).with(change));
     rig.name(0, icmp_of(rig.net), VERSION);
 }
 
@@ -120,5 +122,35 @@ fn other_messages_and_other_protocols_to_an_owned_address_are_dropped() {
         rig.send_datagram(Side::Clients, &gre).dropped(Reason::NoService);
         let passing = Datagram { destination: rig.net.node(Side::Clients), ..gre };
         rig.send_datagram(Side::Clients, &passing).passed(Reason::PassLocal);
+    });
+}
+
+#[test]
+fn echo_from_behind_the_balancer_is_translated_by_its_rule() {
+    for_each(|rig| {
+        let outside = crate::rules::outside(rig);
+        crate::rules::rules(rig, &[crate::rules::any(SNAT, &[crate::rules::OUTSIDE_INDEX])]);
+        let (insider, client) = (rig.net.insider(), rig.net.client());
+        let request = echo(rig, Side::Endpoints, (insider, client), false, 77);
+        for _ in 0..2 {
+            let sent = rig.send_datagram(Side::Endpoints, &request);
+            let out = Datagram::read(&sent.frame).verified();
+            assert_eq!((out.source, out.destination, out.to), (outside, client, Side::Clients.mac(50)));
+            let id = u16::from_be_bytes([out.body[4], out.body[5]]);
+            assert_eq!(u32::from(id) / 1024, BLOCK, "{sent:?}");
+            let reply = echo(rig, Side::Clients, (client, outside), true, id);
+            let sent = rig.send_datagram(Side::Clients, &reply);
+            let back = Datagram::read(&sent.frame).verified();
+            let expected = echo(rig, Side::Clients, (client, insider), true, 77);
+            assert_eq!((back.source, back.destination, back.body), (client, insider, expected.body));
+        }
+        // A router outside says that it went no further.
+        let sent = rig.send_datagram(Side::Endpoints, &request);
+        let router = rig.net.neighbour();
+        let quoted = sent.frame[14..].to_vec();
+        let about = rig.error(Side::Clients, (router, outside), Error::TimeExceeded, (0, &quoted));
+        let heard = Datagram::read(&rig.send_datagram(Side::Clients, &about).frame).verified();
+        assert_eq!((heard.source, heard.destination), (router, insider));
+        assert_eq!(heard.body[8..], Datagram { ttl: 63, ..request }.bytes()[14..]);
     });
 }

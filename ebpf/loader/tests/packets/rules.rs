@@ -11,7 +11,7 @@ use crate::case::{Side, endpoint_mac, wide};
 use crate::frame::{ACK, FIN, Packet, RST, SYN, TCP, UDP};
 use crate::rig::*;
 
-const OUTSIDE_INDEX: u32 = 13;
+pub(crate) const OUTSIDE_INDEX: u32 = 13;
 const STATIC_INDEX: u32 = 14;
 const RULE: u64 = 4000;
 
@@ -26,7 +26,7 @@ fn outward(rig: &Rig, protocol: u8, port: u16, flags: u8) -> Packet {
     }
 }
 
-fn any(action: u32, to: &[u32]) -> SnatRule {
+pub(crate) fn any(action: u32, to: &[u32]) -> SnatRule {
     let mut rule = SnatRule { id: RULE, last_port: u16::MAX, action, ..SnatRule::default() };
     rule.to_count = to.len() as u32;
     rule.to[..to.len()].copy_from_slice(to);
@@ -41,7 +41,7 @@ fn to(rig: &Rig, destination: IpAddr, rule: SnatRule) -> SnatRule {
 }
 
 /// Rules for the endpoints' network.
-fn rules(rig: &Rig, rules: &[SnatRule]) {
+pub(crate) fn rules(rig: &Rig, rules: &[SnatRule]) {
     let mut set = SnatSet { count: rules.len() as u32, pad: 0, rules: [SnatRule::default(); SET_RULES] };
     set.rules[..rules.len()].copy_from_slice(rules);
     rig.table(map::SNAT_SETS).put(&3u32, &set);
@@ -49,7 +49,7 @@ fn rules(rig: &Rig, rules: &[SnatRule]) {
     rig.put_prefix(map::SNAT_SOURCES4, map::SNAT_SOURCES6, network, rig.net.network_bits(), &3u32);
 }
 
-fn outside(rig: &Rig) -> IpAddr {
+pub(crate) fn outside(rig: &Rig) -> IpAddr {
     rig.address(OUTSIDE_INDEX, rig.net.outside(), 0, 1 << BLOCK);
     rig.net.outside()
 }
