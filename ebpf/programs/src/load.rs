@@ -1,5 +1,5 @@
 //! How many flows services and endpoints have. Counted where a flow begins and ends; what is lost on the way (a
-//! daemon that replaces entries, a takeover) the sweeper's next pass sets right.
+//! daemon that replaces entries, a takeover) the sweeper sets right when the numbers stand still during a pass.
 
 use core::ptr::{addr_of, addr_of_mut};
 
