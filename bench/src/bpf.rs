@@ -210,21 +210,6 @@ pub(crate) fn fill(map: BorrowedFd<'_>, keys: &[u8]) -> io::Result<()> {
     Ok(())
 }
 
-/// Deletes these keys (which lie one behind the other), all of which are there.
-pub(crate) fn delete(map: BorrowedFd<'_>, keys: &[u8]) -> io::Result<()> {
-    let key_size = map_info(map)?.key_size as usize;
-    for chunk in keys.chunks(BATCH * key_size) {
-        let mut attr = zeroed();
-        // SAFETY: a union of plain integers.
-        let batch = unsafe { &mut attr.batch };
-        batch.keys = chunk.as_ptr() as u64;
-        batch.count = (chunk.len() / key_size) as u32;
-        batch.map_fd = map.as_raw_fd() as u32;
-        call(bpf_cmd::BPF_MAP_DELETE_BATCH, &mut attr)?;
-    }
-    Ok(())
-}
-
 /// Deletes everything in a hash map; answers how many there were.
 pub(crate) fn empty(map: BorrowedFd<'_>) -> io::Result<u64> {
     let info = map_info(map)?;

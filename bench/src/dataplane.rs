@@ -72,12 +72,11 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     }
     let mut report = Report::new("dataplane")?;
     let run = Run::begin()?;
-    let mut instruments = Instruments::load(effort.most_flows())?;
     let mut figures = Figures::default();
     let families: Vec<Family> =
         Family::ALL.into_iter().filter(|family| options.family.is_none_or(|only| only == *family)).collect();
     for hook in Hook::ALL.into_iter().filter(|hook| options.hook.is_none_or(|only| only == *hook)) {
-        measure(&run, hook, &families, &effort, &mut instruments, &mut figures)?;
+        measure(&run, hook, &families, &effort, &mut figures)?;
     }
     figures.report(&mut report);
     report.finish(options.output.json.as_deref())
@@ -89,22 +88,29 @@ fn measure(
     hook: Hook,
     families: &[Family],
     effort: &Effort,
-    instruments: &mut Instruments,
     figures: &mut Figures,
 ) -> anyhow::Result<()> {
     let bed = Bed::create(run, hook)?;
     let subject = bed.node.run(|| Subject::open(&bed, hook, families, effort.most_flows()))?;
+    let mut instruments = Instruments::load(effort.most_flows(), &bed.pinned_maps())?;
     bed.node.run(|| {
         processor::stay_on(processor::FIRST).context("the benchmark cannot keep its processor")?;
         for family in families {
-            let mut station =
-                Station { bed: &bed, hook, family: *family, subject: &subject, instruments, effort, figures };
+            let mut station = Station {
+                bed: &bed,
+                hook,
+                family: *family,
+                subject: &subject,
+                instruments: &instruments,
+                effort,
+                figures,
+            };
             station.measure()?;
         }
         Ok(())
     })?;
     if hook == Hook::Xdp {
-        live::measure(&bed, families, effort, instruments, figures)?;
+        live::measure(&bed, families, effort, &mut instruments, figures)?;
     }
     bed.node.run(|| subject.close())
 }

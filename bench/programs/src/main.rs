@@ -1,9 +1,11 @@
 //! What the benchmark runs beside and around the shipped programs: the empty program, the floor ("parse, one
-//! hash lookup, transmit"), a bare lookup, wrappers that restore the packet, and both ends of a live run.
+//! hash lookup, transmit"), a bare lookup, wrappers that restore the packet and those that forget its flow, and both ends
+//! of a live run.
 
 #![no_std]
 #![no_main]
 
+mod again;
 mod choose;
 mod empty;
 mod floor;

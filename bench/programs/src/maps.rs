@@ -28,6 +28,18 @@ pub(crate) static TABLE4: HashMap<Key4, Value4> = HashMap::with_max_entries(ENTR
 #[map]
 pub(crate) static TABLE6: HashMap<Key6, Value6> = HashMap::with_max_entries(ENTRIES, 0);
 
+/// The dataplane's own, which the loader puts here.
+#[map]
+pub(crate) static FLOWS4: HashMap<FlowKey4, FlowValue4> = HashMap::with_max_entries(ENTRIES, 0);
+
+/// Likewise.
+#[map]
+pub(crate) static FLOWS6: HashMap<FlowKey6, FlowValue6> = HashMap::with_max_entries(ENTRIES, 0);
+
+/// The keys of both entries of the flow that is to be forgotten; an IPv4 key fills the first part of an element.
+#[map]
+pub(crate) static FORGET: Array<Key6> = Array::with_max_entries(2, 0);
+
 /// One element: the run at hand.
 #[map]
 pub(crate) static PLAN: Array<Plan> = Array::with_max_entries(1, 0);

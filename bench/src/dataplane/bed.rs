@@ -12,6 +12,7 @@ use anyhow::Context;
 use lockstep_cluster_tests::ip::batch;
 use lockstep_cluster_tests::namespace::Namespace;
 use lockstep_cluster_tests::run::Run;
+use lockstep_loader::SCHEMA;
 use lockstep_model::protocol::Protocol;
 
 use super::packet::{End, Mac};
@@ -46,6 +47,11 @@ pub(crate) struct Bed {
 }
 
 impl Bed {
+    /// Where the dataplane pins its maps.
+    pub(crate) fn pinned_maps(&self) -> PathBuf {
+        self.pins.join(format!("v{SCHEMA}")).join("maps")
+    }
+
     pub(crate) fn create(run: &Run, hook: Hook) -> anyhow::Result<Self> {
         let namespace = |what: &str| Namespace::create(&run.namespace(&format!("{}-{what}", hook.name())));
         let (node, client, server) = (namespace("node")?, namespace("client")?, namespace("server")?);

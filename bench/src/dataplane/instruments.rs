@@ -1,10 +1,12 @@
 //! The benchmark's own programs and tables, loaded.
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::path::Path;
 
 use anyhow::{Context, ensure};
 use aya::programs::{Program, Xdp};
 use aya::{Ebpf, EbpfLoader};
+use lockstep_abi::flow::FlowKey6;
 
 use super::packet::Flows;
 use crate::bpf::{self, Input, Ran};
@@ -18,11 +20,13 @@ pub(crate) struct Instruments {
 }
 
 impl Instruments {
-    /// Loads all programs, with tables for `max_flows`.
-    pub(crate) fn load(max_flows: u32) -> anyhow::Result<Self> {
+    /// Loads all programs, with tables for `max_flows`, beside a dataplane whose maps are pinned in `maps`.
+    pub(crate) fn load(max_flows: u32, maps: &Path) -> anyhow::Result<Self> {
         let mut ebpf = EbpfLoader::new()
             .map_max_entries("TABLE4", max_flows)
             .map_max_entries("TABLE6", max_flows)
+            .map_pin_path("FLOWS4", maps.join("FLOWS4"))
+            .map_pin_path("FLOWS6", maps.join("FLOWS6"))
             .load(OBJECT)
             .context("the benchmark's object cannot be loaded")?;
         for (name, program) in ebpf.programs_mut() {
@@ -112,6 +116,17 @@ impl Instruments {
         bpf::empty(map).context("a table cannot be emptied")?;
         let keys: Vec<u8> = (0..flows.count).flat_map(|i| key(family, flows, frame, i)).collect();
         bpf::fill(map, &keys).context("a table cannot be filled")
+    }
+
+    /// The keys of the flow that the forgetting wrappers remove.
+    pub(crate) fn forget(&self, keys: &[Vec<u8>; 2]) -> anyhow::Result<()> {
+        let map = self.map("FORGET")?;
+        for (index, key) in (0u32..).zip(keys) {
+            let mut element = [0; size_of::<FlowKey6>()];
+            element[..key.len()].copy_from_slice(key);
+            bpf::update(map, &index.to_ne_bytes(), &element).context("FORGET cannot be written")?;
+        }
+        Ok(())
     }
 
     /// Runs `program`, whose last verdict must be one of `wanted`.

@@ -21,10 +21,8 @@ const SIZES: [(&str, usize); 2] = [("64B", 64), ("1500B", 1514)];
 const SMALLEST_V6: usize = 80;
 /// New flows between two looks at the event ring, which holds about three times as many.
 const CHUNK: u32 = 8192;
-/// "One flow" cannot be new again and again. Instead: this many, in a table emptied before.
-const FEW: u32 = 256;
-/// How often, in a round.
-const FEW_BATCHES: u32 = 64;
+/// How often one flow is made anew in a measurement.
+const AGAIN: u32 = 64 * CHUNK;
 /// How often a measurement of the fast path is made again that other packets were part of.
 const TRIES: usize = 3;
 /// The ring counts as drained when nothing came for so long.
@@ -203,66 +201,41 @@ impl Station<'_> {
         Ok(())
     }
 
-    /// SYNs of distinct clients into an empty table: both directions inserted, the event emitted.
+    /// SYNs of distinct clients into an empty table: both directions inserted, the event emitted. One flow is made again and
+    /// again, by a wrapper that removes it first.
     fn new_flows(&mut self, count: u32) -> anyhow::Result<()> {
         let subject = self.subject;
-        let few = count < FEW;
-        let flows = self.flows(count.max(FEW));
-        let rounds = if few { self.effort.rounds } else { self.effort.rounds_of_new };
+        let one = count == 1;
+        let (wrapper, made) = if one { ("again", AGAIN) } else { ("wrap", count) };
+        let flows = self.flows(count);
+        let rounds = if one { self.effort.rounds } else { self.effort.rounds_of_new };
         for (name, size) in self.rows("new", count) {
             let frame = self.frame(SYN, size);
             let lost = subject.lost()?;
             for _ in 0..rounds {
-                let empty =
-                    self.wrapped(self.instruments.empty(self.hook)?, &flows, &frame, self.nothing())?;
                 subject.forget_flows()?;
-                let ns = if few {
-                    self.marginal(&frame)?
-                } else {
-                    self.make(&flows, &frame, true)? / f64::from(count)
-                };
+                self.instruments.forget(&self.keys(&flows, 0))?;
+                let empty = self.instruments.empty(self.hook)?;
+                let empty = self.behind(wrapper, empty, &flows, &frame, self.nothing())?;
+                let before = subject.created()?;
+                let ns = self.make_so_many(made, wrapper, &flows, &frame, true)? / f64::from(made);
+                let created = subject.created()? - before;
+                ensure!(created == u64::from(made), "{made} SYNs made {created} flows");
                 self.figures.cost(&name, ns - empty, &[&self.floor_name(Family::V4)]);
             }
             let lost = subject.lost()? - lost;
-            let mut notes = Vec::new();
-            if few {
-                notes.push(format!("what each of {FEW} flows more costs, in an empty table"));
-            }
             if lost > 0 {
-                notes.push(format!("{lost} events lost"));
-            }
-            if !notes.is_empty() {
-                self.figures.note(&name, notes.join("; "));
+                self.figures.note(&name, format!("{lost} events lost"));
             }
         }
         subject.forget_flows()
     }
 
-    /// The cost of a new flow among few: how much longer it takes to make twice as many. A run begins with cold caches
-    /// (the kernel patches its code for each), which so few packets do not outweigh.
-    fn marginal(&self, frame: &[u8]) -> anyhow::Result<f64> {
-        let mut totals = [0.0; 2];
-        let plans = [FEW, 2 * FEW].map(|count| {
-            let flows = self.flows(count);
-            (flows, self.keys(&flows))
-        });
-        for _ in 0..FEW_BATCHES {
-            interrupt::check()?;
-            for ((flows, keys), total) in plans.iter().zip(&mut totals) {
-                *total += self.make(flows, frame, true)?;
-                // Only these: to go through the whole table would take it into the caches.
-                self.subject.forget(keys)?;
-            }
-        }
-        Ok((totals[1] - totals[0]) / f64::from(FEW * FEW_BATCHES))
-    }
-
-    /// The keys of both entries of each flow.
-    fn keys(&self, flows: &Flows) -> Vec<Vec<u8>> {
+    /// The keys of both entries of flow `i`.
+    fn keys(&self, flows: &Flows, i: u32) -> [Vec<u8>; 2] {
         let (asks, answers) = (self.frame(SYN, SIZES[0].1), self.answer());
         let replies = Flows { varied: DESTINATION, ..*flows };
-        let of = |i| [key(self.family, flows, &asks, i), key(self.family, &replies, &answers, i)];
-        (0..flows.count).flat_map(of).collect()
+        [key(self.family, flows, &asks, i), key(self.family, &replies, &answers, i)]
     }
 
     /// An endpoint's answer to the first client.
@@ -272,15 +245,27 @@ impl Station<'_> {
         tcp(self.bed.endpoint_end(self.family), to, SYN | ACK, size, CLIENT_PORT)
     }
 
-    /// Every flow once, in chunks that the event ring holds; the time of all, in ns.
+    /// Every flow once; the time of all, in ns.
     fn make(&self, flows: &Flows, frame: &[u8], wait: bool) -> anyhow::Result<f64> {
+        self.make_so_many(flows.count, "wrap", flows, frame, wait)
+    }
+
+    /// So many packets, in chunks that the event ring holds; the time of all, in ns.
+    fn make_so_many(
+        &self,
+        count: u32,
+        wrapper: &str,
+        flows: &Flows,
+        frame: &[u8],
+        wait: bool,
+    ) -> anyhow::Result<f64> {
         let subject = self.subject;
         self.instruments.aim(self.hook, subject.program())?;
         self.instruments.plan(flows, frame)?;
-        let wrapper = self.instruments.of(self.hook, "wrap", self.family)?;
+        let wrapper = self.instruments.of(self.hook, wrapper, self.family)?;
         let index = if flows.varied == SOURCE { self.bed.outer_index } else { self.bed.inner_index };
         let context = context(self.hook, index, frame.len());
-        let (mut total, mut left) = (0.0, flows.count);
+        let (mut total, mut left) = (0.0, count);
         while left > 0 {
             let repeat = left.min(CHUNK);
             let (drained, lost) = (subject.drained(), if wait { subject.lost()? } else { 0 });
@@ -337,7 +322,7 @@ impl Station<'_> {
         Ok(f64::from(Instruments::run(program, input, wanted)?.ns))
     }
 
-    /// A program behind the wrapper.
+    /// A program behind the wrapper that restores the packet.
     fn wrapped(
         &self,
         program: BorrowedFd<'_>,
@@ -345,9 +330,21 @@ impl Station<'_> {
         frame: &[u8],
         wanted: &[u32],
     ) -> anyhow::Result<f64> {
+        self.behind("wrap", program, flows, frame, wanted)
+    }
+
+    /// A program behind a wrapper.
+    fn behind(
+        &self,
+        wrapper: &str,
+        program: BorrowedFd<'_>,
+        flows: &Flows,
+        frame: &[u8],
+        wanted: &[u32],
+    ) -> anyhow::Result<f64> {
         self.instruments.aim(self.hook, program)?;
         self.instruments.plan(flows, frame)?;
-        let wrapper = self.instruments.of(self.hook, "wrap", self.family)?;
+        let wrapper = self.instruments.of(self.hook, wrapper, self.family)?;
         let context = context(self.hook, self.bed.outer_index, frame.len());
         let input = Input { frame, context: &context, repeat: self.effort.repeat };
         Ok(f64::from(Instruments::run(wrapper, input, wanted)?.ns))

@@ -21,6 +21,8 @@ const FLOWS: &str = "FLOWS";
 const FAST: &str = "forwarded_fast";
 /// Counts packets that took the stages behind it.
 const SLOW: &str = "forwarded_slow";
+/// Counts flows.
+const CREATED: &str = "flow_created";
 /// Counts events that found the ring full.
 const LOST: &str = "event_lost";
 /// How long the ring may take to be drained.
@@ -73,20 +75,14 @@ impl Subject {
         Ok(())
     }
 
-    /// Deletes the entries of these keys.
-    pub(crate) fn forget(&self, keys: &[Vec<u8>]) -> anyhow::Result<()> {
-        let length = keys.first().map_or(0, Vec::len) as u32;
-        for map in &self.flows {
-            if bpf::map_info(map.as_fd()).context("a flow table cannot be looked at")?.key_size == length {
-                bpf::delete(map.as_fd(), &keys.concat()).context("flows cannot be deleted")?;
-            }
-        }
-        Ok(())
-    }
-
     /// Packets that were forwarded so far, by the program at the hook itself and by the stages behind it.
     pub(crate) fn forwarded(&self) -> anyhow::Result<Forwarded> {
         Ok(Forwarded { fast: self.counter(FAST)?, slow: self.counter(SLOW)? })
+    }
+
+    /// Flows that were made so far.
+    pub(crate) fn created(&self) -> anyhow::Result<u64> {
+        self.counter(CREATED)
     }
 
     /// Events that were lost so far.

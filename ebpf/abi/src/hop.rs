@@ -10,6 +10,12 @@
 
 use crate::assert_size;
 
+/// In [`crate::map::HOP_STAMP`]: the current stamp, never 0.
+pub const STAMP: u32 = 0;
+/// In [`crate::map::HOP_STAMP`]: 1 while no routing rule asks for more than the destination. Then flows to one neighbour
+/// all go the same way, whoever sends them. Becomes 0 before the stamp that a new rule raises.
+pub const BY_DESTINATION: u32 = 1;
+
 /// [`HopValue::flags`]: packets may be sent there.
 pub const USABLE: u32 = 1;
 /// [`HopValue::flags`]: the XDP program may redirect to the interface; without it the packet goes through tc.

@@ -30,7 +30,7 @@ pub mod timeout;
 pub use pod::KernelAddress;
 
 /// Version of all layouts here: part of the path of pinned maps.
-pub const SCHEMA: u32 = 3;
+pub const SCHEMA: u32 = 4;
 
 /// IANA number of TCP.
 pub const TCP: u8 = 6;

@@ -13,11 +13,12 @@
 //! | [`TRANSIT4`] | LPM trie | prefix length, address | [`TransitValue`](crate::address::TransitValue) |
 //! | [`HOPS`] | array | hop index, never 0 | [`HopValue`](crate::hop::HopValue) |
 //! | [`HOP_INDEX`] | hash | [`HopKey`](crate::hop::HopKey) | index into [`HOPS`], `u32` |
-//! | [`HOP_STAMP`] | array of one | 0 | the current stamp, `u32`, never 0 |
+//! | [`HOP_STAMP`] | array of two | [`STAMP`](crate::hop::STAMP), [`BY_DESTINATION`](crate::hop::BY_DESTINATION) | `u32` |
 //! | [`SERVICES4`] | hash | [`ServiceKey4`](crate::service::ServiceKey4) | [`ServiceRef`](crate::service::ServiceRef) |
 //! | [`RANGES4`] | LPM trie | prefix length, [`RangeKey4`](crate::service::RangeKey4) | [`ServiceRef`](crate::service::ServiceRef) |
 //! | [`VERSIONS`] | array | version slot | [`ServiceVersion`](crate::service::ServiceVersion) |
 //! | [`ENDPOINTS`] | array | slot × [`MAX_ENDPOINTS`] + position | [`Endpoint`](crate::service::Endpoint) |
+//! | [`ENDPOINT_HOPS`] | array | as [`ENDPOINTS`] | [`word`](crate::hop::word) of the next hop of the endpoint's new flows; the kernel's |
 //! | [`MAGLEV`] | array | slot × [`MAGLEV_WORDS`] + word | four `u16` positions, see [`MAGLEV_WORDS`] |
 //! | [`TURNS`] | array | version slot | round robin's counter, `u64`; written by the kernel only |
 //! | [`POSITIONS`] | hash | [`PositionKey`](crate::service::PositionKey) | position, `u32`; of versions with affinity |
@@ -85,6 +86,8 @@ names! {
     VERSIONS,
     /// Endpoints that take new flows, by version slot.
     ENDPOINTS,
+    /// Their next hops.
+    ENDPOINT_HOPS,
     /// Maglev tables, by version slot: one packed array.
     MAGLEV,
     /// Round robin's counters.

@@ -49,7 +49,9 @@ pub struct ServiceRef {
     /// Slot in [`crate::map::VERSIONS`].
     pub version_slot: u32,
     /// Slot in [`crate::map::SERVICE_TIMEOUTS`] and [`crate::map::SERVICE_LOADS`]; never 0.
-    pub service_slot: u32,
+    pub service_slot: u16,
+    /// Where the VIP is, or was, in [`crate::map::ADDRESSES`]: who finds another address there looks it up.
+    pub address_index: u16,
     /// The service's id.
     pub service: u64,
 }

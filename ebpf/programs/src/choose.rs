@@ -25,33 +25,49 @@ const REFRESH_NS: u64 = 1_000_000_000;
 /// Steps of a search among [`MAX_ENDPOINTS`].
 const SEARCH_STEPS: u32 = MAX_ENDPOINTS.ilog2() + 1;
 
-/// The endpoint for a new flow.
+/// The endpoint for a new flow: its index in [`ENDPOINTS`], or [`NOBODY`].
 #[inline(never)]
 pub(crate) fn choose<A: Address>(
     key: &FlowKey<A>,
     version_slot: u32,
     version: &ServiceVersion,
     now_ns: u64,
-) -> Option<&'static Endpoint> {
+) -> u32 {
     if version_slot >= VERSION_SLOTS {
-        return None;
+        return NOBODY;
     }
-    if version.flags & KEEPS_CHOICES == 0 {
-        return fresh(key, version_slot, version, now_ns);
-    }
+    let chosen = if version.flags & KEEPS_CHOICES == 0 {
+        fresh(key, version_slot, version, now_ns)
+    } else {
+        kept_or_fresh(key, version_slot, version, now_ns)
+    };
+    chosen.unwrap_or(NOBODY)
+}
+
+/// No endpoint's index.
+pub(crate) const NOBODY: u32 = u32::MAX;
+
+/// With affinity.
+#[inline(always)]
+fn kept_or_fresh<A: Address>(
+    key: &FlowKey<A>,
+    version_slot: u32,
+    version: &ServiceVersion,
+    now_ns: u64,
+) -> Option<u32> {
     let client = key.source_be.wide();
     let mask = &version.affinity_mask;
     let kept = AffinityKey {
         service: version.service,
         client: [client[0] & mask[0], client[1] & mask[1], client[2] & mask[2], client[3] & mask[3]],
     };
-    if let Some(endpoint) = keeper(&kept, version_slot, version, now_ns) {
+    if let Some(index) = keeper(&kept, version_slot, version, now_ns) {
         count(Reason::AffinityHit);
-        return Some(endpoint);
+        return Some(index);
     }
-    let endpoint = fresh(key, version_slot, version, now_ns)?;
-    keep(&kept, endpoint.id, now_ns);
-    Some(endpoint)
+    let index = fresh(key, version_slot, version, now_ns)?;
+    keep(&kept, ENDPOINTS.get(index)?.id, now_ns);
+    Some(index)
 }
 
 #[inline(always)]
@@ -64,12 +80,7 @@ fn keep(kept: &AffinityKey, endpoint: u64, seen_ns: u64) {
 
 /// The endpoint that a client keeps, if it still takes flows.
 #[inline(always)]
-fn keeper(
-    kept: &AffinityKey,
-    version_slot: u32,
-    version: &ServiceVersion,
-    now_ns: u64,
-) -> Option<&'static Endpoint> {
+fn keeper(kept: &AffinityKey, version_slot: u32, version: &ServiceVersion, now_ns: u64) -> Option<u32> {
     // SAFETY: an element that is replaced as a whole; what it names is looked up in the version.
     let choice = *unsafe { AFFINITY.get(kept) }?;
     let unused_ns = now_ns.wrapping_sub(choice.seen_ns) as i64;
@@ -79,11 +90,11 @@ fn keeper(
     let key = PositionKey { endpoint: choice.endpoint, version_slot, pad: 0 };
     // SAFETY: a word that is written before the version is published and not changed afterwards.
     let position = *unsafe { POSITIONS.get(&key) }?;
-    let endpoint = ENDPOINTS.get(endpoint_index(version_slot, position, version.endpoint_count)?)?;
+    let index = endpoint_index(version_slot, position, version.endpoint_count)?;
     if unused_ns > REFRESH_NS as i64 {
         keep(kept, choice.endpoint, now_ns);
     }
-    Some(endpoint)
+    Some(index)
 }
 
 /// By the algorithm. An endpoint that is warming up may leave the flow to another.
@@ -93,16 +104,16 @@ fn fresh<A: Address>(
     version_slot: u32,
     version: &ServiceVersion,
     now_ns: u64,
-) -> Option<&'static Endpoint> {
+) -> Option<u32> {
     let hash = match version.algorithm {
         SOURCE_HASH => source_hash(&key.source_be),
         BY_TUPLE => flow_hash(key),
         // SAFETY: a helper without arguments.
         _ => unsafe { bpf_get_prandom_u32() },
     };
-    let endpoint = by_algorithm(hash, version_slot, version)?;
-    if version.flags & RAMPS == 0 || takes(endpoint, now_ns) {
-        return Some(endpoint);
+    let index = by_algorithm(hash, version_slot, version)?;
+    if version.flags & RAMPS == 0 || takes(ENDPOINTS.get(index)?, now_ns) {
+        return Some(index);
     }
     by_algorithm(hash.rotate_left(16) ^ SECOND_CHOICE, version_slot, version)
 }
@@ -125,7 +136,7 @@ fn takes(endpoint: &Endpoint, now_ns: u64) -> bool {
 }
 
 #[inline(always)]
-fn by_algorithm(hash: u32, version_slot: u32, version: &ServiceVersion) -> Option<&'static Endpoint> {
+fn by_algorithm(hash: u32, version_slot: u32, version: &ServiceVersion) -> Option<u32> {
     let position = match version.algorithm {
         BY_TUPLE | SOURCE_HASH => {
             let (index, shift) = maglev_entry(version_slot, hash);
@@ -140,7 +151,7 @@ fn by_algorithm(hash: u32, version_slot: u32, version: &ServiceVersion) -> Optio
         LEAST_CONNECTIONS => least(hash, version_slot, version.endpoint_count)?,
         _ => return None,
     };
-    ENDPOINTS.get(endpoint_index(version_slot, position, version.endpoint_count)?)
+    endpoint_index(version_slot, position, version.endpoint_count)
 }
 
 /// The first endpoint whose weight, with those before it, reaches beyond `place`.

@@ -3,7 +3,7 @@
 use core::ptr::addr_of;
 
 use aya_ebpf::maps::lpm_trie::Key;
-use lockstep_abi::address::{AddressValue, ENDPOINTS, RANGES, VIP};
+use lockstep_abi::address::{AddressValue, ENDPOINTS as BESIDE, RANGES, VIP};
 use lockstep_abi::flow::{
     Address, FORWARD_DSR_GUE, FORWARD_DSR_IPIP, FORWARD_DSR_L2, FORWARD_NAT, FlowKey, NO_SYNC, SYNC_LATE,
 };
@@ -20,10 +20,11 @@ use lockstep_packet::transition::{first, may_open, recovered};
 use crate::choose::choose;
 use crate::count::count;
 use crate::family::Family;
+use crate::hop::endpoint_hop;
 use crate::insert::{Source, begin, draft};
 use crate::lease::{may_begin, precise_ns};
 use crate::load::{admit, in_rate};
-use crate::maps::{RECOVERY, SOURCES, VERSIONS};
+use crate::maps::{ENDPOINTS, RECOVERY, SOURCES, VERSIONS};
 use crate::words;
 
 /// For so long after a takeover flows may be missing that the former owner had.
@@ -32,35 +33,53 @@ const TAKEOVER_NS: u64 = 60 * 1_000_000_000;
 const RECOVERY_INTERVAL_NS: u64 = 1_000_000_000 / 100_000;
 const RECOVERY_BURST_NS: u64 = 100_000_000;
 
-/// The service that a client's packet is for.
-#[inline(never)]
-pub(crate) fn service<F: Family>(
-    key: &FlowKey<F::Address>,
-    address: &AddressValue,
-) -> Option<&'static ServiceRef> {
+/// The service of this very address, port and protocol.
+#[inline(always)]
+pub(crate) fn exact<F: Family>(key: &FlowKey<F::Address>) -> Option<&'static ServiceRef> {
     let (vip_be, port_be, protocol) = (key.destination_be, key.destination_port_be, key.protocol);
-    if address.flags & VIP == 0 {
-        return None;
-    }
-    let exact = F::service(&ServiceKey { vip_be, port_be, protocol, pad: 0 });
-    if exact.is_some() || address.flags & RANGES == 0 {
-        return exact;
-    }
+    F::service(&ServiceKey { vip_be, port_be, protocol, pad: 0 })
+}
+
+/// The service of a range of ports that this one is in.
+#[inline(never)]
+fn ranged<F: Family>(key: &FlowKey<F::Address>) -> Option<&'static ServiceRef> {
+    let (vip_be, port_be, protocol) = (key.destination_be, key.destination_port_be, key.protocol);
     F::range(RangeKey { vip_be, protocol, pad: 0, port_be })
 }
 
-/// Makes the flow of a client's packet; with `reopen`, in place of one that this packet has claimed. `Ok` also when
-/// another CPU made it first: then that one's translation applies.
+/// The service that a client's packet is for.
+#[inline(always)]
+fn service<F: Family>(
+    key: &FlowKey<F::Address>,
+    address: &AddressValue,
+    exact: Option<&'static ServiceRef>,
+) -> Option<&'static ServiceRef> {
+    if address.flags & VIP == 0 {
+        return None;
+    }
+    if exact.is_some() || address.flags & RANGES == 0 { exact } else { ranged::<F>(key) }
+}
+
+/// The group's address that a packet is for.
+pub(crate) struct Addressed {
+    pub(crate) index: u32,
+    pub(crate) value: &'static AddressValue,
+    pub(crate) lease: &'static LeaseValue,
+    /// What [`exact`] found.
+    pub(crate) exact: Option<&'static ServiceRef>,
+}
+
+/// Makes the flow of a client's packet; with `reopen`, in place of one that this packet has claimed. Answers the
+/// endpoint's index; `None` when another CPU made the flow first: then that one's translation applies.
 #[inline(always)]
 pub(crate) fn create<F: Family>(
     key: &FlowKey<F::Address>,
     flags: u8,
-    address_index: u32,
-    address: &AddressValue,
-    lease: &LeaseValue,
+    addressed: &Addressed,
     reopen: bool,
-) -> Result<(), Reason> {
-    let named = *service::<F>(key, address).ok_or(Reason::NoService)?;
+) -> Result<Option<u32>, Reason> {
+    let Addressed { value: address, lease, .. } = *addressed;
+    let named = *service::<F>(key, address, addressed.exact).ok_or(Reason::NoService)?;
     let version = VERSIONS.get(named.version_slot).ok_or(Reason::NoService)?;
     if version.service != named.service {
         return Err(Reason::NoService);
@@ -71,8 +90,9 @@ pub(crate) fn create<F: Family>(
     if version.flags & RESTRICTED != 0 && !allowed::<F>(&key.source_be, named.version_slot) {
         return Err(Reason::SourceNotAllowed);
     }
-    admit(named.service_slot, version, now_ns)?;
-    let endpoint = choose(key, named.version_slot, version, now_ns).ok_or(Reason::NoEndpoint)?;
+    admit(named.service_slot.into(), version, now_ns)?;
+    let chosen = choose(key, named.version_slot, version, now_ns);
+    let endpoint = ENDPOINTS.get(chosen).ok_or(Reason::NoEndpoint)?;
     // Echo has no port on the side that answers.
     let keeps_port = endpoint.port_be == 0 || key.protocol == F::ICMP;
     let port_be = if keeps_port { key.destination_port_be } else { endpoint.port_be };
@@ -98,20 +118,21 @@ pub(crate) fn create<F: Family>(
         unsafe { words::copy(&raw mut flow.twin.source_be, &F::narrow(endpoint.address)) };
         flow.twin.source_port_be = port_be;
     }
-    flow.address_index = address_index as u16;
+    flow.hop = endpoint_hop(chosen);
+    flow.address_index = addressed.index as u16;
     // SAFETY: a live array element; one aligned word.
     flow.address_stamp = unsafe { addr_of!(address.stamp).read_volatile() } as u16;
     flow.epoch = lease.epoch;
     flow.service = version.service;
     flow.endpoint = endpoint.id;
     flow.flags = forwarding | sync;
-    flow.service_slot = named.service_slot as u16;
+    flow.service_slot = named.service_slot;
     flow.target = endpoint.target as u16;
     // A client beside the endpoint would get the answer past the balancer, untranslated.
-    let beside = version.mode == NAT
-        && F::transit(&key.source_be).is_some_and(|network| network.flags & ENDPOINTS != 0);
+    let beside =
+        version.mode == NAT && F::transit(&key.source_be).is_some_and(|network| network.flags & BESIDE != 0);
     let source = if version.mode == FULLNAT || beside { translated(key, version)? } else { Source::KEPT };
-    begin::<F>(source, address.group, reopen)
+    Ok(if begin::<F>(source, address.group, reopen)? { Some(chosen) } else { None })
 }
 
 /// The state of a flow that is made again from the middle of a connection, if its service wants that and now is the

@@ -15,7 +15,9 @@ use lockstep_packet::ip::Ip;
 use lockstep_packet::select::flow_hash;
 use lockstep_packet::transition::{first, may_open};
 
+use crate::choose::NOBODY;
 use crate::count::Verdict;
+use crate::create::Addressed;
 use crate::family::Family;
 use crate::guard::{self, answers, answers_from_its_port, transit};
 use crate::hook::Hook;
@@ -23,26 +25,27 @@ use crate::hop::route;
 use crate::insert::{Source, begin, draft};
 use crate::lease::{may_begin, permitted_now, precise_ns};
 use crate::maps::SNAT_SETS;
+use crate::track::Tracked;
 use crate::words;
 
-/// Decides about a packet with ports. `None`: a flow was made for it. `Some`: the hook's action.
+/// Decides about a packet with ports.
 #[inline(always)]
 pub(crate) fn outbound<H: Hook, F: Family>(
     hook: &H,
     key: &FlowKey<F::Address>,
     flags: u8,
-) -> Result<Option<i32>, Reason> {
+) -> Result<Tracked, Reason> {
     let guarded = answers::<F>(key, flags);
     if !guarded && F::transit(&key.source_be).is_none() {
-        return hook.pass(Reason::PassLocal).map(Some);
+        return hook.pass(Reason::PassLocal).map(Tracked::Action);
     }
     if stays::<H, F>(hook, key.protocol, &key.source_be, &key.destination_be) {
-        return hook.pass(Reason::PassLocal).map(Some);
+        return hook.pass(Reason::PassLocal).map(Tracked::Action);
     }
     let (mut passes, mut guarded) = (Reason::PassTransit, guarded);
     if let Some(rule) = rule::<F>(key) {
         if rule.action != EXEMPT {
-            return translate::<F>(key, flags, rule).map(|()| None);
+            return translate::<F>(key, flags, rule).map(made);
         }
         // An endpoint of every port would have nothing to exempt: only a service's own port tells an answer.
         (passes, guarded) = (Reason::PassExempt, answers_from_its_port::<F>(key, flags));
@@ -51,7 +54,13 @@ pub(crate) fn outbound<H: Hook, F: Family>(
     if guarded {
         return Err(Reason::ReplyWithoutFlow);
     }
-    transit::<H, F>(hook, &key.source_be, passes).map(Some)
+    transit::<H, F>(hook, &key.source_be, passes).map(Tracked::Action)
+}
+
+/// The flow was made here, or by another CPU.
+#[inline(always)]
+const fn made(first: bool) -> Tracked {
+    if first { Tracked::Made(NOBODY) } else { Tracked::Flow }
 }
 
 /// The same for a packet that shows no ports, or is of a protocol without flows; `reason` is why one that an endpoint
@@ -135,7 +144,7 @@ extern "C" fn applies(round: u32, search: *mut Search) -> i64 {
 
 /// Makes the flow of a connection that begins behind the balancer.
 #[inline(always)]
-fn translate<F: Family>(key: &FlowKey<F::Address>, flags: u8, rule: &SnatRule) -> Result<(), Reason> {
+fn translate<F: Family>(key: &FlowKey<F::Address>, flags: u8, rule: &SnatRule) -> Result<bool, Reason> {
     let hash = flow_hash(key);
     if rule.to_count == 0 {
         return Err(Reason::PortsExhausted);
@@ -155,13 +164,12 @@ fn translate<F: Family>(key: &FlowKey<F::Address>, flags: u8, rule: &SnatRule) -
 #[inline(always)]
 pub(crate) fn inbound<F: Family>(
     key: &FlowKey<F::Address>,
-    index: u32,
-    address: &AddressValue,
-    lease: &LeaseValue,
+    addressed: &Addressed,
     reopen: bool,
-) -> Result<(), Reason> {
+) -> Result<Tracked, Reason> {
+    let Addressed { index, value: address, lease, .. } = *addressed;
     let ends = Ends { index, address, lease, rule: 0, host: Some(&address.static_host) };
-    make::<F>(key, &ends, Source::KEPT, reopen)
+    make::<F>(key, &ends, Source::KEPT, reopen).map(made)
 }
 
 /// What a flow that no service made is made of.
@@ -180,7 +188,7 @@ fn make<F: Family>(
     ends: &Ends<'_>,
     source: Source,
     reopen: bool,
-) -> Result<(), Reason> {
+) -> Result<bool, Reason> {
     let flow = draft::<F>(key, first(key.protocol), precise_ns())?;
     // SAFETY: a key in the draft.
     unsafe { words::reverse(&raw mut flow.twin, key) };

@@ -115,6 +115,38 @@ pub(crate) fn forward<H: Hook, F: Family>(
     key: &FlowKey<F::Address>,
     translation: &Translation<F::Address>,
 ) -> Verdict {
+    // SAFETY: a live map value; one aligned word, good by itself.
+    let keep = |word| unsafe { addr_of_mut!((*translation.entry()).hop).write_volatile(word) };
+    on_its_way::<H, F>(hook, ip, key, translation, keep)
+}
+
+/// The same for a flow that was made just now and is still where it was drafted; it goes to the endpoint of this index.
+#[inline(always)]
+pub(crate) fn begun<H: Hook, F: Family>(
+    hook: &H,
+    ip: &Ip<F::Address>,
+    key: &FlowKey<F::Address>,
+    translation: &Translation<F::Address>,
+    endpoint: u32,
+) -> Verdict {
+    let keep = |word| {
+        if let Some(entry) = F::flows().get_ptr_mut(key) {
+            // SAFETY: a live map value; one aligned word, good by itself.
+            unsafe { addr_of_mut!((*entry).hop).write_volatile(word) };
+        }
+        hop::keep_for_endpoint::<F>(endpoint, &translation.twin().source_be, word);
+    };
+    on_its_way::<H, F>(hook, ip, key, translation, keep)
+}
+
+#[inline(always)]
+fn on_its_way<H: Hook, F: Family>(
+    hook: &H,
+    ip: &Ip<F::Address>,
+    key: &FlowKey<F::Address>,
+    translation: &Translation<F::Address>,
+    keep: impl FnOnce(u32),
+) -> Verdict {
     if !ip.may_be_forwarded() {
         return Err(Reason::TtlExceeded);
     }
@@ -126,8 +158,7 @@ pub(crate) fn forward<H: Hook, F: Family>(
     let twin = translation.twin();
     match hop::find::<H, F>(hook, bytes, ip.protocol, &twin.destination_be, &twin.source_be)? {
         Way::Known(hop, word) => {
-            // SAFETY: a live map value; one aligned word, good by itself.
-            unsafe { addr_of_mut!((*translation.entry()).hop).write_volatile(word) };
+            keep(word);
             rewrite_slowly::<H, F>(hook, ip, key, translation)?;
             counted(hop::send(hook, &hop))
         }

@@ -9,14 +9,14 @@ use aya_ebpf::bindings::{
 };
 use aya_ebpf::helpers::generated::{bpf_fib_lookup, bpf_redirect_neigh};
 use lockstep_abi::flow::Address;
-use lockstep_abi::hop::{HopKey, HopValue, USABLE, XDP, index, word};
+use lockstep_abi::hop::{BY_DESTINATION, HopKey, HopValue, STAMP, USABLE, XDP, index, word};
 use lockstep_abi::reason::Reason;
 use lockstep_packet::offset::ETHERNET;
 
 use crate::count::{Verdict, count};
 use crate::family::{Family, V4, V6};
 use crate::hook::Hook;
-use crate::maps::{FIB, HOP_INDEX, HOP_STAMP, HOPS};
+use crate::maps::{ENDPOINT_HOPS, FIB, HOP_INDEX, HOP_STAMP, HOPS};
 use crate::words;
 
 /// Two MACs as they stand in a frame.
@@ -42,10 +42,43 @@ pub(crate) enum Way {
 
 #[inline(always)]
 fn stamp() -> u32 {
-    match HOP_STAMP.get_ptr(0) {
+    setting(STAMP)
+}
+
+#[inline(always)]
+fn setting(index: u32) -> u32 {
+    match HOP_STAMP.get_ptr(index) {
         // SAFETY: a live array element.
-        Some(stamp) => unsafe { addr_of!(*stamp).read_volatile() },
+        Some(value) => unsafe { addr_of!(*value).read_volatile() },
         None => 0,
+    }
+}
+
+/// What new flows to an endpoint keep of their next hop, if that is still good.
+#[inline(always)]
+pub(crate) fn endpoint_hop(endpoint: u32) -> u32 {
+    match ENDPOINT_HOPS.get_ptr(endpoint) {
+        // SAFETY: a live array element; one aligned word.
+        Some(hop) => unsafe { hop.read_volatile() },
+        None => 0,
+    }
+}
+
+/// Lets new flows to an endpoint go the way that the routing table has just named for one of them, if it is the way of
+/// all: to the endpoint itself, on a link that it shares with this node, and by no rule that looks at the source.
+#[inline(always)]
+pub(crate) fn keep_for_endpoint<F: Family>(endpoint: u32, address_be: &F::Address, word: u32) {
+    let Some(fib) = FIB.get_ptr(0) else {
+        return;
+    };
+    // SAFETY: the element is this CPU's own, and programs of one hook do not nest.
+    let shared = unsafe { (*fib).family == F::AF && F::answered(&*fib) == *address_be };
+    if !shared || setting(BY_DESTINATION) == 0 {
+        return;
+    }
+    if let Some(hop) = ENDPOINT_HOPS.get_ptr_mut(endpoint) {
+        // SAFETY: a live array element; one aligned word, good by itself.
+        unsafe { hop.write_volatile(word) };
     }
 }
 

@@ -5,7 +5,7 @@ use core::marker::PhantomData;
 use core::ptr::{addr_of, addr_of_mut};
 
 use aya_ebpf::bindings::BPF_NOEXIST;
-use aya_ebpf::helpers::generated::{bpf_get_prandom_u32, bpf_loop};
+use aya_ebpf::helpers::generated::bpf_loop;
 use lockstep_abi::event::CREATED;
 use lockstep_abi::flow::{Address, FORWARDING, FlowKey, FlowValue, KIND, ORIGINAL, deltas};
 use lockstep_abi::reason::Reason;
@@ -66,10 +66,11 @@ pub(crate) fn draft<F: Family>(
     now_ns: u64,
 ) -> Result<&'static mut FlowValue<F::Address>, Reason> {
     let room = F::scratch(DRAFT_ROOM).ok_or(Reason::FlowInsertFailed)?;
-    // SAFETY: the element is this CPU's own, and programs of one hook do not nest; a helper without arguments.
-    let (flow, generation) = unsafe { (&mut *room, bpf_get_prandom_u32()) };
-    flow.generation = generation;
-    flow.generation_end = generation;
+    // SAFETY: the element is this CPU's own, and programs of one hook do not nest.
+    let flow = unsafe { &mut *room };
+    // The memory's last user was written at another nanosecond.
+    flow.generation = now_ns as u32;
+    flow.generation_end = now_ns as u32;
     // SAFETY: a key in the draft.
     unsafe { copy_key(addr_of_mut!(flow.key), key) };
     flow.last_seen_ns = now_ns;
@@ -82,14 +83,21 @@ pub(crate) fn draft<F: Family>(
     Ok(flow)
 }
 
-/// Writes the drafted flow and tells of it. With `reopen`, in place of one that this packet has claimed.
+/// Writes the drafted flow and tells of it. With `reopen`, in place of one that this packet has claimed. False: another
+/// CPU was first, and the draft is not what applies.
 #[inline(always)]
-pub(crate) fn begin<F: Family>(source: Source, group: u64, reopen: bool) -> Result<(), Reason> {
+pub(crate) fn begin<F: Family>(source: Source, group: u64, reopen: bool) -> Result<bool, Reason> {
     match F::begin(source.pack(), source.hash, group, u32::from(reopen)) {
-        0 => Ok(()),
-        reason => Err(Reason::of((reason - 1) as u32)),
+        MADE => Ok(true),
+        NOT_FIRST => Ok(false),
+        reason => Err(Reason::of((reason - FIRST_REASON) as u32)),
     }
 }
+
+/// [`begun`]'s answers; from [`FIRST_REASON`] on why there is no flow.
+const MADE: i32 = 0;
+const NOT_FIRST: i32 = 1;
+const FIRST_REASON: i32 = 2;
 
 /// [`begin`] for IPv4. A global function, which the verifier looks at by itself.
 #[inline(never)]
@@ -108,13 +116,14 @@ pub(crate) extern "C" fn begin6(source: u64, hash: u32, group: u64, reopen: u32)
 #[inline(always)]
 fn begun<F: Family>(source: u64, hash: u32, group: u64, reopen: u32) -> i32 {
     match write::<F>(Source::unpack(source, hash), group, reopen != 0) {
-        Ok(()) => 0,
-        Err(reason) => reason as i32 + 1,
+        Ok(true) => MADE,
+        Ok(false) => NOT_FIRST,
+        Err(reason) => reason as i32 + FIRST_REASON,
     }
 }
 
 #[inline(always)]
-fn write<F: Family>(source: Source, group: u64, reopen: bool) -> Result<(), Reason> {
+fn write<F: Family>(source: Source, group: u64, reopen: bool) -> Result<bool, Reason> {
     let room = F::scratch(DRAFT_ROOM).ok_or(Reason::FlowInsertFailed)?;
     // SAFETY: the element is this CPU's own, and programs of one hook do not nest.
     let flow = unsafe { &mut *room };
@@ -124,12 +133,12 @@ fn write<F: Family>(source: Source, group: u64, reopen: bool) -> Result<(), Reas
     (flow.address_delta, flow.port_delta) = deltas(&flow.key, &flow.twin);
     let made = if reopen { take_over::<F>(flow, source, blocks) } else { insert::<F>(flow, source, blocks) };
     if !made? {
-        return Ok(());
+        return Ok(false);
     }
     load::entered(flow.service_slot, flow.target);
     count(Reason::FlowCreated);
     report(flow, CREATED, flow.state, group, flow.epoch);
-    Ok(())
+    Ok(true)
 }
 
 /// The reply entry of a drafted original, or of a copy of one, beside it.

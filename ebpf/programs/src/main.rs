@@ -58,8 +58,10 @@ macro_rules! slow_stage {
         pub fn $stage(ctx: $context) -> $result {
             let hook = $hook(ctx);
             let raw = hook.raw();
-            slow::slow::<$hook, $family>(&hook, slow::Parts { track: || $track(raw), leave: || $leave(raw) })
-                as $result
+            slow::slow::<$hook, $family>(
+                &hook,
+                slow::Parts { track: || $track(raw), leave: |made| $leave(raw, made) },
+            ) as $result
         }
 
         #[inline(never)]
@@ -70,8 +72,8 @@ macro_rules! slow_stage {
 
         #[inline(never)]
         #[unsafe(no_mangle)]
-        extern "C" fn $leave(raw: *mut $raw) -> i32 {
-            slow::left::<$hook, $family>(&$hook(<$context>::new(raw)))
+        extern "C" fn $leave(raw: *mut $raw, made: u32) -> i32 {
+            slow::left::<$hook, $family>(&$hook(<$context>::new(raw)), made)
         }
     };
 }

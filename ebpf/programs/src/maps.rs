@@ -63,7 +63,7 @@ pub(crate) static HOPS: Array<HopValue> = Array::with_max_entries(map::MAX_HOPS,
 pub(crate) static HOP_INDEX: HashMap<HopKey, u32> = HashMap::with_max_entries(map::MAX_HOPS, 0);
 
 #[map]
-pub(crate) static HOP_STAMP: Array<u32> = Array::with_max_entries(1, 0);
+pub(crate) static HOP_STAMP: Array<u32> = Array::with_max_entries(2, 0);
 
 #[map]
 pub(crate) static SERVICES4: HashMap<ServiceKey4, ServiceRef> =
@@ -84,6 +84,10 @@ pub(crate) static VERSIONS: Array<ServiceVersion> = Array::with_max_entries(map:
 
 #[map]
 pub(crate) static ENDPOINTS: Array<Endpoint> =
+    Array::with_max_entries(map::VERSION_SLOTS * map::MAX_ENDPOINTS, 0);
+
+#[map]
+pub(crate) static ENDPOINT_HOPS: Array<u32> =
     Array::with_max_entries(map::VERSION_SLOTS * map::MAX_ENDPOINTS, 0);
 
 #[map]

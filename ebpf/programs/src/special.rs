@@ -28,7 +28,7 @@ use crate::lease::permitted_now;
 use crate::slow::{answer, kept_key, verdict};
 use crate::special::read::Kind;
 use crate::special::walk::{PACKET, Walk};
-use crate::track::track;
+use crate::track::{Tracked, track};
 
 pub(crate) use crate::special::family::{ICMP_HEADER, Special, address_of, sum_of};
 pub(crate) use crate::special::leave::go;
@@ -127,11 +127,14 @@ fn leave(hook: &Tc, parts: &Parts) -> Verdict {
 /// The part that finds the flow.
 #[inline(always)]
 pub(crate) fn tracked<F: Special>(hook: &Tc) -> i32 {
-    answer(flow::<F>(hook))
+    answer(flow::<F>(hook).map(|tracked| match tracked {
+        Tracked::Flow | Tracked::Made(_) => None,
+        Tracked::Action(action) => Some(action),
+    }))
 }
 
 #[inline(always)]
-fn flow<F: Special>(hook: &Tc) -> Result<Option<i32>, Reason> {
+fn flow<F: Special>(hook: &Tc) -> Result<Tracked, Reason> {
     let walk = Walk::of(PACKET)?;
     let key = kept_key::<F>()?;
     let begins_nothing = if walk.is_later() {
@@ -145,7 +148,7 @@ fn flow<F: Special>(hook: &Tc) -> Result<Option<i32>, Reason> {
         && F::flows().get_ptr(key).is_none()
     {
         let owned = if walk.is_later() { reason } else { Reason::NoService };
-        return refuse::<F>(hook, owned, Some(reason)).map(Some);
+        return refuse::<F>(hook, owned, Some(reason)).map(Tracked::Action);
     }
     track::<Tc, F>(hook, key, walk.flags)
 }

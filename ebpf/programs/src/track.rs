@@ -6,52 +6,84 @@ use aya_ebpf::bindings::BPF_NOEXIST;
 use lockstep_abi::address::STATIC;
 use lockstep_abi::flow::{FORWARDING, FlowKey, FlowValue, KIND, REPLY};
 use lockstep_abi::reason::Reason;
+use lockstep_abi::service::ServiceRef;
 use lockstep_abi::timeout::DEAD_NS;
 use lockstep_packet::transition::{From, may_open};
 
 use crate::atomic;
 use crate::change::{Next, change};
 use crate::count::count;
-use crate::create::create;
+use crate::create::{Addressed, create, exact};
 use crate::egress;
 use crate::family::Family;
 use crate::forward::{Translation, touch};
 use crate::hook::Hook;
 use crate::insert::{DRAFT_ROOM, reply_of};
 use crate::lease::{may_begin, permitted, permitted_now, precise_ns};
+use crate::maps::ADDRESSES;
 use crate::words;
 
-/// Finds or makes the flow of a packet. `flags` are TCP's, or what stands for them; 0 where there are none. `Some`: it
-/// belongs to none, and is nobody's business here: the hook's action.
+/// What became of a packet.
+#[derive(Clone, Copy)]
+pub(crate) enum Tracked {
+    /// There is a flow.
+    Flow,
+    /// There is one now. Its original is still where it was drafted, and goes to the endpoint of this index, or
+    /// [`crate::choose::NOBODY`] if it goes to none.
+    Made(u32),
+    /// It belongs to none, and is nobody's business here: the hook's action.
+    Action(i32),
+}
+
+/// Finds or makes the flow of a packet. `flags` are TCP's, or what stands for them; 0 where there are none.
 #[inline(always)]
 pub(crate) fn track<H: Hook, F: Family>(
     hook: &H,
     key: &FlowKey<F::Address>,
     flags: u8,
-) -> Result<Option<i32>, Reason> {
+) -> Result<Tracked, Reason> {
     let next = hit::<F>(key, flags)?;
     if next == Next::Forward {
-        return Ok(None);
+        return Ok(Tracked::Flow);
     }
-    let Some(index) = F::address_index(&key.destination_be) else {
+    let exact = exact::<F>(key);
+    let Some(index) = addressed::<F>(key, exact) else {
         return egress::outbound::<H, F>(hook, key, flags);
     };
-    let (address, lease) = permitted_now(index)?;
+    let (value, lease) = permitted_now(index)?;
+    let addressed = Addressed { index, value, lease, exact };
     // A flow to be reopened was asked about before it was claimed; one that is made from the middle of a connection is
     // when its service is known.
     if next == Next::Open && may_open(key.protocol, flags) {
         may_begin(lease)?;
     }
-    match create::<F>(key, flags, index, address, lease, next == Next::Reopen) {
-        Err(Reason::NoService) if address.flags & STATIC != 0 => {
+    match create::<F>(key, flags, &addressed, next == Next::Reopen) {
+        Err(Reason::NoService) if value.flags & STATIC != 0 => {
             if !may_open(key.protocol, flags) {
                 return Err(Reason::Miss);
             }
-            egress::inbound::<F>(key, index, address, lease, next == Next::Reopen)?;
+            egress::inbound::<F>(key, &addressed, next == Next::Reopen)
         }
-        other => other?,
+        made => made.map(|endpoint| endpoint.map_or(Tracked::Flow, Tracked::Made)),
     }
-    Ok(None)
+}
+
+/// The index of the group's address that a packet is for. A service that it names knows where that was.
+#[inline(always)]
+fn addressed<F: Family>(key: &FlowKey<F::Address>, exact: Option<&ServiceRef>) -> Option<u32> {
+    if let Some(named) = exact
+        && let index = u32::from(named.address_index)
+        && let Some(value) = ADDRESSES.get_ptr(index)
+    {
+        // SAFETY: a live array element that user space may be replacing; then its stamp tells.
+        let (family, address) = unsafe {
+            (addr_of!((*value).family).read_volatile(), F::narrow(addr_of!((*value).address).read()))
+        };
+        if family == F::NUMBER && address == key.destination_be {
+            return Some(index);
+        }
+    }
+    F::address_index(&key.destination_be)
 }
 
 /// The flow that [`track`] found: what its entry in the packet's direction says, and its flags.
@@ -63,6 +95,15 @@ pub(crate) fn flow<F: Family>(key: &FlowKey<F::Address>) -> Result<(Translation<
         touch(entry);
         Ok((Translation::of(entry), addr_of!((*entry).flags).read_volatile()))
     }
+}
+
+/// The flow that [`track`] has just made, where it was drafted: nobody else has that in hand, and nothing need be
+/// proven of it. `None`: with direct return, which needs the entry.
+#[inline(always)]
+pub(crate) fn drafted<F: Family>() -> Option<Translation<F::Address>> {
+    let draft = F::scratch(DRAFT_ROOM)?;
+    // SAFETY: the element is this CPU's own, and programs of one hook do not nest.
+    unsafe { if (*draft).flags & FORWARDING == 0 { Some(Translation::of(draft)) } else { None } }
 }
 
 /// A packet's flow, if there is one: lease, state, event.

@@ -131,7 +131,7 @@ impl Apply<'_> {
         Ok(())
     }
 
-    fn addresses_of<A: KernelFamily>(&self) -> impl Iterator<Item = (A, AddressRef)> + '_ {
+    pub(super) fn addresses_of<A: KernelFamily>(&self) -> impl Iterator<Item = (A, AddressRef)> + '_ {
         self.addresses.iter().filter_map(|(address, found)| Some((A::of_ip(*address)?, *found)))
     }
 

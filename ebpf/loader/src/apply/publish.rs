@@ -74,6 +74,9 @@ impl Apply<'_> {
         let keys: Vec<u32> = (first..).take(version.endpoints.len()).collect();
         let (_, result) = self.maps.endpoints.put_all(&keys, &version.endpoints, sys::ANY);
         result.map_err(DataplaneError::map(names::ENDPOINTS))?;
+        // Of the slot's last version.
+        let (_, result) = self.maps.endpoint_hops.put_all(&keys, &vec![0; keys.len()], sys::ANY);
+        result.map_err(DataplaneError::map(names::ENDPOINT_HOPS))?;
         self.maps.versions.put(&slot, &version.header, sys::ANY).map_err(versions_failed)?;
 
         let first = slot * names::MAGLEV_WORDS;

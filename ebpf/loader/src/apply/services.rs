@@ -100,7 +100,8 @@ impl Apply<'_> {
             let slot = self.version_slot::<A>(service, &published)?;
             let current = ServiceRef {
                 version_slot: slot,
-                service_slot: self.maps.services.known().slot(service.id.get()).into(),
+                service_slot: self.maps.services.known().slot(service.id.get()),
+                address_index: 0,
                 service: service.id.get(),
             };
             self.name(&current, frontends, &published)?;
@@ -150,8 +151,17 @@ impl Apply<'_> {
         published: &Published<A>,
     ) -> Result<(), DataplaneError> {
         let maps = A::maps(self.maps);
-        for key in frontends.exact.iter().filter(|key| published.exact.get(key) != Some(current)) {
-            maps.services.put(key, current, sys::ANY).map_err(DataplaneError::map(A::NAMES.services))?;
+        let indexes: HashMap<A, u32> =
+            self.addresses_of::<A>().map(|(address, found)| (address, found.index)).collect();
+        let at = |vip_be: &A| ServiceRef {
+            address_index: indexes.get(vip_be).copied().unwrap_or_default() as u16,
+            ..*current
+        };
+        for key in &frontends.exact {
+            let current = at(&key.vip_be);
+            if published.exact.get(key) != Some(&current) {
+                maps.services.put(key, &current, sys::ANY).map_err(DataplaneError::map(A::NAMES.services))?;
+            }
         }
         for key in frontends.ranges.iter().filter(|key| published.ranges.get(key) != Some(current)) {
             maps.ranges.put(key, current, sys::ANY).map_err(DataplaneError::map(A::NAMES.ranges))?;

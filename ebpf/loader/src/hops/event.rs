@@ -85,8 +85,12 @@ pub(super) enum HopEvent {
     Neighbour(Neighbour),
     /// A neighbour entry is gone.
     NeighbourGone(HopKey),
-    /// A route, a next hop object, a rule, an address or a forwarding setting changed.
+    /// A route, a next hop object, an address or a forwarding setting changed.
     Routes,
+    /// A routing rule is there; whether it looks at more than the destination.
+    Rule(bool),
+    /// A routing rule is gone.
+    RuleGone,
 }
 
 /// The key of an address on an interface.

@@ -97,7 +97,7 @@ impl Listener {
     }
 }
 
-/// Reads all links and neighbours.
+/// Reads all links and neighbours, and what rules ask for.
 pub(super) fn read_all() -> io::Result<Snapshot> {
     let mut snapshot = Snapshot::default();
     for event in dump(libc::RTM_GETLINK)? {
@@ -110,6 +110,9 @@ pub(super) fn read_all() -> io::Result<Snapshot> {
             snapshot.neighbours.push(neighbour);
         }
     }
+    for event in dump(libc::RTM_GETRULE)? {
+        snapshot.by_destination &= event != HopEvent::Rule(true);
+    }
     Ok(snapshot)
 }
 
@@ -121,7 +124,7 @@ fn dump(kind: u16) -> io::Result<Vec<HopEvent>> {
         }
     }
     Err(io::Error::other(format!(
-        "a list of links or neighbours changed while it was read, {DUMP_ATTEMPTS} times"
+        "a list of links, neighbours or rules changed while it was read, {DUMP_ATTEMPTS} times"
     )))
 }
 
@@ -158,7 +161,9 @@ fn dump_once(kind: u16) -> io::Result<Option<Vec<HopEvent>>> {
             }
         }
         if rows.len() > MAX_ROWS {
-            return Err(io::Error::other(format!("there are more than {MAX_ROWS} links or neighbours")));
+            return Err(io::Error::other(format!(
+                "there are more than {MAX_ROWS} links, neighbours or rules"
+            )));
         }
     }
     Err(io::ErrorKind::TimedOut.into())

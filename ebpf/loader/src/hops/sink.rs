@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use lockstep_abi::hop::{BY_DESTINATION, STAMP};
 use lockstep_abi::map as names;
 
 use super::table::{Adopted, Write};
@@ -32,7 +33,7 @@ impl KernelHops {
 
 impl HopSink for KernelHops {
     fn read(&self) -> Result<Adopted, DataplaneError> {
-        let stamp = self.maps.hop_stamp.get(&0).map_err(DataplaneError::map(names::HOP_STAMP))?;
+        let stamp = self.maps.hop_stamp.get(&STAMP).map_err(DataplaneError::map(names::HOP_STAMP))?;
         let mut entries = Vec::new();
         for (key, index) in self.maps.hop_index.entries().map_err(DataplaneError::map(names::HOP_INDEX))? {
             let value = self.maps.hops.get(&index).map_err(DataplaneError::map(names::HOPS))?;
@@ -54,8 +55,12 @@ impl HopSink for KernelHops {
                 maps.hop_index.remove(&key).map(drop).map_err(DataplaneError::map(names::HOP_INDEX))
             }
             Write::RaiseStamp { stamp } => {
-                maps.hop_stamp.put(&0, &stamp, sys::ANY).map_err(DataplaneError::map(names::HOP_STAMP))
+                maps.hop_stamp.put(&STAMP, &stamp, sys::ANY).map_err(DataplaneError::map(names::HOP_STAMP))
             }
+            Write::ByDestination(value) => maps
+                .hop_stamp
+                .put(&BY_DESTINATION, &value.into(), sys::ANY)
+                .map_err(DataplaneError::map(names::HOP_STAMP)),
             Write::WaitGrace => wait_grace_period().map_err(DataplaneError::map(names::HOPS)),
         }
     }

@@ -61,17 +61,27 @@ pub enum Write {
         /// Not 0.
         stamp: u32,
     },
+    /// `HOP_STAMP[1]`: whether the ways of packets depend on their destinations alone.
+    ByDestination(bool),
     /// No program may still run that saw what was there before.
     WaitGrace,
 }
 
-/// All links and neighbours, read at once.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+/// All links, neighbours and rules, read at once.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Snapshot {
     /// Every link.
     pub(super) links: Vec<Link>,
     /// Every neighbour.
     pub(super) neighbours: Vec<Neighbour>,
+    /// No rule looks at more than the destination.
+    pub(super) by_destination: bool,
+}
+
+impl Default for Snapshot {
+    fn default() -> Self {
+        Self { links: Vec::new(), neighbours: Vec::new(), by_destination: true }
+    }
 }
 
 /// What the table counts. The first three stand for now, the rest only grow.
@@ -127,6 +137,8 @@ pub(super) struct HopTable {
     slots: Slots,
     waiting: BTreeSet<HopKey>,
     stamp: u32,
+    /// As was last written; `None`: whatever an earlier process wrote.
+    by_destination: Option<bool>,
     raise: bool,
     raised_at: Option<Instant>,
     writes: VecDeque<Write>,
@@ -150,6 +162,7 @@ impl HopTable {
             slots,
             waiting: BTreeSet::new(),
             stamp: adopted.stamp,
+            by_destination: None,
             raise: true,
             raised_at: None,
             writes: invalid.into_iter().map(|key| Write::RemoveIndex { key }).collect(),
@@ -165,7 +178,11 @@ impl HopTable {
             HopEvent::LinkGone(ifindex) => self.link_gone(ifindex),
             HopEvent::Neighbour(neighbour) => self.neighbour(&neighbour),
             HopEvent::NeighbourGone(key) => self.neighbour_gone(key),
-            HopEvent::Routes => self.raise = true,
+            HopEvent::Routes | HopEvent::RuleGone | HopEvent::Rule(false) => self.raise = true,
+            HopEvent::Rule(true) => {
+                self.depend(false);
+                self.raise = true;
+            }
         }
     }
 
@@ -188,6 +205,7 @@ impl HopTable {
         for neighbour in &snapshot.neighbours {
             self.neighbour(neighbour);
         }
+        self.depend(snapshot.by_destination);
         self.raise = true;
     }
 
@@ -263,6 +281,18 @@ impl HopTable {
         let hops = self.slots.usable_count();
         let idle = self.slots.count() - hops;
         HopCounts { hops, idle, left_out: self.waiting.len() as u64, ..self.counts }
+    }
+
+    /// Whether some rule asks for more than the destination.
+    pub(super) fn rules_ask_more(&self) -> bool {
+        self.by_destination == Some(false)
+    }
+
+    /// Before the stamp that is about to be raised: a flow that was told the old answer does not believe its hop.
+    fn depend(&mut self, by_destination: bool) {
+        if self.by_destination.replace(by_destination) != Some(by_destination) {
+            self.writes.push_back(Write::ByDestination(by_destination));
+        }
     }
 
     fn link(&mut self, link: Link) {

@@ -11,6 +11,7 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
+use super::event::HopEvent;
 use super::netlink::{Heard, Listener, Requests, read_all};
 use super::refresh::Refresh;
 use super::sink::HopSink;
@@ -201,7 +202,16 @@ impl<S: HopSink> HopWatcher<S> {
         for _ in 0..MAX_DATAGRAMS {
             match listener.hear() {
                 Ok(Heard::Nothing) => return Ok(()),
-                Ok(Heard::Events(events)) => events.into_iter().for_each(|event| self.table.handle(event)),
+                Ok(Heard::Events(events)) => {
+                    // Whether it was the last of its kind only a list of them tells.
+                    let again = self.table.rules_ask_more() && events.contains(&HopEvent::RuleGone);
+                    events.into_iter().for_each(|event| self.table.handle(event));
+                    if again {
+                        self.listener = None;
+                        self.reason = "a routing rule is gone";
+                        return Ok(());
+                    }
+                }
                 Ok(Heard::Lost(reason)) => {
                     self.listener = None;
                     self.reason = reason;

@@ -20,6 +20,7 @@ pub(crate) struct Maps {
     pub(crate) hops: BTreeMap<u32, HopValue>,
     pub(crate) index: BTreeMap<HopKey, u32>,
     pub(crate) stamp: u32,
+    pub(crate) by_destination: bool,
     pub(crate) writes: Vec<Write>,
     /// How many writes from now on fail.
     pub(crate) failures: u32,
@@ -63,6 +64,7 @@ impl HopSink for Sink {
             Write::SetIndex { key, index } => drop(maps.index.insert(key, index)),
             Write::RemoveIndex { key } => drop(maps.index.remove(&key)),
             Write::RaiseStamp { stamp } => maps.stamp = stamp,
+            Write::ByDestination(value) => maps.by_destination = value,
             Write::WaitGrace => {}
         }
         Ok(())

@@ -18,6 +18,15 @@ pub(super) const NTF_USE: u8 = 0x01;
 const NTF_PROXY: u8 = 0x08;
 const NTF_EXT_LEARNED: u8 = 0x10;
 const NTF_EXT_MANAGED: u32 = 1;
+/// `linux/fib_rules.h`: the destination, and what a rule does or is called; nothing that it asks for.
+const FRA_HARMLESS: [u16; 6] = [
+    1,  // FRA_DST
+    6,  // FRA_PRIORITY
+    13, // FRA_SUPPRESS_IFGROUP
+    14, // FRA_SUPPRESS_PREFIXLEN
+    15, // FRA_TABLE
+    21, // FRA_PROTOCOL
+];
 /// `linux/rtnetlink.h`, where libc has none.
 const RTM_NEWNETCONF: u16 = 80;
 const RTM_DELNETCONF: u16 = 81;
@@ -74,7 +83,8 @@ impl Message<'_> {
             libc::RTM_DELNEIGH => self.neighbour()?.map(|gone| HopEvent::NeighbourGone(gone.key)),
             libc::RTM_NEWADDR | libc::RTM_DELADDR => Some(HopEvent::Routes),
             libc::RTM_NEWROUTE | libc::RTM_DELROUTE => Some(HopEvent::Routes),
-            libc::RTM_NEWRULE | libc::RTM_DELRULE => Some(HopEvent::Routes),
+            libc::RTM_NEWRULE => Some(HopEvent::Rule(self.rule_asks_more()?)),
+            libc::RTM_DELRULE => Some(HopEvent::RuleGone),
             RTM_NEWNETCONF | RTM_DELNETCONF => Some(HopEvent::Routes),
             RTM_NEWNEXTHOP | RTM_DELNEXTHOP => Some(HopEvent::Routes),
             _ => None,
@@ -122,6 +132,18 @@ impl Message<'_> {
         }
         // News of a wireless driver come as a link without its properties.
         Ok((link.mtu != 0 && !link.name.is_empty()).then_some(link))
+    }
+
+    /// `struct fib_rule_hdr`: whether the rule looks at more of a packet than its destination. What is not known here
+    /// may do that.
+    fn rule_asks_more(&self) -> Result<bool, Malformed> {
+        let source_bits = *self.body.get(2).ok_or(Malformed)?;
+        let type_of_service = *self.body.get(3).ok_or(Malformed)?;
+        let mut asks = source_bits != 0 || type_of_service != 0;
+        for attribute in attributes(self.body.get(12..).ok_or(Malformed)?) {
+            asks |= !FRA_HARMLESS.contains(&attribute?.0);
+        }
+        Ok(asks)
     }
 
     /// `struct ndmsg`. `None`: not a neighbour of IPv4 or IPv6 (but a bridge's or a proxy's).
@@ -197,10 +219,10 @@ fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
     Some(u32::from_ne_bytes(bytes.get(at..at + 4)?.try_into().ok()?))
 }
 
-/// A request to list everything: `RTM_GETLINK` or `RTM_GETNEIGH`.
+/// A request to list everything: `RTM_GETLINK`, `RTM_GETNEIGH` or `RTM_GETRULE`.
 pub(super) fn dump(kind: u16, sequence: u32) -> Vec<u8> {
-    // `struct ndmsg` or `struct ifinfomsg`, of any family.
-    let body: &[u8] = if kind == libc::RTM_GETNEIGH { &[0; 12] } else { &[0; 16] };
+    // `struct ndmsg`, `struct fib_rule_hdr` or `struct ifinfomsg`, of any family.
+    let body: &[u8] = if kind == libc::RTM_GETLINK { &[0; 16] } else { &[0; 12] };
     message(kind, libc::NLM_F_REQUEST as u16 | libc::NLM_F_DUMP as u16, sequence, body)
 }
 

@@ -20,6 +20,7 @@ pub(super) struct Kernel {
     pub(super) hops: BTreeMap<u32, HopValue>,
     pub(super) index: BTreeMap<HopKey, u32>,
     pub(super) stamp: u32,
+    pub(super) by_destination: Option<bool>,
     /// Indexes that flows may still name: freed, and since then 0: nothing, 1: a new stamp, 2: and a grace period.
     resting: BTreeMap<u32, u8>,
 }
@@ -53,6 +54,7 @@ impl Kernel {
                 self.stamp = stamp;
                 self.resting.values_mut().for_each(|steps| *steps = (*steps).max(1));
             }
+            Write::ByDestination(value) => self.by_destination = Some(value),
             Write::WaitGrace => {
                 self.resting.values_mut().filter(|steps| **steps == 1).for_each(|steps| *steps = 2);
             }

@@ -79,6 +79,16 @@ pub(crate) fn endpoint_of(address: IpAddr) -> u8 {
     last - FIRST_ENDPOINT
 }
 
+/// Names a version; where the VIP is must be looked up.
+fn reference(slot: u32) -> ServiceRef {
+    ServiceRef {
+        version_slot: slot,
+        service_slot: SERVICE_SLOT as u16,
+        address_index: u16::MAX,
+        service: SERVICE,
+    }
+}
+
 impl Rig {
     /// Writes a version and makes it the service's.
     pub(crate) fn publish(&self, service: &Service) {
@@ -156,7 +166,7 @@ impl Rig {
 
     /// The same of any address.
     pub(crate) fn name_at(&self, address: IpAddr, port: u16, protocol: u8, slot: u32) {
-        let value = ServiceRef { version_slot: slot, service_slot: SERVICE_SLOT, service: SERVICE };
+        let value = reference(slot);
         let (address, port_be) = (wide(address), port.to_be());
         match self.net {
             Family::V4 => {
@@ -173,7 +183,7 @@ impl Rig {
     /// Makes a version that of the ports of the VIP that begin with the first bits of `port`.
     pub(crate) fn name_range(&self, port: u16, bits: u32, protocol: u8, slot: u32) {
         use aya::maps::lpm_trie::Key;
-        let value = ServiceRef { version_slot: slot, service_slot: SERVICE_SLOT, service: SERVICE };
+        let value = reference(slot);
         let (address, port_be) = (wide(self.net.vip()), port.to_be());
         // Protocol and padding stand between the address and the port.
         let bits = self.net.bits() + 16 + bits;

@@ -172,8 +172,6 @@ fn whatever_routes_depend_on_is_heard_and_the_rest_is_not() {
         (21, true),   // DELADDR
         (24, true),   // NEWROUTE
         (25, true),   // DELROUTE
-        (32, true),   // NEWRULE
-        (33, true),   // DELRULE
         (80, true),   // NEWNETCONF
         (81, true),   // DELNETCONF
         (104, true),  // NEWNEXTHOP
@@ -185,6 +183,35 @@ fn whatever_routes_depend_on_is_heard_and_the_rest_is_not() {
         let found = events(&message(kind, 0, 0, &[0; 12])).unwrap();
         assert_eq!(found == [HopEvent::Routes], expected, "{kind}");
     }
+}
+
+fn rule_bytes(source_bits: u8, type_of_service: u8, attributes: &[Vec<u8>]) -> Vec<u8> {
+    let mut body = vec![AF_INET, 0, source_bits, type_of_service, 254, 0, 0, 1];
+    body.extend([0; 4]);
+    attributes.iter().for_each(|attribute| body.extend(attribute));
+    message(libc::RTM_NEWRULE, 0, 0, &body)
+}
+
+#[test]
+fn a_rule_asks_for_more_than_the_destination_unless_all_of_it_is_known() {
+    let word = |kind: u16| attribute(kind, &1u32.to_ne_bytes());
+    let usual = [word(15), word(6), word(14), attribute(21, &[2])];
+    let with = |kind: u16| [&usual[..], &[word(kind)]].concat();
+    for (what, bytes, expected) in [
+        ("one of the kernel's own", rule_bytes(0, 0, &usual), false),
+        ("a destination", rule_bytes(0, 0, &with(1)), false),
+        ("a source", rule_bytes(24, 0, &with(2)), true),
+        ("a source of no bits", rule_bytes(24, 0, &usual), true),
+        ("a type of service", rule_bytes(0, 0x10, &usual), true),
+        ("an interface", rule_bytes(0, 0, &with(3)), true),
+        ("a mark", rule_bytes(0, 0, &with(10)), true),
+        ("a VRF", rule_bytes(0, 0, &with(19)), true),
+        ("a protocol", rule_bytes(0, 0, &with(22)), true),
+        ("something of a newer kernel", rule_bytes(0, 0, &with(99)), true),
+    ] {
+        assert_eq!(events(&bytes), Ok(vec![HopEvent::Rule(expected)]), "{what}");
+    }
+    assert_eq!(events(&message(libc::RTM_DELRULE, 0, 0, &[0; 12])), Ok(vec![HopEvent::RuleGone]));
 }
 
 #[test]

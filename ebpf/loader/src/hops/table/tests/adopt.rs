@@ -6,6 +6,7 @@ fn everything() -> Snapshot {
     Snapshot {
         links: vec![link(ETH0, "eth0"), link(ETH1, "eth1")],
         neighbours: vec![neighbour(ETH0, 11), neighbour(ETH0, 12), permanent(ETH1, 13)],
+        ..Snapshot::default()
     }
 }
 

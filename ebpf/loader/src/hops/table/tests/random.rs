@@ -57,6 +57,7 @@ impl Truth {
         Snapshot {
             links: self.links.values().cloned().collect(),
             neighbours: self.neighbours.values().cloned().collect(),
+            ..Snapshot::default()
         }
     }
 

@@ -42,3 +42,33 @@ fn the_stamp_after_the_last_one_is_1() {
     rig.tell([HopEvent::Routes]);
     assert_eq!(rig.kernel.stamp, 2);
 }
+
+#[test]
+fn a_rule_that_asks_for_more_is_told_before_the_stamp() {
+    let mut rig = Rig::new();
+    rig.table.replace(Snapshot::default());
+    rig.settle();
+    rig.later();
+    assert_eq!(rig.kernel.by_destination, Some(true));
+    let stamp = rig.kernel.stamp + 1;
+    let writes = rig.tell([HopEvent::Rule(true)]);
+    assert_eq!(writes, [Write::ByDestination(false), Write::RaiseStamp { stamp }]);
+    // One that does not makes nothing better; that it is gone, only a list of all tells.
+    rig.later();
+    rig.tell([HopEvent::Rule(false), HopEvent::RuleGone]);
+    assert_eq!(rig.kernel.by_destination, Some(false));
+    rig.table.replace(Snapshot { by_destination: false, ..Snapshot::default() });
+    assert!(!rig.later().contains(&Write::ByDestination(true)));
+    rig.table.replace(Snapshot::default());
+    assert!(rig.later().contains(&Write::ByDestination(true)));
+}
+
+#[test]
+fn a_new_process_believes_no_earlier_one_about_rules() {
+    for by_destination in [true, false] {
+        let mut rig = Rig::sized(64);
+        rig.table.replace(Snapshot { by_destination, ..Snapshot::default() });
+        rig.later();
+        assert_eq!(rig.kernel.by_destination, Some(by_destination));
+    }
+}
