@@ -1,13 +1,13 @@
 //! Wrappers that forget: each repeat first removes both entries of one flow from the dataplane's own table, so that
-//! its SYN makes it anew, with everything warm.
+//! its SYN makes it anew, with everything warm. And what is the least that a new flow costs: its two entries.
 
-use aya_ebpf::bindings::TC_ACT_SHOT;
-use aya_ebpf::bindings::xdp_action::XDP_ABORTED;
+use aya_ebpf::bindings::xdp_action::{XDP_ABORTED, XDP_PASS};
+use aya_ebpf::bindings::{BPF_NOEXIST, TC_ACT_SHOT};
 use aya_ebpf::macros::{classifier, xdp};
 use aya_ebpf::programs::{TcContext, XdpContext};
-use lockstep_abi::flow::{FlowKey4, FlowKey6};
+use lockstep_abi::flow::{FlowKey4, FlowKey6, FlowValue4};
 
-use crate::maps::{FLOWS4, FLOWS6, FORGET, TARGET_TC, TARGET_XDP};
+use crate::maps::{FLOWS4, FLOWS6, FORGET, TARGET_TC, TARGET_XDP, VALUE};
 use crate::wrap::{write4, write6};
 
 #[xdp]
@@ -44,6 +44,39 @@ pub fn tc_again6(ctx: TcContext) -> i32 {
         unsafe { TARGET_TC.tail_call(&ctx, 0) };
     }
     TC_ACT_SHOT
+}
+
+/// The floor of a new flow: two insertions.
+#[xdp]
+pub fn xdp_insert4(_: XdpContext) -> u32 {
+    if insert4().is_some() { XDP_PASS } else { XDP_ABORTED }
+}
+
+#[xdp]
+pub fn xdp_insert6(_: XdpContext) -> u32 {
+    if insert6().is_some() { XDP_PASS } else { XDP_ABORTED }
+}
+
+#[inline(always)]
+fn insert4() -> Option<()> {
+    let value = VALUE.get_ptr(0)?.cast::<FlowValue4>();
+    for entry in 0..2 {
+        let key = FORGET.get_ptr(entry)?.cast::<FlowKey4>();
+        // SAFETY: elements are as large as what they are taken for; nobody writes them during a run.
+        FLOWS4.insert(unsafe { &*key }, unsafe { &*value }, BPF_NOEXIST.into()).ok()?;
+    }
+    Some(())
+}
+
+#[inline(always)]
+fn insert6() -> Option<()> {
+    let value = VALUE.get_ptr(0)?;
+    for entry in 0..2 {
+        let key = FORGET.get_ptr(entry)?.cast::<FlowKey6>();
+        // SAFETY: elements are a key and a value; nobody writes them during a run.
+        FLOWS6.insert(unsafe { &*key }, unsafe { &*value }, BPF_NOEXIST.into()).ok()?;
+    }
+    Some(())
 }
 
 #[inline(always)]

@@ -217,11 +217,20 @@ impl Station<'_> {
                 self.instruments.forget(&self.keys(&flows, 0))?;
                 let empty = self.instruments.empty(self.hook)?;
                 let empty = self.behind(wrapper, empty, &flows, &frame, self.nothing())?;
+                let mut floors = vec![self.floor_name(Family::V4)];
+                if one {
+                    // The same at every hook.
+                    let insert = self.instruments.of(Hook::Xdp, "insert", self.family)?;
+                    let ns = self.insertions(insert, &flows, &frame)?;
+                    floors.push(format!("insert/{}", self.family.name()));
+                    self.figures.cost(&floors[1], ns, &[]);
+                }
                 let before = subject.created()?;
                 let ns = self.make_so_many(made, wrapper, &flows, &frame, true)? / f64::from(made);
                 let created = subject.created()? - before;
                 ensure!(created == u64::from(made), "{made} SYNs made {created} flows");
-                self.figures.cost(&name, ns - empty, &[&self.floor_name(Family::V4)]);
+                let floors: Vec<&str> = floors.iter().map(String::as_str).collect();
+                self.figures.cost(&name, ns - empty, &floors);
             }
             let lost = subject.lost()? - lost;
             if lost > 0 {
@@ -229,6 +238,21 @@ impl Station<'_> {
             }
         }
         subject.forget_flows()
+    }
+
+    /// Two bare insertions of entries as large as a flow's, which are removed each time.
+    fn insertions(&self, insert: BorrowedFd<'_>, flows: &Flows, frame: &[u8]) -> anyhow::Result<f64> {
+        let run = |program| {
+            self.instruments.aim(Hook::Xdp, program)?;
+            self.instruments.plan(flows, frame)?;
+            let wrapper = self.instruments.of(Hook::Xdp, "again", self.family)?;
+            let context = context(Hook::Xdp, self.bed.outer_index, frame.len());
+            let input = Input { frame, context: &context, repeat: self.effort.repeat };
+            Ok::<_, anyhow::Error>(f64::from(Instruments::run(wrapper, input, &[XDP_PASS])?.ns))
+        };
+        let ns = run(insert)? - run(self.instruments.empty(Hook::Xdp)?)?;
+        self.subject.forget_flows()?;
+        Ok(ns)
     }
 
     /// The keys of both entries of flow `i`.

@@ -151,15 +151,20 @@ fn on_its_way<H: Hook, F: Family>(
         return Err(Reason::TtlExceeded);
     }
     let bytes = hook.largest(F::TRANSPORT, ip.protocol);
-    if let Some(hop) = hop::kept::<H>(translation.hop, || bytes) {
-        rewrite_slowly::<H, F>(hook, ip, key, translation)?;
-        return counted(hop::send(hook, &hop));
-    }
-    let twin = translation.twin();
-    match hop::find::<H, F>(hook, bytes, ip.protocol, &twin.destination_be, &twin.source_be)? {
-        Way::Known(hop, word) => {
-            keep(word);
-            rewrite_slowly::<H, F>(hook, ip, key, translation)?;
+    let way = match hop::kept::<H>(translation.hop, || bytes) {
+        Some(hop) => Way::Known(hop, 0),
+        None => {
+            let twin = translation.twin();
+            let way = hop::find::<H, F>(hook, bytes, ip.protocol, &twin.destination_be, &twin.source_be)?;
+            if let Way::Known(_, word) = way {
+                keep(word);
+            }
+            way
+        }
+    };
+    match way {
+        Way::Known(hop, _) => {
+            rewrite::<H, F>(hook, ip, key, translation)?;
             counted(hop::send(hook, &hop))
         }
         Way::Unresolved(_) if H::IN_FRONT => hook.pass(Reason::XdpPassed),

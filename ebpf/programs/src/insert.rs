@@ -142,7 +142,7 @@ fn write<F: Family>(source: Source, group: u64, reopen: bool) -> Result<bool, Re
 }
 
 /// The reply entry of a drafted original, or of a copy of one, beside it.
-#[inline(never)]
+#[inline(always)]
 pub(crate) fn reply_of<F: Family>(
     flow: &FlowValue<F::Address>,
 ) -> Option<&'static mut FlowValue<F::Address>> {
@@ -201,7 +201,7 @@ fn insert<F: Family>(flow: &mut FlowValue<F::Address>, source: Source, blocks: u
 }
 
 /// Writes the reply entry, with a translated source on a free port. False: this very flow was made by another CPU.
-#[inline(never)]
+#[inline(always)]
 fn reserve<F: Family>(
     flow: &mut FlowValue<F::Address>,
     source: &Source,
