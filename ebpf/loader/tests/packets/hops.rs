@@ -1,10 +1,11 @@
 //! The table of next hops: what live flows do when it changes.
 
-use lockstep_abi::hop::{USABLE, XDP};
+use lockstep_abi::hop::{BY_DESTINATION, USABLE, XDP, word};
 use lockstep_abi::map;
 use lockstep_abi::reason::Reason;
+use lockstep_abi::service::ServiceRef;
 
-use crate::case::{BOTH_FAMILIES_XDP, Side};
+use crate::case::{BOTH_FAMILIES_XDP, Side, endpoint_mac};
 use crate::frame::{ACK, Packet, SYN, TCP};
 use crate::rig::*;
 
@@ -50,7 +51,7 @@ fn a_freed_index_that_is_anothers_now_is_not_used_under_the_new_stamp() {
         for _ in 0..2 {
             let sent = rig.client_sends(&rig.tcp(40000, ACK));
             let out = sent.forwarded(Reason::ForwardedSlow);
-            assert_eq!(out.to, crate::case::endpoint_mac(n), "the kernel knows it");
+            assert_eq!(out.to, endpoint_mac(n), "the kernel knows it");
             assert!(!sent.by_xdp, "XDP sends to neighbours in the table only");
         }
     });
@@ -63,7 +64,7 @@ fn a_hop_that_is_not_usable_makes_packets_ask() {
         let endpoint = rig.net.endpoint(n).0;
         rig.change_hop(endpoint, |hop| hop.flags = XDP);
         let sent = rig.client_sends(&rig.tcp(40000, ACK));
-        assert_eq!(sent.forwarded(Reason::ForwardedSlow).to, crate::case::endpoint_mac(n));
+        assert_eq!(sent.forwarded(Reason::ForwardedSlow).to, endpoint_mac(n));
         assert!(!sent.by_xdp);
         rig.change_hop(endpoint, |hop| hop.flags = USABLE | XDP);
         rig.client_sends(&rig.tcp(40000, ACK)).forwarded(Reason::ForwardedFast);
@@ -126,5 +127,64 @@ fn what_does_not_fit_the_hop_asks_and_is_not_forwarded_where_the_link_is_smaller
         ip(&format!("link set endpoint0 mtu {}", length - 1));
         rig.client_sends(&large).answered(Reason::FragNeeded, Reason::SentTooBig);
         rig.client_sends(&rig.tcp(40000, ACK)).forwarded(Reason::ForwardedFast);
+    });
+}
+
+/// Where the next hop of the endpoint's new flows is kept, of the version that [`Service::over`] writes, which has one.
+fn kept(rig: &Rig) -> u32 {
+    rig.table(map::ENDPOINT_HOPS).get(&(Service::over(&[1]).slot * map::MAX_ENDPOINTS)).unwrap_or_default()
+}
+
+/// The word of a hop under the rig's stamp.
+fn good(rig: &Rig, n: u8) -> u32 {
+    word(rig.hop_index(rig.net.endpoint(n).0), HOP_STAMP)
+}
+
+#[test]
+fn flows_to_an_endpoint_share_what_one_of_them_asked_for() {
+    for_each(|rig| {
+        rig.publish(&Service::over(&[1]));
+        rig.table(map::HOP_STAMP).put(&BY_DESTINATION, &1u32);
+        let first = rig.client_sends(&rig.tcp(40000, SYN)).forwarded(Reason::ForwardedSlow);
+        assert_eq!(kept(rig), good(rig, 1));
+        // What the second one is sent by is what was kept, and is in its entry at once.
+        rig.table(map::ENDPOINT_HOPS).put(&(Service::over(&[1]).slot * map::MAX_ENDPOINTS), &good(rig, 2));
+        let second = rig.client_sends(&rig.tcp(40001, SYN)).forwarded(Reason::ForwardedSlow);
+        assert_eq!((first.to, second.to), (endpoint_mac(1), endpoint_mac(2)));
+        assert_eq!(second.destination, rig.net.endpoint(1));
+        // Under another stamp it is nobody's.
+        rig.table(map::HOP_STAMP).put(&0u32, &(HOP_STAMP + 1));
+        let third = rig.client_sends(&rig.tcp(40002, SYN)).forwarded(Reason::ForwardedSlow);
+        assert_eq!(third.to, endpoint_mac(1));
+    });
+}
+
+#[test]
+fn flows_share_no_hop_where_a_rule_looks_at_more_than_the_destination() {
+    for_each(|rig| {
+        rig.publish(&Service::over(&[1]));
+        rig.table(map::HOP_STAMP).put(&BY_DESTINATION, &0u32);
+        rig.client_sends(&rig.tcp(40000, SYN)).forwarded(Reason::ForwardedSlow);
+        assert_eq!(kept(rig), 0);
+        // The flow itself knows its way.
+        let n = rig.connect(40001);
+        rig.client_sends(&rig.tcp(40001, ACK)).forwarded(Reason::ForwardedFast);
+        assert_eq!((n, kept(rig)), (1, 0));
+    });
+}
+
+#[test]
+fn a_service_that_names_another_address_is_served_by_its_own() {
+    for_each(|rig| {
+        for index in [FLOATING_INDEX as u16, 99, u16::MAX] {
+            rig.publish(&Service::over(&[1]));
+            let named = ServiceRef { address_index: index, ..reference(Service::over(&[1]).slot) };
+            rig.name_by(rig.net.vip(), 80, TCP, named);
+            let port = 40000 + index % 100;
+            let out = rig.client_sends(&rig.tcp(port, SYN)).forwarded(Reason::ForwardedSlow);
+            assert_eq!(out.destination, rig.net.endpoint(1), "{index}");
+            let flow = rig.flow(&rig.tcp(port, SYN)).unwrap();
+            assert_eq!(u32::from(flow.address_index), VIP_INDEX, "{index}");
+        }
     });
 }

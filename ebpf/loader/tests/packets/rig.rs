@@ -27,7 +27,7 @@ use crate::table::Table;
 pub(crate) use flows::{Event, Flow, FlowKey, key, narrow_key};
 pub(crate) use links::{forward, ip};
 pub(crate) use send::{Action, Sent};
-pub(crate) use service::{Service, VERSION, endpoint_of, target};
+pub(crate) use service::{Service, VERSION, endpoint_of, reference, target};
 
 /// The demo group's id, its lease slot, and its epoch.
 pub(crate) const GROUP: u64 = 77;

@@ -11,7 +11,7 @@ use lockstep_abi::timeout;
 
 use crate::case::{FIRST_ENDPOINT, Family, wide};
 use crate::frame::{TCP, UDP};
-use crate::rig::{FLOATING_INDEX, Rig, SERVICE, SERVICE_SLOT, SLOT};
+use crate::rig::{FLOATING_INDEX, Rig, SERVICE, SERVICE_SLOT, SLOT, VIP_INDEX};
 
 /// The slot of the version that tests begin with.
 pub(crate) const VERSION: u32 = 3;
@@ -79,12 +79,12 @@ pub(crate) fn endpoint_of(address: IpAddr) -> u8 {
     last - FIRST_ENDPOINT
 }
 
-/// Names a version; where the VIP is must be looked up.
-fn reference(slot: u32) -> ServiceRef {
+/// Names a version, as of a port of the VIP.
+pub(crate) fn reference(slot: u32) -> ServiceRef {
     ServiceRef {
         version_slot: slot,
         service_slot: SERVICE_SLOT as u16,
-        address_index: u16::MAX,
+        address_index: VIP_INDEX as u16,
         service: SERVICE,
     }
 }
@@ -166,7 +166,11 @@ impl Rig {
 
     /// The same of any address.
     pub(crate) fn name_at(&self, address: IpAddr, port: u16, protocol: u8, slot: u32) {
-        let value = reference(slot);
+        self.name_by(address, port, protocol, reference(slot));
+    }
+
+    /// Makes what is referred to that of a port of an address.
+    pub(crate) fn name_by(&self, address: IpAddr, port: u16, protocol: u8, value: ServiceRef) {
         let (address, port_be) = (wide(address), port.to_be());
         match self.net {
             Family::V4 => {

@@ -39,6 +39,7 @@ fn a_place_that_becomes_free_goes_to_one_that_waits_under_a_new_stamp() {
             Write::SetIndex { .. } => "key",
             Write::RemoveIndex { .. } => "no key",
             Write::RaiseStamp { .. } => "stamp",
+            Write::ByDestination(_) => "rules",
             Write::WaitGrace => "grace",
         })
         .collect();
