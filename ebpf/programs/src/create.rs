@@ -65,6 +65,9 @@ pub(crate) fn create<F: Family>(
     if version.service != named.service {
         return Err(Reason::NoService);
     }
+    if F::stays_on_link(key) {
+        return Err(Reason::SourceStaysOnLink);
+    }
     let now_ns = precise_ns();
     let state_bits =
         if may_open(key.protocol, flags) { first(key.protocol) } else { again(version, lease, now_ns)? };

@@ -41,13 +41,14 @@ pub(crate) fn outbound<H: Hook, F: Family>(
     }
     let (mut passes, mut guarded) = (Reason::PassTransit, guarded);
     if let Some(rule) = rule::<F>(key) {
-        if rule.action != EXEMPT {
+        // An endpoint of every port could begin nothing of its own: only a service's own port tells an answer.
+        (passes, guarded) = (Reason::PassExempt, answers_from_its_port::<F>(key, flags));
+        if rule.action != EXEMPT && !guarded {
             return translate::<F>(key, flags, rule).map(|()| None);
         }
-        // An endpoint of every port would have nothing to exempt: only a service's own port tells an answer.
-        (passes, guarded) = (Reason::PassExempt, answers_from_its_port::<F>(key, flags));
     }
-    // Exempt or not: it would leave untranslated.
+    // Whatever rules say: it would leave with another address than the client knows, and a flow of its own would keep
+    // that tuple from the client's.
     if guarded {
         return Err(Reason::ReplyWithoutFlow);
     }
@@ -181,6 +182,9 @@ fn make<F: Family>(
     source: Source,
     reopen: bool,
 ) -> Result<(), Reason> {
+    if F::stays_on_link(key) {
+        return Err(Reason::SourceStaysOnLink);
+    }
     let flow = draft::<F>(key, first(key.protocol), precise_ns())?;
     // SAFETY: a key in the draft.
     unsafe { words::reverse(&raw mut flow.twin, key) };

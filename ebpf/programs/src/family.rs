@@ -14,6 +14,7 @@ use lockstep_abi::reason::Reason;
 use lockstep_abi::service::{GuardKey, GuardValue, RangeKey, ServiceKey, ServiceRef};
 use lockstep_packet::ip::{Header4, Header6, Ip};
 use lockstep_packet::offset::NETWORK;
+use lockstep_packet::{ipv4, ipv6};
 
 use crate::hook::{Deltas, Hook};
 use crate::insert::{begin4, begin6};
@@ -78,6 +79,9 @@ pub(crate) trait Family {
 
     /// Exchanges the addresses and writes the time to live of an answer.
     fn turn_around<H: Hook>(hook: &H, ip: &Ip<Self::Address>) -> Option<()>;
+
+    /// Whether its addresses keep a packet on its link: no flow begins with it.
+    fn stays_on_link(key: &FlowKey<Self::Address>) -> bool;
 
     /// Tells the routing table from where to where.
     fn ask(fib: &mut FibParams, source_be: &Self::Address, destination_be: &Self::Address);
@@ -215,6 +219,11 @@ impl Family for V4 {
     }
 
     #[inline(always)]
+    fn stays_on_link(key: &FlowKey<u32>) -> bool {
+        ipv4::stays_on_link(key.source_be)
+    }
+
+    #[inline(always)]
     fn ask(fib: &mut FibParams, source_be: &u32, destination_be: &u32) {
         fib.__bindgen_anon_3.ipv4_src = *source_be;
         fib.__bindgen_anon_4.ipv4_dst = *destination_be;
@@ -293,6 +302,11 @@ impl Family for V6 {
             (*header).destination_be = ip.source_be;
         }
         Some(())
+    }
+
+    #[inline(always)]
+    fn stays_on_link(key: &FlowKey<Address6>) -> bool {
+        ipv6::stays_on_link(&key.source_be, &key.destination_be)
     }
 
     #[inline(always)]

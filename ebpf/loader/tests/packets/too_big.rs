@@ -136,14 +136,14 @@ fn only_what_may_be_answered_is() {
         let sent = rig.send(rig.client_side, &later);
         sent.dropped(Reason::TtlExceeded);
         assert_eq!(sent.count(Reason::SentTimeExceeded), 0);
-        // From no host.
-        let nobody = match rig.net {
-            Family::V4 => "0.0.0.0",
-            Family::V6 => "::",
+        // From no host, with which no flow begins, or from a reserved address.
+        let (nobody, reason) = match rig.net {
+            Family::V4 => ("240.0.0.1", Reason::TtlExceeded),
+            Family::V6 => ("::", Reason::SourceStaysOnLink),
         };
         let odd = Packet { source: (nobody.parse().unwrap(), 7), ttl: 1, ..question };
         let sent = rig.client_sends(&odd);
-        sent.dropped(Reason::TtlExceeded);
+        sent.dropped(reason);
         assert_eq!(sent.count(Reason::SentTimeExceeded), 0);
     });
 }
