@@ -165,6 +165,13 @@ macro_rules! maps {
     };
 }
 
+/// What an IPv6 header's sum changes by with the hop limit.
+#[inline(always)]
+fn hop_limit(from: u8, to: u8) -> u32 {
+    let word = |limit: u8| u16::from_ne_bytes([0, limit]) as u32;
+    replace(word(from), word(to))
+}
+
 impl Family for V4 {
     type Address = u32;
 
@@ -280,7 +287,7 @@ impl Family for V6 {
         hook: &H,
         ip: &Ip<Address6>,
         twin: &FlowKey<Address6>,
-        _deltas: Deltas,
+        deltas: Deltas,
     ) -> Option<()> {
         let header = hook.at::<Header6>(NETWORK)?;
         // SAFETY: in bounds; the eBPF machine writes words at any address.
@@ -289,6 +296,8 @@ impl Family for V6 {
             words::copy(&raw mut (*header).source_be, &raw const twin.destination_be);
             words::copy(&raw mut (*header).destination_be, &raw const twin.source_be);
         }
+        // No checksum in the header makes up for that.
+        hook.resum(add(u32::from(deltas.addresses), hop_limit(ip.ttl, ip.ttl - 1)));
         Some(())
     }
 
@@ -301,6 +310,7 @@ impl Family for V6 {
             (*header).source_be = ip.destination_be;
             (*header).destination_be = ip.source_be;
         }
+        hook.resum(hop_limit(ip.ttl, ANSWER_TTL));
         Some(())
     }
 
