@@ -13,6 +13,7 @@ use lockstep_abi::service::{
     DSR_GUE, DSR_IPIP, DSR_L2, FULLNAT, MISS_RECOVER, MISS_RESET, NAT, RangeKey, SNAT_ADDRESSES,
     SOURCES as RESTRICTED, SYNC_ESTABLISHED, SYNC_NONE, ServiceKey, ServiceRef, ServiceVersion, SourceKey,
 };
+use lockstep_abi::TCP;
 use lockstep_abi::state::TENTATIVE;
 use lockstep_packet::select::flow_hash;
 use lockstep_packet::transition::{first, may_open, recovered};
@@ -69,8 +70,8 @@ pub(crate) fn create<F: Family>(
         return Err(Reason::SourceStaysOnLink);
     }
     let now_ns = precise_ns();
-    let state_bits =
-        if may_open(key.protocol, flags) { first(key.protocol) } else { again(version, lease, now_ns)? };
+    let recovers = !may_open(key.protocol, flags);
+    let state_bits = if recovers { again(key, version, lease, now_ns)? } else { first(key.protocol) };
     if version.flags & RESTRICTED != 0 && !allowed::<F>(&key.source_be, named.version_slot) {
         return Err(Reason::SourceNotAllowed);
     }
@@ -114,16 +115,24 @@ pub(crate) fn create<F: Family>(
     let beside = version.mode == NAT
         && F::transit(&key.source_be).is_some_and(|network| network.flags & ENDPOINTS != 0);
     let source = if version.mode == FULLNAT || beside { translated(key, version)? } else { Source::KEPT };
+    // The endpoint knows the connection from one port only.
+    let source = Source { first: recovers, ..source };
     begin::<F>(source, address.group, reopen)
 }
 
 /// The state of a flow that is made again from the middle of a connection, if its service wants that and now is the
 /// time.
 #[inline(always)]
-fn again(version: &ServiceVersion, lease: &LeaseValue, now_ns: u64) -> Result<u32, Reason> {
+fn again<A>(
+    key: &FlowKey<A>,
+    version: &ServiceVersion,
+    lease: &LeaseValue,
+    now_ns: u64,
+) -> Result<u32, Reason> {
     let recent = now_ns.wrapping_sub(lease.since_ns) < TAKEOVER_NS;
     match version.on_miss {
-        MISS_RECOVER if recent && version.mode != FULLNAT => {}
+        // Whether it is the right port that an endpoint's silence about a stray packet hides, RST shows.
+        MISS_RECOVER if recent && (version.mode != FULLNAT || key.protocol == TCP) => {}
         MISS_RESET if !recent => return Err(Reason::MissReset),
         _ => return Err(Reason::Miss),
     }
@@ -160,5 +169,5 @@ fn translated<A: Address>(key: &FlowKey<A>, version: &ServiceVersion) -> Result<
             index = version.snat[i];
         }
     }
-    Ok(Source { translate: true, keep_port: false, index, hash })
+    Ok(Source { translate: true, keep_port: false, first: false, index, hash })
 }

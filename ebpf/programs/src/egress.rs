@@ -142,7 +142,8 @@ fn translate<F: Family>(key: &FlowKey<F::Address>, flags: u8, rule: &SnatRule) -
         return Err(Reason::PortsExhausted);
     }
     let chosen = (hash % rule.to_count) as usize & (RULE_ADDRESSES - 1);
-    let source = Source { translate: true, keep_port: rule.action == STATIC, index: rule.to[chosen], hash };
+    let keep_port = rule.action == STATIC;
+    let source = Source { translate: true, keep_port, first: false, index: rule.to[chosen], hash };
     let (address, lease) = permitted_now(source.index)?;
     if !may_open(key.protocol, flags) {
         return Err(Reason::Miss);

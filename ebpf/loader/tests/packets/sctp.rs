@@ -166,3 +166,17 @@ fn a_translated_source_keeps_the_checksum_right() {
         }
     });
 }
+
+#[test]
+fn an_association_with_a_translated_source_is_not_recovered() {
+    for_each(|rig| {
+        rig.publish(&Service::over(&[1]).with(|version| {
+            version.mode = FULLNAT;
+            version.on_miss = MISS_RECOVER;
+        }));
+        rig.name(80, SCTP, VERSION);
+        rig.change_lease(|lease| lease.since_ns = now_ns());
+        client(rig, DATA).dropped(Reason::Miss);
+        assert_eq!(rig.flow_entries(), 0);
+    });
+}
