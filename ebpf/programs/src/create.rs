@@ -3,6 +3,7 @@
 use core::ptr::addr_of;
 
 use aya_ebpf::maps::lpm_trie::Key;
+use lockstep_abi::TCP;
 use lockstep_abi::address::{AddressValue, ENDPOINTS, RANGES, VIP};
 use lockstep_abi::flow::{
     Address, FORWARD_DSR_GUE, FORWARD_DSR_IPIP, FORWARD_DSR_L2, FORWARD_NAT, FlowKey, NO_SYNC, SYNC_LATE,
@@ -13,7 +14,6 @@ use lockstep_abi::service::{
     DSR_GUE, DSR_IPIP, DSR_L2, FULLNAT, MISS_RECOVER, MISS_RESET, NAT, RangeKey, SNAT_ADDRESSES,
     SOURCES as RESTRICTED, SYNC_ESTABLISHED, SYNC_NONE, ServiceKey, ServiceRef, ServiceVersion, SourceKey,
 };
-use lockstep_abi::TCP;
 use lockstep_abi::state::TENTATIVE;
 use lockstep_packet::select::flow_hash;
 use lockstep_packet::transition::{first, may_open, recovered};
@@ -131,7 +131,7 @@ fn again<A>(
 ) -> Result<u32, Reason> {
     let recent = now_ns.wrapping_sub(lease.since_ns) < TAKEOVER_NS;
     match version.on_miss {
-        // Whether it is the right port that an endpoint's silence about a stray packet hides, RST shows.
+        // A translated source's port is a guess, which a TCP endpoint's RST proves wrong.
         MISS_RECOVER if recent && (version.mode != FULLNAT || key.protocol == TCP) => {}
         MISS_RESET if !recent => return Err(Reason::MissReset),
         _ => return Err(Reason::Miss),

@@ -283,12 +283,7 @@ impl Family for V6 {
     }
 
     #[inline(always)]
-    fn rewrite<H: Hook>(
-        hook: &H,
-        ip: &Ip<Address6>,
-        twin: &FlowKey<Address6>,
-        deltas: Deltas,
-    ) -> Option<()> {
+    fn rewrite<H: Hook>(hook: &H, ip: &Ip<Address6>, twin: &FlowKey<Address6>, deltas: Deltas) -> Option<()> {
         let header = hook.at::<Header6>(NETWORK)?;
         // SAFETY: in bounds; the eBPF machine writes words at any address.
         unsafe {

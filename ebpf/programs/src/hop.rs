@@ -169,7 +169,8 @@ fn asked<H: Hook, F: Family>(
     if unresolved || (H::IN_FRONT && usable::<H>(index, || bytes).is_none()) {
         return u64::from(UNRESOLVED) << 32;
     }
-    u64::from(KNOWN) << 32 | u64::from(if index == 0 || narrower(fib, index) { 0 } else { word(index, stamp) })
+    u64::from(KNOWN) << 32
+        | u64::from(if index == 0 || narrower(fib, index) { 0 } else { word(index, stamp) })
 }
 
 /// Whether the route takes less than its device does, which is all that the table of next hops tells: then each packet

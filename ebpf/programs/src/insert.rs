@@ -45,7 +45,8 @@ pub(crate) struct Source {
 }
 
 impl Source {
-    pub(crate) const KEPT: Self = Self { translate: false, keep_port: false, first: false, index: 0, hash: 0 };
+    pub(crate) const KEPT: Self =
+        Self { translate: false, keep_port: false, first: false, index: 0, hash: 0 };
 
     /// All but the hash in one word.
     #[inline(always)]

@@ -136,7 +136,7 @@ fn i10_no_rule_lets_an_answer_of_an_endpoint_out() {
         outside(rig);
         for rule in [any(EXEMPT, &[]), any(SNAT, &[OUTSIDE_INDEX]), any(STATIC, &[OUTSIDE_INDEX])] {
             rules(rig, &[rule]);
-            for protocol in [TCP, UDP] {
+            for protocol in [UDP, TCP] {
                 let answer = rig.reply(protocol, 1, 40000, SYN | ACK);
                 rig.endpoint_sends(&answer).dropped(Reason::ReplyWithoutFlow);
             }
