@@ -160,6 +160,9 @@ reasons! {
     PassExempt = "pass_exempt",
     /// Handed by XDP to the tc program, which decides.
     XdpPassed = "xdp_passed",
+    /// Dropped: would begin a flow from an address that no router may pass on (unspecified, loopback, link-local,
+    /// multicast or broadcast).
+    SourceStaysOnLink = "source_stays_on_link",
 }
 
 /// How many: the size of [`crate::map::COUNTERS`].

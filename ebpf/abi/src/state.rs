@@ -75,6 +75,17 @@ pub const fn phase(bits: u32) -> u32 {
     bits & PHASE
 }
 
+/// Whether a flow is a connection, for limits and for the choice of the fewest: until both sides have ended it. What
+/// comes later changes that no more, not even an RST. One that saw an RST before may be restored, and counts.
+#[inline(always)]
+pub const fn counts(bits: u32) -> bool {
+    let phase = match phase(bits) {
+        RESET_PENDING => (bits & BEFORE_RESET) >> BEFORE_RESET_SHIFT,
+        phase => phase,
+    };
+    bits & DEAD == 0 && phase != CLOSED
+}
+
 /// [`crate::flow::FlowValue::path`] of both entries of a flow in this state and with these flags. A new flow waits
 /// for its handshake and a reset-pending one to be restored, so each of their packets needs a decision.
 #[inline(always)]
@@ -87,4 +98,22 @@ pub const fn path(bits: u32, flags: u32) -> u32 {
         _ => 0,
     };
     if flags & FORWARDING == 0 { fast } else { fast | PATH_DIRECT }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_connection_counts_until_it_is_closed_or_dead() {
+        let reset = |before| RESET_PENDING | before << BEFORE_RESET_SHIFT;
+        for phase in [NEW, ESTABLISHED, CLOSING] {
+            for bits in [phase, phase | TENTATIVE, reset(phase)] {
+                assert!(counts(bits) && !counts(bits | DEAD), "{bits:#x}");
+            }
+        }
+        for bits in [CLOSED, CLOSED | FIN | FIN << 1, reset(CLOSED)] {
+            assert!(!counts(bits) && !counts(bits | DEAD), "{bits:#x}");
+        }
+    }
 }

@@ -32,7 +32,7 @@ pub(crate) fn run<A: KernelFamily>(
         for (place, key) in input[AGE_HEADER..].chunks_exact_mut(size).zip(batch) {
             place.copy_from_slice(bytes_of(&AgeEntry { key: *key, flags, ..AgeEntry::default() }));
         }
-        sys::test_run(program, &input[..length], &mut output[..length])?;
+        sys::test_run(program, &[], &input[..length], &mut output[..length], 0)?;
         for bytes in output[AGE_HEADER..length].chunks_exact(size) {
             // SAFETY: as long as an AgeEntry, of which any bytes are one; read without relying on alignment.
             outcomes.push(unsafe { std::ptr::read_unaligned(bytes.as_ptr().cast::<AgeEntry<A>>()) });

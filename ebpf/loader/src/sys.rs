@@ -166,17 +166,29 @@ pub(crate) unsafe fn batch(
     (done, result)
 }
 
-/// Runs a program once over `input`; `output` gets the packet as the program left it.
-pub(crate) fn test_run(program: BorrowedFd<'_>, input: &[u8], output: &mut [u8]) -> io::Result<u32> {
+/// Runs a program once over `input`, with a beginning of its context, if any; `output` gets the packet as the program
+/// left it. Answers what the program returned, and the packet's length.
+pub(crate) fn test_run(
+    program: BorrowedFd<'_>,
+    context: &[u8],
+    input: &[u8],
+    output: &mut [u8],
+    flags: u32,
+) -> io::Result<(u32, u32)> {
     let mut attr = zeroed();
     // SAFETY: a union of plain integers.
     let test = unsafe { &mut attr.test };
     test.prog_fd = program.as_raw_fd() as u32;
+    if !context.is_empty() {
+        test.ctx_in = context.as_ptr() as u64;
+        test.ctx_size_in = context.len() as u32;
+    }
     test.data_in = input.as_ptr() as u64;
     test.data_size_in = input.len() as u32;
     test.data_out = output.as_mut_ptr() as u64;
     test.data_size_out = output.len() as u32;
+    test.flags = flags;
     call(bpf_cmd::BPF_PROG_TEST_RUN, &mut attr)?;
     // SAFETY: as above; the kernel filled it.
-    Ok(unsafe { attr.test.retval })
+    Ok(unsafe { (attr.test.retval, attr.test.data_size_out) })
 }

@@ -9,13 +9,18 @@ pub const MIN_MTU: u32 = 1280;
 /// `::`.
 pub const UNSPECIFIED: [u32; 4] = [0; 4];
 
+/// `::1`.
+const LOOPBACK: [u32; 4] = [0, 0, 0, 1u32.to_be()];
+
 /// `ff02::1`.
 pub const ALL_NODES: [u32; 4] = [0xff02_0000u32.to_be(), 0, 0, 1u32.to_be()];
 
-/// Whether its addresses keep a packet on its link (RFC 4291, 2.5.2, 2.5.6 and 2.7): no router may pass it on.
+/// Whether its addresses keep a packet on its link, or in its node (RFC 4291, 2.5.2, 2.5.3, 2.5.6 and 2.7): no router may
+/// pass it on.
 #[inline(always)]
 pub const fn stays_on_link(source_be: &[u32; 4], destination_be: &[u32; 4]) -> bool {
     is_unspecified(source_be)
+        || same(source_be, &LOOPBACK)
         || is_multicast(source_be)
         || is_link_local(source_be)
         || is_link_local(destination_be)

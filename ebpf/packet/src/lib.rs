@@ -16,6 +16,7 @@ pub mod header;
 pub mod icmp;
 pub mod icmp6;
 pub mod ip;
+pub mod ipv4;
 pub mod ipv6;
 pub mod l4;
 pub mod mtu;

@@ -106,7 +106,9 @@ fn consider<F: Family>(entry: &mut AgeEntry<F::Address>) -> u32 {
         if let Some(twin) = twin {
             addr_of_mut!((*twin).path).write_volatile(PATH_DEAD);
         }
-        load::left(original);
+        if state::counts(bits) {
+            load::left(original);
+        }
         entry.n = n;
         MARKED
     }

@@ -84,6 +84,9 @@ pub(crate) unsafe fn change<F: Family>(
             words::copy(copy, original);
             if atomic::swap(addr_of_mut!((*original).state), old, word) {
                 (*original).epoch = epoch;
+                if state::counts(bits) && !state::counts(new) {
+                    load::left(copy);
+                }
                 follow(original, other, word);
                 count(Reason::FlowChanged);
                 report(&*copy, CHANGED, word, group, epoch);
@@ -147,7 +150,9 @@ unsafe fn claim<A>(original: *mut FlowValue<A>, other: *mut FlowValue<A>, old: u
         }
         addr_of_mut!((*original).path).write_volatile(PATH_DEAD);
         addr_of_mut!((*other).path).write_volatile(PATH_DEAD);
-        load::left(original);
+        if state::counts(state::bits(old)) {
+            load::left(original);
+        }
     }
     Ok(())
 }

@@ -3,6 +3,7 @@
 use core::ptr::addr_of;
 
 use aya_ebpf::maps::lpm_trie::Key;
+use lockstep_abi::TCP;
 use lockstep_abi::address::{AddressValue, ENDPOINTS as BESIDE, RANGES, VIP};
 use lockstep_abi::flow::{
     Address, FORWARD_DSR_GUE, FORWARD_DSR_IPIP, FORWARD_DSR_L2, FORWARD_NAT, FlowKey, NO_SYNC, SYNC_LATE,
@@ -84,9 +85,12 @@ pub(crate) fn create<F: Family>(
     if version.service != named.service {
         return Err(Reason::NoService);
     }
+    if F::stays_on_link(key) {
+        return Err(Reason::SourceStaysOnLink);
+    }
     let now_ns = precise_ns();
-    let state_bits =
-        if may_open(key.protocol, flags) { first(key.protocol) } else { again(version, lease, now_ns)? };
+    let recovers = !may_open(key.protocol, flags);
+    let state_bits = if recovers { again(key, version, lease, now_ns)? } else { first(key.protocol) };
     if version.flags & RESTRICTED != 0 && !allowed::<F>(&key.source_be, named.version_slot) {
         return Err(Reason::SourceNotAllowed);
     }
@@ -132,16 +136,24 @@ pub(crate) fn create<F: Family>(
     let beside =
         version.mode == NAT && F::transit(&key.source_be).is_some_and(|network| network.flags & BESIDE != 0);
     let source = if version.mode == FULLNAT || beside { translated(key, version)? } else { Source::KEPT };
+    // The endpoint knows the connection from one port only.
+    let source = Source { first: recovers, ..source };
     Ok(if begin::<F>(source, address.group, reopen)? { Some(chosen) } else { None })
 }
 
 /// The state of a flow that is made again from the middle of a connection, if its service wants that and now is the
 /// time.
 #[inline(always)]
-fn again(version: &ServiceVersion, lease: &LeaseValue, now_ns: u64) -> Result<u32, Reason> {
+fn again<A>(
+    key: &FlowKey<A>,
+    version: &ServiceVersion,
+    lease: &LeaseValue,
+    now_ns: u64,
+) -> Result<u32, Reason> {
     let recent = now_ns.wrapping_sub(lease.since_ns) < TAKEOVER_NS;
     match version.on_miss {
-        MISS_RECOVER if recent && version.mode != FULLNAT => {}
+        // A translated source's port is a guess, which a TCP endpoint's RST proves wrong.
+        MISS_RECOVER if recent && (version.mode != FULLNAT || key.protocol == TCP) => {}
         MISS_RESET if !recent => return Err(Reason::MissReset),
         _ => return Err(Reason::Miss),
     }
@@ -178,5 +190,5 @@ fn translated<A: Address>(key: &FlowKey<A>, version: &ServiceVersion) -> Result<
             index = version.snat[i];
         }
     }
-    Ok(Source { translate: true, keep_port: false, index, hash })
+    Ok(Source { translate: true, keep_port: false, first: false, index, hash })
 }

@@ -44,13 +44,14 @@ pub(crate) fn outbound<H: Hook, F: Family>(
     }
     let (mut passes, mut guarded) = (Reason::PassTransit, guarded);
     if let Some(rule) = rule::<F>(key) {
-        if rule.action != EXEMPT {
+        // An endpoint of every port could begin nothing of its own: only a service's own port tells an answer.
+        (passes, guarded) = (Reason::PassExempt, answers_from_its_port::<F>(key, flags));
+        if rule.action != EXEMPT && !guarded {
             return translate::<F>(key, flags, rule).map(made);
         }
-        // An endpoint of every port would have nothing to exempt: only a service's own port tells an answer.
-        (passes, guarded) = (Reason::PassExempt, answers_from_its_port::<F>(key, flags));
     }
-    // Exempt or not: it would leave untranslated.
+    // Whatever rules say: it would leave with another address than the client knows, and a flow of its own would keep
+    // that tuple from the client's.
     if guarded {
         return Err(Reason::ReplyWithoutFlow);
     }
@@ -150,7 +151,8 @@ fn translate<F: Family>(key: &FlowKey<F::Address>, flags: u8, rule: &SnatRule) -
         return Err(Reason::PortsExhausted);
     }
     let chosen = (hash % rule.to_count) as usize & (RULE_ADDRESSES - 1);
-    let source = Source { translate: true, keep_port: rule.action == STATIC, index: rule.to[chosen], hash };
+    let keep_port = rule.action == STATIC;
+    let source = Source { translate: true, keep_port, first: false, index: rule.to[chosen], hash };
     let (address, lease) = permitted_now(source.index)?;
     if !may_open(key.protocol, flags) {
         return Err(Reason::Miss);
@@ -189,6 +191,9 @@ fn make<F: Family>(
     source: Source,
     reopen: bool,
 ) -> Result<bool, Reason> {
+    if F::stays_on_link(key) {
+        return Err(Reason::SourceStaysOnLink);
+    }
     let flow = draft::<F>(key, first(key.protocol), precise_ns())?;
     // SAFETY: a key in the draft.
     unsafe { words::reverse(&raw mut flow.twin, key) };

@@ -14,6 +14,7 @@ use lockstep_abi::reason::Reason;
 use lockstep_abi::service::{GuardKey, GuardValue, RangeKey, ServiceKey, ServiceRef};
 use lockstep_packet::ip::{Header4, Header6, Ip};
 use lockstep_packet::offset::NETWORK;
+use lockstep_packet::{ipv4, ipv6};
 
 use crate::hook::{Deltas, Hook};
 use crate::insert::{begin4, begin6};
@@ -78,6 +79,9 @@ pub(crate) trait Family {
 
     /// Exchanges the addresses and writes the time to live of an answer.
     fn turn_around<H: Hook>(hook: &H, ip: &Ip<Self::Address>) -> Option<()>;
+
+    /// Whether its addresses keep a packet on its link: no flow begins with it.
+    fn stays_on_link(key: &FlowKey<Self::Address>) -> bool;
 
     /// Tells the routing table from where to where.
     fn ask(fib: &mut FibParams, source_be: &Self::Address, destination_be: &Self::Address);
@@ -161,6 +165,13 @@ macro_rules! maps {
     };
 }
 
+/// What an IPv6 header's sum changes by with the hop limit.
+#[inline(always)]
+fn hop_limit(from: u8, to: u8) -> u32 {
+    let word = |limit: u8| u16::from_ne_bytes([0, limit]) as u32;
+    replace(word(from), word(to))
+}
+
 impl Family for V4 {
     type Address = u32;
 
@@ -212,6 +223,11 @@ impl Family for V4 {
             (*header).destination_be = ip.source_be;
         }
         Some(())
+    }
+
+    #[inline(always)]
+    fn stays_on_link(key: &FlowKey<u32>) -> bool {
+        ipv4::stays_on_link(key.source_be)
     }
 
     #[inline(always)]
@@ -267,12 +283,7 @@ impl Family for V6 {
     }
 
     #[inline(always)]
-    fn rewrite<H: Hook>(
-        hook: &H,
-        ip: &Ip<Address6>,
-        twin: &FlowKey<Address6>,
-        _deltas: Deltas,
-    ) -> Option<()> {
+    fn rewrite<H: Hook>(hook: &H, ip: &Ip<Address6>, twin: &FlowKey<Address6>, deltas: Deltas) -> Option<()> {
         let header = hook.at::<Header6>(NETWORK)?;
         // SAFETY: in bounds; the eBPF machine writes words at any address.
         unsafe {
@@ -280,6 +291,8 @@ impl Family for V6 {
             words::copy(&raw mut (*header).source_be, &raw const twin.destination_be);
             words::copy(&raw mut (*header).destination_be, &raw const twin.source_be);
         }
+        // No checksum in the header makes up for that.
+        hook.resum(add(u32::from(deltas.addresses), hop_limit(ip.ttl, ip.ttl - 1)));
         Some(())
     }
 
@@ -292,7 +305,13 @@ impl Family for V6 {
             (*header).source_be = ip.destination_be;
             (*header).destination_be = ip.source_be;
         }
+        hook.resum(hop_limit(ip.ttl, ANSWER_TTL));
         Some(())
+    }
+
+    #[inline(always)]
+    fn stays_on_link(key: &FlowKey<Address6>) -> bool {
+        ipv6::stays_on_link(&key.source_be, &key.destination_be)
     }
 
     #[inline(always)]

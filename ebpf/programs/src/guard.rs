@@ -23,11 +23,11 @@ pub(crate) fn answers<F: Family>(key: &FlowKey<F::Address>, flags: u8) -> bool {
         || (!l4::opens(flags) && guarded::<F>(&GuardKey { address_be, port_be: 0, protocol, pad: 0 }))
 }
 
-/// The same, of a service whose endpoints answer from this port and not from any.
+/// The same, of a service whose endpoints answer from this port and not from any: port 0 stands for that.
 #[inline(never)]
 pub(crate) fn answers_from_its_port<F: Family>(key: &FlowKey<F::Address>, flags: u8) -> bool {
     let (address_be, port_be, protocol) = (key.source_be, key.source_port_be, key.protocol);
-    !l4::opens(flags) && guarded::<F>(&GuardKey { address_be, port_be, protocol, pad: 0 })
+    port_be != 0 && !l4::opens(flags) && guarded::<F>(&GuardKey { address_be, port_be, protocol, pad: 0 })
 }
 
 /// Whether an endpoint sent it, of a packet that shows no port.

@@ -65,6 +65,10 @@ pub(crate) trait Hook {
     /// Mends a TCP or UDP checksum after a translation. Pointers taken before are void afterwards.
     fn mend_checksum(&self, offset: u32, deltas: Deltas, udp: bool) -> Result<(), Reason>;
 
+    /// Notes that the bytes behind the Ethernet header sum up to so much more than before, where a device has summed them
+    /// for the stack.
+    fn resum(&self, difference: u32);
+
     /// To an interface, as it is.
     fn send(&self, ifindex: u32) -> i32;
 

@@ -202,7 +202,19 @@ fn asked<H: Hook, F: Family>(
     if unresolved || (H::IN_FRONT && usable::<H>(index, || bytes).is_none()) {
         return u64::from(UNRESOLVED) << 32;
     }
-    u64::from(KNOWN) << 32 | u64::from(if index == 0 { 0 } else { word(index, stamp) })
+    u64::from(KNOWN) << 32
+        | u64::from(if index == 0 || narrower(fib, index) { 0 } else { word(index, stamp) })
+}
+
+/// Whether the route takes less than its device does, which is all that the table of next hops tells: then each packet
+/// asks the routing table.
+#[inline(always)]
+fn narrower(fib: &FibParams, index: u32) -> bool {
+    // SAFETY: an answer says the route's MTU here; 0 stands for more than the field holds.
+    let route_bytes = u32::from(unsafe { fib.__bindgen_anon_1.mtu_result });
+    // SAFETY: a live array element; one aligned word.
+    let device_bytes = HOPS.get_ptr(index).map_or(0, |hop| unsafe { addr_of!((*hop).mtu).read_volatile() });
+    route_bytes != 0 && route_bytes < device_bytes
 }
 
 /// The index of the neighbour that the routing table named; 0: none.

@@ -36,6 +36,8 @@ pub(crate) struct Source {
     pub(crate) translate: bool,
     /// Whether the port stays (one host has the address to itself).
     pub(crate) keep_port: bool,
+    /// Whether only the port at which the search begins will do: the one that a former owner most likely found.
+    pub(crate) first: bool,
     /// The address's index.
     pub(crate) index: u32,
     /// Where the search for a port begins.
@@ -43,17 +45,22 @@ pub(crate) struct Source {
 }
 
 impl Source {
-    pub(crate) const KEPT: Self = Self { translate: false, keep_port: false, index: 0, hash: 0 };
+    pub(crate) const KEPT: Self =
+        Self { translate: false, keep_port: false, first: false, index: 0, hash: 0 };
 
     /// All but the hash in one word.
     #[inline(always)]
     const fn pack(&self) -> u64 {
-        (self.index as u64) << 2 | (self.keep_port as u64) << 1 | self.translate as u64
+        (self.index as u64) << 3
+            | (self.first as u64) << 2
+            | (self.keep_port as u64) << 1
+            | self.translate as u64
     }
 
     #[inline(always)]
     const fn unpack(word: u64, hash: u32) -> Self {
-        Self { translate: word & 1 != 0, keep_port: word & 2 != 0, index: (word >> 2) as u32, hash }
+        let (translate, keep_port, first) = (word & 1 != 0, word & 2 != 0, word & 4 != 0);
+        Self { translate, keep_port, first, index: (word >> 3) as u32, hash }
     }
 }
 
@@ -242,11 +249,13 @@ const NONE_FREE: i32 = 1;
 #[inline(always)]
 fn on_a_port<F: Family>(source: &Source, blocks: u64) -> Result<(), Reason> {
     let mut search = Search::<F> { family: PhantomData, blocks, hash: source.hash, outcome: NONE_FREE };
+    let tries = if source.first { 1 } else { PORT_TRIES };
     // A loop helper, so that the verifier looks at one try and not at all of them.
     // SAFETY: the callback has the signature that the helper calls, and `search` outlives the call.
-    unsafe { bpf_loop(PORT_TRIES, probe::<F> as *mut c_void, addr_of_mut!(search).cast(), 0) };
+    unsafe { bpf_loop(tries, probe::<F> as *mut c_void, addr_of_mut!(search).cast(), 0) };
     match search.outcome {
         RESERVED => Ok(()),
+        NONE_FREE if source.first => Err(Reason::Miss),
         NONE_FREE => Err(Reason::PortsExhausted),
         error => Err(refusal(error)),
     }

@@ -1,5 +1,6 @@
-//! How many flows services and endpoints have. Counted where a flow begins and ends; what is lost on the way (a
-//! daemon that replaces entries, a takeover) the sweeper sets right when the numbers stand still during a pass.
+//! How many connections services and endpoints have: flows of which `state::counts` holds. Counted where that begins
+//! and ends; what is lost on the way (a daemon that replaces entries, a takeover) the sweeper sets right when the numbers
+//! stand still during a pass.
 
 use core::ptr::{addr_of, addr_of_mut};
 
@@ -13,7 +14,7 @@ use crate::maps::{SERVICE_LOADS, TARGET_LOADS};
 /// How often a lost compare-and-swap of the rate's clock is tried again before the packet counts as too many.
 const TRIES: u32 = 4;
 
-/// A flow has begun.
+/// A connection has begun.
 #[inline(always)]
 pub(crate) fn entered(service_slot: u16, target: u16) {
     // SAFETY: live array elements.
@@ -27,10 +28,10 @@ pub(crate) fn entered(service_slot: u16, target: u16) {
     }
 }
 
-/// A flow has ended.
+/// A connection has ended. Told once for each: by who changed the state so that it counts no more.
 ///
 /// # Safety
-/// `original` points to a live value of the flow map.
+/// `original` points to a live value of the flow map, or to a copy of one.
 #[inline(always)]
 pub(crate) unsafe fn left<A>(original: *const FlowValue<A>) {
     const MINUS_ONE: u64 = u64::MAX;

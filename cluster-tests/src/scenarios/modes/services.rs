@@ -16,7 +16,7 @@ use crate::wait;
 
 /// Long enough that a SYN that was dropped would have been answered many times over.
 const REFUSED: Duration = Duration::from_millis(400);
-/// More than how long a closed connection is kept.
+/// More than how long a connection counts that was reset; one that both sides have closed counts no more.
 const FORGOTTEN: Duration = Duration::from_secs(15);
 const ROUNDS: usize = 4;
 const PINGS: u16 = 3;
@@ -119,7 +119,7 @@ fn limited(cluster: &Cluster, family: &Family, port: u16) -> anyhow::Result<()> 
     talks.iter_mut().try_for_each(|talk| talk.exchange(100))
 }
 
-/// Connections that ended make room, once they are forgotten: late segments of theirs still find their way until then.
+/// Connections that ended make room.
 pub(super) fn room(cluster: &Cluster, checks: &mut Checks) -> anyhow::Result<()> {
     for (family, port) in Family::both().iter().zip(LIMITED) {
         let to = SocketAddr::new(family.vip, port);

@@ -112,7 +112,9 @@ impl<A: KernelFamily> FamilySweep<A> {
                 }
             } else {
                 pass.live += 1;
-                pass.loads.meet(value.target, value.service_slot);
+                if state::counts(state::bits(value.state)) {
+                    pass.loads.meet(value.target, value.service_slot);
+                }
                 let owner = owner(flows, &mut directory, value, now)?;
                 let since = owner.as_ref().and_then(|owner| owner.held_since_ns);
                 let limit = timeout::idle_ns(

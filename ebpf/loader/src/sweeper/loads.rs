@@ -1,6 +1,6 @@
-//! Live flows by endpoint and by service.
+//! Connections by endpoint and by service: live flows that neither side, or only one, has ended (`state::counts`).
 //!
-//! The programs add and subtract as flows begin and end; a pass counts anew, and sets right what has drifted. A flow that
+//! The programs add and subtract as connections begin and end; a pass counts anew, and sets right what has drifted. A flow that
 //! comes or goes while the pass is under way may be counted or not, so a number that has moved since the pass began is
 //! left to the programs, unless it has moved in every one of [`PATIENCE`] passes: a limit must not forget a flow because it was
 //! made behind the pass's back.
@@ -61,6 +61,7 @@ impl Loads {
         Ok(())
     }
 
+    /// A connection.
     pub(super) fn meet(&mut self, target: u16, service_slot: u16) {
         let target = usize::from(target);
         if target >= self.targets.len() {

@@ -111,12 +111,27 @@ fn i11_a_new_version_is_another_slot_and_the_old_one_is_freed() {
     let (first_slot, first) = published(&bed, 53, 17);
     assert_eq!((first.revision, first.endpoint_count), (30, 3));
 
+    // What the kernel kept of endpoints that a slot had before, and goes on keeping of those that it has.
+    let mut hops = array::<u32>(&bed, names::ENDPOINT_HOPS);
+    for slot in 0..4 {
+        for position in 0..3 {
+            hops.set(slot * names::MAX_ENDPOINTS + position, 77, 0).unwrap();
+        }
+    }
+    assert_eq!(again(&mut dataplane, &image()), Vec::<String>::new());
+
     let mut changed = image();
     changed.services[1].revision = Revision(31);
     changed.services[1].endpoints[0].weight = 0;
     again(&mut dataplane, &changed);
     let (second_slot, second) = published(&bed, 53, 17);
     assert_ne!(first_slot, second_slot);
+    assert!(second_slot < 4, "{second_slot}");
+    for position in 0..2 {
+        let (first, second) = (first_slot * names::MAX_ENDPOINTS, second_slot * names::MAX_ENDPOINTS);
+        assert_eq!(hops.get(&(first + position), 0).unwrap(), 77);
+        assert_eq!(hops.get(&(second + position), 0).unwrap(), 0, "another endpoint's next hop");
+    }
     assert_eq!((second.revision, second.endpoint_count), (31, 2));
     assert_eq!(
         array::<ServiceVersion>(&bed, names::VERSIONS).get(&first_slot, 0).unwrap(),

@@ -128,6 +128,7 @@ fn other_messages_and_other_protocols_to_an_owned_address_are_dropped() {
 #[test]
 fn echo_from_behind_the_balancer_is_translated_by_its_rule() {
     for_each(|rig| {
+        rig.summed = true;
         let outside = crate::rules::outside(rig);
         crate::rules::rules(rig, &[crate::rules::any(SNAT, &[crate::rules::OUTSIDE_INDEX])]);
         let (insider, client) = (rig.net.insider(), rig.net.client());

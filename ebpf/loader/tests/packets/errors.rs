@@ -29,6 +29,7 @@ fn told(rig: &Rig, sent: &Sent) -> (IpAddr, IpAddr, Vec<u8>) {
 #[test]
 fn errors_from_the_endpoints_side_reach_the_client_as_from_the_vip() {
     for_each(|rig| {
+        rig.summed = true;
         for (protocol, behind) in [(TCP, 8), (UDP, 8), (UDP, 100)] {
             let question = rig.request(protocol, 40000, SYN);
             let sent = rig.client_sends(&question);
@@ -57,6 +58,7 @@ fn errors_from_the_endpoints_side_reach_the_client_as_from_the_vip() {
 #[test]
 fn errors_from_the_clients_side_reach_the_endpoint() {
     for_each(|rig| {
+        rig.summed = true;
         rig.client_sends(&rig.request(UDP, 40000, 0));
         let answer = rig.reply(UDP, 1, 40000, 0);
         let sent = rig.endpoint_sends(&answer);
@@ -76,6 +78,7 @@ fn errors_from_the_clients_side_reach_the_endpoint() {
 #[test]
 fn with_a_translated_source_errors_find_their_way_back() {
     for_each(|rig| {
+        rig.summed = true;
         rig.publish(&Service::over(&[1]).with(|version| version.mode = FULLNAT));
         let question = rig.request(UDP, 40000, 0);
         let sent = rig.client_sends(&question);

@@ -25,6 +25,7 @@ mod rig;
 mod sctp;
 mod select;
 mod state;
+mod summed;
 #[path = "../../src/sys.rs"]
 #[allow(dead_code, reason = "the loader's own, of which only what touches maps is needed")]
 mod sys;

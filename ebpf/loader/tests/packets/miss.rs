@@ -1,10 +1,10 @@
 //! Packets from the middle of connections that are not known here.
 
-use lockstep_abi::flow::PATH_FAST;
+use lockstep_abi::flow::{KIND, PATH_FAST};
 use lockstep_abi::lease::{LeaseValue, UNBOUNDED};
-use lockstep_abi::map::MAGLEV_SLOTS;
+use lockstep_abi::map::{self, MAGLEV_SLOTS};
 use lockstep_abi::reason::Reason;
-use lockstep_abi::service::{MAGLEV, MISS_DROP, MISS_RECOVER, MISS_RESET};
+use lockstep_abi::service::{FULLNAT, MAGLEV, MISS_DROP, MISS_RECOVER, MISS_RESET, ServiceVersion};
 use lockstep_abi::state::{self, ESTABLISHED, TENTATIVE};
 
 use crate::frame::{ACK, FIN, RST, SYN, TCP};
@@ -152,5 +152,55 @@ fn a_recovered_connection_waits_no_longer_than_a_handshake() {
             rig.change_flow(&key, |flow| flow.last_seen_ns = now_ns() - ago_ns);
         }
         assert_eq!(rig.age(&[name], 0)[0].outcome, lockstep_abi::age::MARKED);
+    });
+}
+
+/// [`on_miss`] of a service that translates the source.
+fn on_miss_of_fullnat(rig: &Rig) {
+    on_miss(rig, MISS_RECOVER);
+    rig.table::<u32, ServiceVersion>(map::VERSIONS).change(&VERSION, |version| version.mode = FULLNAT);
+}
+
+#[test]
+fn i7_a_connection_with_a_translated_source_is_recovered_from_the_port_it_had() {
+    for_each(|rig| {
+        on_miss_of_fullnat(rig);
+        let out = rig.client_sends(&rig.tcp(40000, SYN)).forwarded(Reason::ForwardedSlow);
+        for (name, _) in rig.flows() {
+            rig.remove_flow(&name);
+        }
+        taken_over(rig, 1_000_000_000);
+        let sent = rig.client_sends(&rig.tcp(40000, ACK));
+        let again = sent.forwarded(Reason::ForwardedSlow);
+        assert_eq!((sent.count(Reason::FlowRecovered), sent.count(Reason::FlowCreated)), (1, 1));
+        assert_eq!((again.source, again.destination), (out.source, out.destination));
+        assert_eq!(bits(rig, 40000) & TENTATIVE, TENTATIVE);
+        rig.endpoint_sends(&again.answer(ACK)).forwarded(Reason::ForwardedSlow);
+        assert_eq!(bits(rig, 40000) & TENTATIVE, 0);
+    });
+}
+
+#[test]
+fn i8_a_connection_whose_first_port_is_anothers_is_not_recovered() {
+    for_each(|rig| {
+        on_miss_of_fullnat(rig);
+        let out = rig.client_sends(&rig.tcp(40000, SYN)).forwarded(Reason::ForwardedSlow);
+        let original = key(&rig.tcp(40000, 0));
+        let reply = rig.flow_at(&original).unwrap().twin;
+        rig.remove_flow(&original);
+        // The port is another client's now.
+        let other = key(&rig.tcp(40001, 0));
+        rig.change_flow(&reply, |flow| flow.twin = other);
+        let held = rig.flow_at(&reply).unwrap();
+        let value = Flow { key: other, twin: reply, flags: held.flags ^ KIND, ..held };
+        rig.put_flow(&other, &value);
+        taken_over(rig, 1_000_000_000);
+        let sent = rig.client_sends(&rig.tcp(40000, ACK));
+        sent.dropped(Reason::Miss);
+        assert_eq!(sent.count(Reason::PortsExhausted), 0, "no reason to ask for more ports");
+        assert_eq!(rig.flow_entries(), 2);
+        // What begins takes the next.
+        let next = rig.client_sends(&rig.tcp(40000, SYN)).forwarded(Reason::ForwardedSlow);
+        assert_eq!((next.source.0, next.source.1 == out.source.1), (out.source.0, false));
     });
 }

@@ -83,6 +83,8 @@ pub(crate) struct Rig {
     pub(crate) net: Family,
     pub(crate) client_side: u32,
     pub(crate) endpoint_side: u32,
+    /// Whether packets at tc come from a device that sums them.
+    pub(crate) summed: bool,
     loaded: Option<Loaded>,
 }
 
@@ -97,7 +99,14 @@ impl Rig {
     fn new(case: Case, size: Size) -> Self {
         let loaded = pool::take(size);
         // First of all something whose end gives the instance back.
-        let mut rig = Self { case, net: case.family, client_side: 0, endpoint_side: 0, loaded: Some(loaded) };
+        let mut rig = Self {
+            case,
+            net: case.family,
+            client_side: 0,
+            endpoint_side: 0,
+            summed: false,
+            loaded: Some(loaded),
+        };
         unshare(CloneFlags::CLONE_NEWNET).unwrap();
         links::set_up();
         let index = |side: Side| nix::net::if_::if_nametoindex(&*format!("{}0", side.link())).unwrap();

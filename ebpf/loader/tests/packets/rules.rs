@@ -134,14 +134,40 @@ fn an_exemption_passes_as_it_is_under_a_lease() {
 fn i10_no_rule_lets_an_answer_of_an_endpoint_out() {
     for_each(|rig| {
         outside(rig);
-        for protocol in [TCP, UDP] {
-            rules(rig, &[any(EXEMPT, &[])]);
-            let answer = rig.reply(protocol, 1, 40000, SYN | ACK);
-            rig.endpoint_sends(&answer).dropped(Reason::ReplyWithoutFlow);
+        for rule in [any(EXEMPT, &[]), any(SNAT, &[OUTSIDE_INDEX]), any(STATIC, &[OUTSIDE_INDEX])] {
+            rules(rig, &[rule]);
+            for protocol in [UDP, TCP] {
+                let answer = rig.reply(protocol, 1, 40000, SYN | ACK);
+                rig.endpoint_sends(&answer).dropped(Reason::ReplyWithoutFlow);
+            }
         }
-        rules(rig, &[any(SNAT, &[OUTSIDE_INDEX])]);
-        rig.endpoint_sends(&rig.reply(TCP, 1, 40000, SYN | ACK)).dropped(Reason::Miss);
         assert_eq!(rig.flow_entries(), 0);
+        // Its tuple is still there for the client that asks.
+        rig.publish(&Service::over(&[1]));
+        let question = rig.request(UDP, 40000, 0);
+        rig.client_sends(&question).forwarded(Reason::ForwardedSlow);
+        rig.endpoint_sends(&rig.reply(UDP, 1, 40000, 0)).forwarded(Reason::ForwardedSlow);
+    });
+}
+
+#[test]
+fn what_an_endpoint_begins_is_translated() {
+    for_each(|rig| {
+        let outside = outside(rig);
+        rules(rig, &[any(SNAT, &[OUTSIDE_INDEX])]);
+        // From another port than the service's; over TCP, by the SYN that says so.
+        let began = |rig: &Rig, protocol, port| {
+            let source = (rig.net.endpoint(1).0, port);
+            let packet = Packet { source, from: endpoint_mac(1), ..outward(rig, protocol, port, SYN) };
+            assert_eq!(rig.endpoint_sends(&packet).forwarded(Reason::ForwardedSlow).source.0, outside);
+        };
+        began(rig, TCP, rig.net.endpoint(1).1);
+        began(rig, UDP, 33000);
+        // An endpoint that answers from any port could otherwise ask nobody over UDP.
+        rig.guard_at(2, UDP, 0);
+        let source = (rig.net.endpoint(2).0, 33001);
+        let packet = Packet { source, from: endpoint_mac(2), ..outward(rig, UDP, 33001, 0) };
+        assert_eq!(rig.endpoint_sends(&packet).forwarded(Reason::ForwardedSlow).source.0, outside);
     });
 }
 

@@ -1,13 +1,14 @@
 //! SCTP.
 
 use lockstep_abi::reason::Reason;
-use lockstep_abi::service::FULLNAT;
+use lockstep_abi::service::{FULLNAT, MISS_RECOVER};
 use lockstep_abi::state;
 
 use crate::case::{Side, endpoint_mac};
 use crate::frame::Packet;
 use crate::message::{Datagram, SCTP, sealed};
 use crate::rig::*;
+use crate::select::counted;
 
 const DATA: u8 = 0;
 const INIT: u8 = 1;
@@ -97,14 +98,17 @@ fn an_association_lives_from_init_to_shutdown() {
         assert_eq!(phase(rig), state::ESTABLISHED);
         endpoint(rig, SHUTDOWN);
         assert_eq!(phase(rig), state::CLOSING);
+        assert_eq!(counted(rig), (1, 1));
         client(rig, SHUTDOWN_ACK);
         endpoint(rig, SHUTDOWN_COMPLETE);
         assert_eq!(phase(rig), state::CLOSED);
+        assert_eq!(counted(rig), (0, 0), "it counts no more");
         assert_eq!(rig.flow_entries(), 2);
         // Another association from the same port.
         let sent = client(rig, INIT);
         assert_eq!(sent.count(Reason::FlowCreated), 1, "{sent:?}");
         assert_eq!(phase(rig), state::NEW);
+        assert_eq!(counted(rig), (1, 1));
     });
 }
 
@@ -160,5 +164,19 @@ fn a_translated_source_keeps_the_checksum_right() {
                 Packet { source: (rig.net.vip(), 80), destination: (rig.net.client(), port), ..answer };
             assert_eq!(back.body, sctp(&expected, INIT_ACK, bytes).body);
         }
+    });
+}
+
+#[test]
+fn an_association_with_a_translated_source_is_not_recovered() {
+    for_each(|rig| {
+        rig.publish(&Service::over(&[1]).with(|version| {
+            version.mode = FULLNAT;
+            version.on_miss = MISS_RECOVER;
+        }));
+        rig.name(80, SCTP, VERSION);
+        rig.change_lease(|lease| lease.since_ns = now_ns());
+        client(rig, DATA).dropped(Reason::Miss);
+        assert_eq!(rig.flow_entries(), 0);
     });
 }

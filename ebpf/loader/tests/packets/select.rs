@@ -2,13 +2,16 @@
 
 use std::collections::BTreeMap;
 
+use lockstep_abi::age::{FORCE, MARKED};
 use lockstep_abi::map::{self, MAGLEV_SLOTS};
 use lockstep_abi::reason::Reason;
-use lockstep_abi::service::{LEAST_CONNECTIONS, MAGLEV, ROUND_ROBIN, SOURCE_HASH, ServiceVersion};
+use lockstep_abi::service::{
+    Endpoint, LEAST_CONNECTIONS, MAGLEV, RAMPS, ROUND_ROBIN, SOURCE_HASH, ServiceLoad, ServiceVersion,
+};
 use lockstep_packet::select::{flow_hash, source_hash};
 
 use crate::case::{Family, Side, wide};
-use crate::frame::{ACK, Packet, SYN};
+use crate::frame::{ACK, FIN, Packet, RST, SYN, TCP};
 use crate::rig::*;
 
 /// The endpoint that a connection from this port gets.
@@ -131,25 +134,110 @@ fn least_connections_picks_the_least_loaded_for_its_weight() {
 }
 
 #[test]
+fn a_new_endpoints_share_grows_with_its_time() {
+    const RAMP_NS: u64 = 3_600_000_000_000;
+    const FLOWS: u16 = 600;
+    for_each(|rig| {
+        let table: Vec<u16> = (0..MAGLEV_SLOTS).map(|slot| (slot % 2) as u16).collect();
+        rig.maglev(VERSION, &table);
+        // How many go to the new one, after so many hundredths of its time.
+        let share = |rig: &Rig, hundredths: u64| {
+            let endpoint = VERSION * map::MAX_ENDPOINTS + 1;
+            rig.table::<u32, Endpoint>(map::ENDPOINTS).change(&endpoint, |endpoint| {
+                endpoint.ramp_ns = RAMP_NS;
+                endpoint.ramp_start_ns = now_ns() - RAMP_NS / 100 * hundredths;
+            });
+            let mut new = 0;
+            for port in 40000..40000 + FLOWS {
+                // None is lost: each goes to one of the two.
+                new += u16::from(chosen(rig, port) == 2);
+                let name = key(&rig.tcp(port, 0));
+                rig.remove_flow(&rig.flow_at(&name).unwrap().twin);
+                rig.remove_flow(&name);
+            }
+            new
+        };
+        // In turn: of what it does not take the other one gets all, so that with p of its own share it has p / (1 + p)
+        // of all. The bounds are five deviations away.
+        rig.publish(&Service::over(&[1, 2]).with(|version| version.flags = RAMPS));
+        for (hundredths, expected) in [(0, 8..65), (50, 145..255), (90, 225..300), (100, 300..301)] {
+            let found = share(rig, hundredths);
+            assert!(expected.contains(&found), "in turn, at {hundredths}: {found}");
+        }
+        // By hash: of what it does not take half comes back.
+        rig.publish(&Service::over(&[1, 2]).with(|version| {
+            version.flags = RAMPS;
+            version.algorithm = MAGLEV;
+        }));
+        for (hundredths, expected) in [(0, 105..215), (50, 165..285), (100, 250..350)] {
+            let found = share(rig, hundredths);
+            assert!(expected.contains(&found), "by hash, at {hundredths}: {found}");
+        }
+        // At the end it is the hash's choice alone.
+        assert_eq!(share(rig, 100), share(rig, 200));
+    });
+}
+
+/// The connections of the service, and of its first endpoint.
+pub(crate) fn counted(rig: &Rig) -> (u64, u64) {
+    let of_service = rig.table::<u32, ServiceLoad>(map::SERVICE_LOADS).get(&SERVICE_SLOT).unwrap();
+    (of_service.connections, rig.table::<u32, u64>(map::TARGET_LOADS).get(&target(1)).unwrap())
+}
+
+#[test]
 fn flows_are_counted_where_they_begin_and_end() {
-    use lockstep_abi::service::ServiceLoad;
     for_each(|rig| {
         rig.publish(&Service::over(&[1]));
-        let counted = |rig: &Rig| {
-            let of_service = rig.table::<u32, ServiceLoad>(map::SERVICE_LOADS).get(&SERVICE_SLOT).unwrap();
-            (of_service.connections, rig.table::<u32, u64>(map::TARGET_LOADS).get(&target(1)).unwrap())
-        };
         rig.connect(40000);
         rig.connect(40001);
         assert_eq!(counted(rig), (2, 2));
         rig.client_sends(&rig.tcp(40001, SYN)).forwarded(Reason::ForwardedSlow);
         assert_eq!(counted(rig), (2, 2), "a retransmission begins none");
-        rig.client_sends(&rig.tcp(40001, crate::frame::RST));
+        rig.client_sends(&rig.tcp(40001, RST));
         rig.client_sends(&rig.tcp(40001, SYN)).forwarded(Reason::ForwardedSlow);
         assert_eq!(counted(rig), (2, 2), "one ended, another began");
         let name = key(&rig.tcp(40000, 0));
-        assert_eq!(rig.age(&[name], lockstep_abi::age::FORCE)[0].outcome, lockstep_abi::age::MARKED);
+        assert_eq!(rig.age(&[name], FORCE)[0].outcome, MARKED);
         assert_eq!(counted(rig), (1, 1));
+    });
+}
+
+#[test]
+fn i13_a_connection_counts_until_both_sides_have_ended_it() {
+    for_each(|rig| {
+        let end = |rig: &Rig, port| {
+            rig.client_sends(&rig.tcp(port, FIN | ACK)).forwarded(Reason::ForwardedSlow);
+            rig.endpoint_sends(&rig.reply(TCP, 1, port, FIN | ACK)).forwarded(Reason::ForwardedSlow);
+        };
+        rig.publish(&Service::over(&[1]).with(|version| version.connection_limit = 3));
+        for port in 40000..40003 {
+            rig.connect(port);
+        }
+        rig.client_sends(&rig.tcp(40000, FIN | ACK)).forwarded(Reason::ForwardedSlow);
+        assert_eq!(counted(rig), (3, 3), "half closed");
+        rig.endpoint_sends(&rig.reply(TCP, 1, 40000, FIN | ACK)).forwarded(Reason::ForwardedSlow);
+        assert_eq!(counted(rig), (2, 2), "closed, though its entries stay for what is late");
+        for late in [ACK, FIN | ACK, RST, RST, ACK] {
+            rig.client_sends(&rig.tcp(40000, late));
+            assert_eq!(counted(rig), (2, 2), "after flags {late:#x}");
+        }
+        rig.connect(40003);
+        rig.client_sends(&rig.tcp(40004, SYN)).dropped(Reason::ConnectionLimit);
+        // Freed, it leaves no second time.
+        let name = key(&rig.tcp(40000, 0));
+        assert_eq!(rig.age(&[name], FORCE)[0].outcome, MARKED);
+        assert_eq!(counted(rig), (3, 3));
+        // Nor claimed for its follower, which counts again.
+        end(rig, 40001);
+        assert_eq!(counted(rig), (2, 2));
+        rig.client_sends(&rig.tcp(40001, SYN)).forwarded(Reason::ForwardedSlow);
+        assert_eq!(counted(rig), (3, 3));
+        // Nor with a reset behind the end.
+        end(rig, 40002);
+        rig.endpoint_sends(&rig.reply(TCP, 1, 40002, RST)).forwarded(Reason::ForwardedSlow);
+        assert_eq!(counted(rig), (2, 2));
+        rig.client_sends(&rig.tcp(40002, SYN)).forwarded(Reason::ForwardedSlow);
+        assert_eq!(counted(rig), (3, 3));
     });
 }
 

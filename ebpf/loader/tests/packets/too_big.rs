@@ -79,6 +79,49 @@ fn what_an_endpoint_sends_too_big_is_answered_by_the_vip_too() {
 }
 
 #[test]
+fn i14_what_is_larger_than_its_route_takes_is_answered_though_the_device_would_take_it() {
+    for_each(|rig| {
+        let (client, bits) = (rig.net.client(), rig.net.bits());
+        crate::rig::ip(&format!("route add {client}/{bits} dev client0 mtu lock 1400"));
+        let n = rig.connect(40000);
+        // The flow has had time to keep its next hop.
+        for _ in 0..2 {
+            let fits = of_length(rig, rig.reply(TCP, n, 40000, ACK), 1400);
+            let out = rig.endpoint_sends(&fits).forwarded(Reason::ForwardedSlow);
+            assert_eq!(out.to, crate::case::Side::Clients.mac(50));
+            let large = of_length(rig, rig.reply(TCP, n, 40000, ACK), 1401);
+            let sent = rig.endpoint_sends(&large);
+            let text = answered(rig, &sent, &large, Error::TooBig, rig.net.vip(), 1400);
+            assert_eq!(text, quoted(rig, &large.bytes()));
+        }
+        // The other direction's route takes what its device does.
+        rig.client_sends(&rig.tcp(40000, ACK)).forwarded(Reason::ForwardedFast);
+    });
+}
+
+#[test]
+fn i14_what_is_too_big_is_answered_before_the_neighbour_is_asked_for() {
+    for_each(|rig| {
+        // Nobody knows its MAC.
+        let stranger = rig.net.host(crate::case::Side::Clients, 99);
+        let question =
+            |length| of_length(rig, Packet { source: (stranger, 5000), ..rig.request(UDP, 5000, 0) }, length);
+        let out = rig.client_sends(&question(100)).forwarded(Reason::ForwardedSlow);
+        let answer = Packet { payload: vec![7; 2000], ..out.answer(0) };
+        for length in [1500, 1501] {
+            let answer = of_length(rig, answer.clone(), length);
+            let sent = rig.endpoint_sends(&answer);
+            if length <= MTU as usize {
+                assert_eq!((sent.action, sent.count(Reason::ForwardedUnresolved)), (Action::Redirect, 1));
+            } else {
+                let text = answered(rig, &sent, &answer, Error::TooBig, rig.net.vip(), MTU);
+                assert_eq!(text, quoted(rig, &answer.bytes()));
+            }
+        }
+    });
+}
+
+#[test]
 fn a_new_flow_with_a_packet_too_big_is_told() {
     for_each(|rig| {
         let large = of_length(rig, rig.request(UDP, 5000, 0), 1501);
@@ -136,14 +179,14 @@ fn only_what_may_be_answered_is() {
         let sent = rig.send(rig.client_side, &later);
         sent.dropped(Reason::TtlExceeded);
         assert_eq!(sent.count(Reason::SentTimeExceeded), 0);
-        // From no host.
-        let nobody = match rig.net {
-            Family::V4 => "0.0.0.0",
-            Family::V6 => "::",
+        // From no host, with which no flow begins, or from a reserved address.
+        let (nobody, reason) = match rig.net {
+            Family::V4 => ("240.0.0.1", Reason::TtlExceeded),
+            Family::V6 => ("::", Reason::SourceStaysOnLink),
         };
         let odd = Packet { source: (nobody.parse().unwrap(), 7), ttl: 1, ..question };
         let sent = rig.client_sends(&odd);
-        sent.dropped(Reason::TtlExceeded);
+        sent.dropped(reason);
         assert_eq!(sent.count(Reason::SentTimeExceeded), 0);
     });
 }

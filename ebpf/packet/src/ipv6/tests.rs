@@ -22,6 +22,8 @@ fn link_local_and_unspecified_addresses_stay_on_their_link() {
         ("fec0::1", "2001:db8::2", false),
         ("2001:db8::1", "fe80::2", true),
         ("::", "2001:db8::2", true),
+        ("::1", "2001:db8::2", true),
+        ("::2", "2001:db8::2", false),
         ("ff02::1", "2001:db8::2", true),
     ];
     for (source, destination, expected) in table {

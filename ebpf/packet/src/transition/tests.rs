@@ -176,6 +176,8 @@ proptest! {
             let new = after(protocol, bits, from, flags);
             prop_assert!(phase(new) <= RESET_PENDING);
             prop_assert_eq!(new & state::DEAD, 0);
+            // It ends as a connection once at most.
+            prop_assert!(state::counts(bits) || !state::counts(new));
             let kept = state::FIN | state::FIN << 1 | state::SEEN | state::SEEN << 1;
             prop_assert_eq!(bits & kept & !new, 0);
             // The same packet again changes nothing: retransmissions make no events.

@@ -4,7 +4,7 @@
 use core::ffi::c_void;
 
 use aya_ebpf::bindings::{__sk_buff, BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR, TC_ACT_SHOT, TC_ACT_UNSPEC};
-use aya_ebpf::helpers::generated::{bpf_l4_csum_replace, bpf_redirect, bpf_skb_pull_data};
+use aya_ebpf::helpers::generated::{bpf_csum_update, bpf_l4_csum_replace, bpf_redirect, bpf_skb_pull_data};
 use aya_ebpf::programs::TcContext;
 use lockstep_abi::TCP;
 use lockstep_abi::reason::Reason;
@@ -111,7 +111,11 @@ impl Hook for Tc {
     }
 
     /// A partial checksum holds the pseudo header only, so it takes the difference of the addresses and not that of
-    /// the ports; the kernel knows which it has.
+    /// the ports; the kernel knows which it has. Where a device has summed the whole packet, the kernel takes the
+    /// checksum's change into that sum, as it must: the addresses' own is [`Family::rewrite`]'s to tell. `BPF_F_IPV6`
+    /// (Linux 6.16) would do both at once, but wrongly where there is no checksum to mend.
+    ///
+    /// [`Family::rewrite`]: crate::family::Family::rewrite
     #[inline(always)]
     fn mend_checksum(&self, offset: u32, deltas: Deltas, udp: bool) -> Result<(), Reason> {
         let mangled = if udp { u64::from(BPF_F_MARK_MANGLED_0) } else { 0 };
@@ -124,6 +128,13 @@ impl Hook for Tc {
             failed |= unsafe { bpf_l4_csum_replace(self.skb(), offset, 0, u64::from(deltas.ports), mangled) };
         }
         if failed == 0 { Ok(()) } else { Err(Reason::RewriteFailed) }
+    }
+
+    #[inline(always)]
+    fn resum(&self, difference: u32) {
+        // It refuses where there is no such sum, and then there is nothing to do.
+        // SAFETY: the context is valid while the program runs.
+        let _ = unsafe { bpf_csum_update(self.skb(), difference) };
     }
 
     #[inline(always)]

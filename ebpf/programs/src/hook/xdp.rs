@@ -109,6 +109,10 @@ impl Hook for Xdp {
         Ok(())
     }
 
+    /// What a device has summed goes with the frame that XDP may change, and is forgotten.
+    #[inline(always)]
+    fn resum(&self, _difference: u32) {}
+
     #[inline(always)]
     fn send(&self, ifindex: u32) -> i32 {
         if ifindex == self.ifindex() {

@@ -12,7 +12,7 @@ use lockstep_packet::quoted::{self, Change, difference6};
 use lockstep_packet::{icmp, icmp6};
 
 use crate::family::{Family, V4, V6};
-use crate::hook::{Deltas, Tc};
+use crate::hook::{Deltas, Hook, Tc};
 use crate::maps::{Address6, FRAGMENTS4, FRAGMENTS6};
 use crate::special::walk::Walk;
 
@@ -228,6 +228,8 @@ impl Special for V6 {
         hook.store(addresses_at, &twin.source_be)?;
         hook.store(addresses_at + 16, &twin.destination_be)?;
         hook.store(quoted.transport, &new.transport)?;
+        // The checksum makes up for what changes inside, and for the addresses in front of it.
+        hook.resum(!outer);
         hook.store(error.transport + 2, &new.icmp_checksum)
     }
 

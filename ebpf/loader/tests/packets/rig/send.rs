@@ -1,16 +1,22 @@
 //! Packets in, bytes and verdicts out.
 
 use std::collections::BTreeMap;
+use std::io;
+use std::os::fd::AsFd;
 
 use aya::maps::{Map, MapData, PerCpuArray};
-use aya::programs::{TestRun, TestRunOptions};
+use aya::programs::ProgramFd;
 use lockstep_abi::map;
 use lockstep_abi::reason::Reason;
-use std::os::fd::AsFd;
 
 use crate::case::{Hook, Side, endpoint_mac};
 use crate::frame::{ACK, Packet, SYN, TCP, flags_of};
 use crate::rig::Rig;
+use crate::sys;
+
+/// `BPF_F_TEST_SKB_CHECKSUM_COMPLETE` (Linux 6.11): the packet comes with its sum, as from a device that sums whole packets,
+/// and must leave with what is then its sum.
+const SUM_AND_COMPARE: u32 = 1 << 2;
 
 /// What a hook does with a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -78,7 +84,13 @@ impl Rig {
         context[40..].copy_from_slice(&ifindex.to_ne_bytes());
         let program: &aya::programs::SchedClassifier =
             self.loaded().ebpf.program(map::PROGRAM_TC).unwrap().try_into().unwrap();
-        let (action, out) = test_run(program, &context, frame);
+        let flags = if self.summed { SUM_AND_COMPARE } else { 0 };
+        let (action, out) = match test_run(program.fd().unwrap(), &context, frame, flags) {
+            Err(error) if error.raw_os_error() == Some(libc::EBADMSG) => {
+                panic!("the sum that the device made is not the packet's any more: {frame:?}")
+            }
+            result => result.unwrap(),
+        };
         (tc_action(action), out)
     }
 
@@ -89,7 +101,7 @@ impl Rig {
         let context = words.map(u32::to_ne_bytes).concat();
         let program: &aya::programs::Xdp =
             self.loaded().ebpf.program(map::PROGRAM_XDP).unwrap().try_into().unwrap();
-        let (action, out) = test_run(program, &context, frame);
+        let (action, out) = test_run(program.fd().unwrap(), &context, frame, 0).unwrap();
         let action = match action {
             1 => Action::Drop,
             2 => return (None, out),
@@ -199,18 +211,9 @@ impl Rig {
     }
 }
 
-fn test_run<P>(program: &P, context: &[u8], frame: &[u8]) -> (u32, Vec<u8>)
-where
-    P: for<'a> TestRun<Opts<'a> = TestRunOptions<'a>, Result = aya::programs::TestRunResult>,
-{
+fn test_run(program: &ProgramFd, context: &[u8], frame: &[u8], flags: u32) -> io::Result<(u32, Vec<u8>)> {
     let mut out = vec![0; frame.len() + 256];
-    let options = TestRunOptions {
-        data_in: Some(frame),
-        data_out: Some(&mut out),
-        ctx_in: Some(context),
-        ..TestRunOptions::default()
-    };
-    let result = program.test_run(options).unwrap();
-    out.truncate(result.data_size_out as usize);
-    (result.return_value, out)
+    let (action, length) = sys::test_run(program.as_fd(), context, frame, &mut out, flags)?;
+    out.truncate(length as usize);
+    Ok((action, out))
 }

@@ -142,19 +142,24 @@ impl Rig {
     }
 
     fn guard(&self, n: u8) {
-        let (address, port) = self.net.endpoint(n);
-        let value = GuardValue { lease_slot: SLOT, pad: 0 };
+        let port = self.net.endpoint(n).1;
         for (protocol, port) in [(TCP, port), (UDP, port), (0, 0)] {
-            let (address, port_be) = (wide(address), port.to_be());
-            match self.net {
-                Family::V4 => {
-                    let key = GuardKey { address_be: address[0], port_be, protocol, pad: 0 };
-                    self.table(map::GUARDS4).put(&key, &value);
-                }
-                Family::V6 => {
-                    let key = GuardKey { address_be: address, port_be, protocol, pad: 0 };
-                    self.table(map::GUARDS6).put(&key, &value);
-                }
+            self.guard_at(n, protocol, port);
+        }
+    }
+
+    /// Says that an endpoint answers from this port; 0: from any.
+    pub(crate) fn guard_at(&self, n: u8, protocol: u8, port: u16) {
+        let value = GuardValue { lease_slot: SLOT, pad: 0 };
+        let (address, port_be) = (wide(self.net.endpoint(n).0), port.to_be());
+        match self.net {
+            Family::V4 => {
+                let key = GuardKey { address_be: address[0], port_be, protocol, pad: 0 };
+                self.table(map::GUARDS4).put(&key, &value);
+            }
+            Family::V6 => {
+                let key = GuardKey { address_be: address, port_be, protocol, pad: 0 };
+                self.table(map::GUARDS6).put(&key, &value);
             }
         }
     }
