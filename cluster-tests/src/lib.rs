@@ -30,3 +30,4 @@ pub mod topology;
 pub mod traffic;
 pub mod trial;
 pub mod wait;
+pub mod workers;
