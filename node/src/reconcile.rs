@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use lockstep_loader::Dataplane;
+use lockstep_loader::{Answer, Dataplane, HookReport};
 use lockstep_model::ids::{GroupId, LogIndex, NodeId, Revision};
 use lockstep_model::image::{AddressImage, desired};
 use lockstep_model::limits::MAX_LEASE;
@@ -36,6 +36,10 @@ pub(crate) struct Programmed {
     pub(crate) error: Option<String>,
     /// Passes that failed, since the start.
     pub(crate) failures: u64,
+    /// Interfaces that the programs were attached to again, since the start.
+    pub(crate) reattached: u64,
+    /// Where each group's addresses are answered while its lease holds.
+    pub(crate) answers: BTreeMap<GroupId, BTreeSet<Answer>>,
 }
 
 /// When this node applied the log index at which an address left its former group.
@@ -102,11 +106,12 @@ fn pass(
         .map(|address| address.address)
         .collect();
     let mut dataplane = dataplane.lock().expect("no holder of the dataplane panics");
+    let before = reattach(&mut dataplane, before);
     let applied = dataplane.apply(&image, |address| settled.contains(&address.address));
     match applied.and_then(|report| Ok((report, dataplane.detached()?))) {
         Ok((report, detached)) => {
             if detached != before.detached {
-                tracing::warn!(interfaces = ?detached, "programs are detached: this node reports itself unfit; restart lockstepd to attach them");
+                tracing::warn!(interfaces = ?detached, "interfaces without the programs: this node reports itself unfit until they are there and attached again");
             }
             if report.warnings != before.warnings {
                 for warning in &report.warnings {
@@ -123,6 +128,8 @@ fn pass(
                 warnings: report.warnings,
                 error: None,
                 failures: before.failures,
+                reattached: before.reattached,
+                answers: report.answers,
             }
         }
         Err(error) => {
@@ -130,6 +137,23 @@ fn pass(
             Programmed { error: Some(error.to_string()), failures: before.failures + 1, ..before }
         }
     }
+}
+
+/// What went away and returned, or was detached by somebody, gets its programs back.
+fn reattach(dataplane: &mut Dataplane, mut before: Programmed) -> Programmed {
+    match dataplane.reattach() {
+        Ok(reports) => {
+            for HookReport { interface, hook, why } in reports {
+                tracing::warn!(interface, %hook, why, "attached again");
+                before.reattached += 1;
+            }
+        }
+        Err(error) => {
+            tracing::error!(%error, "the programs cannot be attached again; trying again");
+            before.failures += 1;
+        }
+    }
+    before
 }
 
 #[cfg(test)]
