@@ -35,6 +35,10 @@ const LOG_TAIL: usize = 60;
 pub struct Cluster {
     // Dropped in this order: processes, then the network, then files and pins.
     processes: [Option<Process>; 3],
+    /// Who is part of it.
+    members: &'static [Node],
+    /// The daemon's file, if it is not the usual one.
+    program: Option<PathBuf>,
     /// The network.
     pub topology: Topology,
     keys: Keys,
@@ -60,7 +64,8 @@ impl Cluster {
             let path = run.folder().join(format!("{}.toml", node.name()));
             fs::write(&path, example(node)).with_context(|| format!("cannot write {}", path.display()))?;
         }
-        Ok(Cluster { processes: [None, None, None], topology, keys, run })
+        let members = &Node::ALL;
+        Ok(Cluster { processes: [None, None, None], members, program: None, topology, keys, run })
     }
 
     /// All nodes started, the cluster made, `manifest` applied, and the group served with a standby ready.
@@ -79,20 +84,47 @@ impl Cluster {
         let mut cluster = Self::prepare()?;
         cluster.topology.add_ipv6()?;
         for node in Node::DATAPLANE {
-            let path = cluster.config(node);
-            fs::write(&path, adjust(node, example(node)))
-                .with_context(|| format!("cannot write {}", path.display()))?;
+            cluster.configure(node, |file| adjust(node, file))?;
         }
         cluster.bring_up(manifest, profile).map_err(|error| cluster.explain(error))?;
         Ok(cluster)
     }
 
-    fn bring_up(&mut self, manifest: &str, profile: Profile) -> anyhow::Result<()> {
-        for node in Node::ALL {
-            self.start_node(node)?;
+    /// Node a alone, serving by itself, with IPv6 beside IPv4 on cables like wires, and what `adjust` changes in its
+    /// file.
+    pub fn start_alone(manifest: &str, adjust: impl FnOnce(&str) -> String) -> anyhow::Result<Self> {
+        let mut cluster = Self::prepare()?;
+        cluster.topology.add_ipv6()?;
+        cluster.topology.like_wires()?;
+        cluster.members = &[Node::A];
+        cluster.configure(Node::A, adjust)?;
+        let manifest = manifest.replace("nodes: [a, b]", "nodes: [a]");
+        cluster.bring_up(&manifest, Profile::Lan).map_err(|error| cluster.explain(error))?;
+        Ok(cluster)
+    }
+
+    /// Writes a node's file anew: the example's, with what `adjust` changes.
+    pub fn configure(&self, node: Node, adjust: impl FnOnce(&str) -> String) -> anyhow::Result<()> {
+        let path = self.config(node);
+        let mut text = adjust(example(node));
+        if self.members == [node] {
+            let peers = |line: &&str| !line.starts_with("peers = ");
+            text = text.lines().filter(peers).map(|line| format!("{line}\n")).collect();
         }
-        for node in Node::ALL {
-            self.wait_answering(node)?;
+        fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))
+    }
+
+    /// From now on daemons are started from this file; with `None`, from the usual one.
+    pub fn use_program(&mut self, program: Option<PathBuf>) {
+        self.program = program;
+    }
+
+    fn bring_up(&mut self, manifest: &str, profile: Profile) -> anyhow::Result<()> {
+        for node in self.members {
+            self.start_node(*node)?;
+        }
+        for node in self.members {
+            self.wait_answering(*node)?;
         }
         self.lockstep(Node::A, &["cluster", "init"])?;
         self.apply(Node::A, manifest)?;
@@ -117,8 +149,15 @@ impl Cluster {
 
     /// The daemon's command line with the node's file, its paths overridden to this run's.
     pub fn daemon(&self, node: Node, args: &[&str]) -> anyhow::Result<Command> {
-        let mut command = Command::new(programs::lockstepd()?);
+        let program = self.program.clone().map_or_else(programs::lockstepd, Ok)?;
+        let mut command = Command::new(program);
         command.arg("--config").arg(self.config(node)).args(args);
+        self.point(node, &mut command);
+        Ok(command)
+    }
+
+    /// Overrides the paths in the node's file to this run's.
+    fn point(&self, node: Node, command: &mut Command) {
         command
             .env("LOCKSTEP_NODE__DATA_DIR", self.data_dir(node))
             .env("LOCKSTEP_CLUSTER__SECRET_FILE", self.keys.secret())
@@ -129,7 +168,28 @@ impl Cluster {
         if node != Node::W {
             command.env("LOCKSTEP_DATAPLANE__PIN_DIR", self.pin_dir(node));
         }
-        Ok(command)
+    }
+
+    /// What `lockstep doctor` prints at a node, and whether it is content.
+    pub fn doctor(&self, node: Node) -> anyhow::Result<(bool, String)> {
+        let mut command = Command::new(programs::lockstep()?);
+        command.arg("doctor").arg("--config").arg(self.config(node));
+        self.point(node, &mut command);
+        self.finish(node, command)
+    }
+
+    /// Runs the daemon's program with these arguments at a node until it ends: whether well, and what it said.
+    pub fn run_daemon(&self, node: Node, args: &[&str]) -> anyhow::Result<(bool, String)> {
+        let command = self.daemon(node, args)?;
+        self.finish(node, command)
+    }
+
+    fn finish(&self, node: Node, mut command: Command) -> anyhow::Result<(bool, String)> {
+        self.topology.node(node).place(&mut command);
+        process::die_with_parent(&mut command);
+        let output = command.stdin(Stdio::null()).output().context("cannot run it to its end")?;
+        let text = [output.stdout, output.stderr].concat();
+        Ok((output.status.success(), String::from_utf8_lossy(&text).into_owned()))
     }
 
     /// The certificates and the secret.
@@ -230,13 +290,13 @@ impl Cluster {
         Ok(())
     }
 
-    /// Waits until both balancers' kernels hold what the cluster agreed on up to now.
+    /// Waits until the balancers' kernels hold what the cluster agreed on up to now.
     pub fn wait_programmed(&self) -> anyhow::Result<()> {
         let mut revision = 0;
-        for node in Node::ALL {
+        for &node in self.members {
             revision = revision.max(api::cluster_status(self.topology.node(node))?.revision);
         }
-        for node in Node::DATAPLANE {
+        for node in Node::DATAPLANE.into_iter().filter(|node| self.members.contains(node)) {
             let what = format!("node {} to program revision {revision}", node.name());
             wait::until(&what, READY_LIMIT, || {
                 let status = api::node_status(self.topology.node(node))?;
@@ -251,13 +311,17 @@ impl Cluster {
         api::group_status(self.topology.node(node), GROUP)
     }
 
-    /// Waits until the group has an owner that holds the lease and a standby with all its flows.
+    /// Waits until the group has an owner that holds the lease and, if there is another balancer, a standby with all
+    /// its flows.
     pub fn wait_ready(&self) -> anyhow::Result<Node> {
         wait::until_ok("an owner with a lease and a standby that has caught up", READY_LIMIT, || {
             let owner = self.owner()?;
             let status = self.group(owner)?;
             anyhow::ensure!(status.lease_held, "{} does not hold the lease", owner.name());
             let standby = owner.other();
+            if !self.members.contains(&standby) {
+                return Ok(owner);
+            }
             let other = status
                 .standbys
                 .iter()
@@ -276,7 +340,7 @@ impl Cluster {
 
     /// The owner, as the first node that answers says.
     pub fn owner(&self) -> anyhow::Result<Node> {
-        self.owner_by(&Node::ALL)
+        self.owner_by(self.members)
     }
 
     /// The owner, as the first of `nodes` that knows one says.

@@ -18,6 +18,7 @@ pub mod ip;
 pub mod machine;
 pub mod manifest;
 pub mod namespace;
+pub mod other_build;
 pub mod process;
 pub mod programs;
 pub mod report;
