@@ -64,7 +64,7 @@ fn an_interface_that_was_made_anew_is_attached_again() {
 }
 
 #[test]
-fn an_interface_that_returns_is_attached_without_a_restart() {
+fn i12_an_interface_that_returns_is_attached_without_a_restart() {
     let bed = Bed::new(1024);
     let config = DataplaneConfig {
         interfaces: vec![InterfaceConfig { name: "eth0".into(), hook: Hook::XdpGeneric }, interface("eth1")],
