@@ -20,6 +20,7 @@ mod restart_each;
 mod sigterm;
 mod standby_joins;
 mod sync_none;
+mod traffic;
 mod upgrade;
 
 /// One test.

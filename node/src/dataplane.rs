@@ -151,6 +151,11 @@ impl Handle {
         self.programmed.clone()
     }
 
+    /// Wakes when a carrier changes.
+    pub(crate) fn watch_down(&self) -> watch::Receiver<Down> {
+        self.down.clone()
+    }
+
     /// Interfaces without carrier.
     pub(crate) fn down(&self) -> Down {
         self.down.borrow().clone()

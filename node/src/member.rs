@@ -88,7 +88,13 @@ impl Start {
         if let Some(dataplane) = &parts.dataplane {
             let states = parts.raft.watch();
             tokio::spawn(announcements::run(parts.clone(), dataplane.watch_programmed()));
-            tokio::spawn(reconcile::run(node, states, dataplane.loader.clone(), programmed));
+            tokio::spawn(reconcile::run(
+                node,
+                states,
+                dataplane.loader.clone(),
+                dataplane.watch_down(),
+                programmed,
+            ));
         }
         tokio::spawn(report_status(parts.clone()));
         tokio::spawn(ports::run(parts.clone()));

@@ -1,6 +1,6 @@
 //! Makes the kernel hold what the cluster agreed on: `desired(state, node)`, then a diff against the maps.
 //!
-//! Level-triggered: it runs at every change of the state and at least once a second, and ends in the same
+//! Level-triggered: it runs at every change of the state or of a carrier and at least once a second, and ends in the same
 //! place from wherever it starts. Invariant: an address that left another group is not served before
 //! MAX_LEASE after that was applied here (DESIGN section 7, "an address moves between groups").
 
@@ -15,6 +15,8 @@ use lockstep_model::limits::MAX_LEASE;
 use lockstep_model::state::State;
 use lockstep_raft_store::state_machine::Published;
 use tokio::sync::watch;
+
+use crate::links::Down;
 
 /// How often the kernel is compared even if nothing changed: repairs what another program deleted.
 const PERIOD: Duration = Duration::from_secs(1);
@@ -65,6 +67,7 @@ pub(crate) async fn run(
     node: NodeId,
     mut states: watch::Receiver<Published>,
     dataplane: Arc<Mutex<Dataplane>>,
+    mut down: watch::Receiver<Down>,
     publish: watch::Sender<Programmed>,
 ) {
     let moves = Arc::new(Mutex::new(Moves::default()));
@@ -81,6 +84,8 @@ pub(crate) async fn run(
         });
         tokio::select! {
             changed = states.changed() => if changed.is_err() { return },
+            // An interface that returns waits for its programs.
+            Ok(()) = down.changed() => {}
             () = tokio::time::sleep(PERIOD) => {}
         }
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Context, ensure};
 
 use super::modes::{Checks, intent, mixed_hooks, with_hooks};
-use super::upgrade::Traffic;
+use super::traffic::Traffic;
 use crate::api;
 use crate::cluster::Cluster;
 use crate::ip::batch;
@@ -58,7 +58,7 @@ fn replace(cluster: &Cluster, node: Node, side: Side, interface: &str) -> anyhow
     cluster.topology.plug(node, side)?;
     cluster.topology.add_ipv6_at(node, side)?;
     wait::until("the programs to be attached again", LIMIT, || {
-        Ok(attached(cluster, node, interface)?.then_some(()))
+        Ok((reattached()? > before && attached(cluster, node, interface)?).then_some(()))
     })?;
     ensure!(reattached()? == before + 1, "attached again {} times, not once", reattached()? - before);
     Ok(())

@@ -7,11 +7,12 @@ use std::path::PathBuf;
 use anyhow::{Context, ensure};
 
 use super::kernel::{Others, Ours};
-use super::{End, MEANWHILE, Traffic, end, start};
+use super::{End, end, start};
 use crate::api;
 use crate::cluster::Cluster;
 use crate::other_build;
 use crate::scenarios::modes::{intent, with_hooks};
+use crate::scenarios::traffic::{MEANWHILE, Traffic};
 use crate::topology::Node;
 use crate::traffic::counted::Counted;
 

@@ -10,6 +10,8 @@ use crate::wait;
 
 /// How long the kernel may take to free what nobody holds any more.
 const FREED: Duration = Duration::from_secs(10);
+/// How long nothing may change before it counts as rest.
+const REST: Duration = Duration::from_millis(500);
 
 /// What others have loaded.
 #[derive(Debug)]
@@ -40,6 +42,19 @@ impl Others {
             programs.extend(bpf::tag(id)?.map(|tag| (id, tag)));
         }
         Ok(Ours { programs, maps: new(Kind::Map, 1)?, links: new(Kind::Link, 2)? })
+    }
+
+    /// The same, once nothing is being freed any more.
+    pub(super) fn ours_at_rest(&self) -> anyhow::Result<Ours> {
+        let mut last = self.ours()?;
+        wait::until("the kernel to come to rest", FREED, || {
+            wait::pass(REST)?;
+            let now = self.ours()?;
+            let same = now == last;
+            last = now;
+            Ok(same.then_some(()))
+        })?;
+        Ok(last)
     }
 
     /// Waits until nothing of `former`'s programs is left, and gives what there is then.

@@ -8,9 +8,10 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, ensure};
 
 use super::kernel::Others;
-use super::{End, MEANWHILE, Traffic, end, start};
+use super::{End, end, start};
 use crate::cluster::Cluster;
 use crate::scenarios::modes::{intent, with_hooks};
+use crate::scenarios::traffic::{MEANWHILE, Traffic};
 use crate::topology::Node;
 
 const NODE: Node = Node::A;
@@ -64,7 +65,7 @@ fn schema(pins: &Path) -> anyhow::Result<PathBuf> {
 
 /// The daemon ends with a message that has these words, which `lockstep doctor` finds too, and nothing has changed.
 fn refused(cluster: &Cluster, others: &Others, words: &[&str]) -> anyhow::Result<()> {
-    let before = (others.ours()?, files(&cluster.pin_dir(NODE))?, files(&cluster.data_dir(NODE))?);
+    let before = (others.ours_at_rest()?, files(&cluster.pin_dir(NODE))?, files(&cluster.data_dir(NODE))?);
     let (content, report) = cluster.doctor(NODE)?;
     let found = |line: &&str| line.starts_with("FAIL") && words.iter().all(|word| line.contains(word));
     ensure!(!content && report.lines().any(|line| found(&line)), "doctor says {report}");
