@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context, ensure};
 
+use super::interfaces::{METRICS, http_get};
 use super::modes::{Checks, intent, mixed_hooks, with_hooks};
 use super::traffic::Traffic;
 use crate::api;
@@ -53,7 +54,9 @@ fn replace(cluster: &Cluster, node: Node, side: Side, interface: &str) -> anyhow
     let before = reattached()?;
     cluster.topology.unplug(node, side)?;
     wait::until("the missing interface to be noticed", LIMIT, || {
-        Ok((!attached(cluster, node, interface)?).then_some(()))
+        let ready = namespace.run(|| http_get(METRICS, "/readyz"));
+        let told = ready.is_err_and(|error| format!("{error:#}").contains(interface));
+        Ok((told && !attached(cluster, node, interface)?).then_some(()))
     })?;
     cluster.topology.plug(node, side)?;
     cluster.topology.add_ipv6_at(node, side)?;

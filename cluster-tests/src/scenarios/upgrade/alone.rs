@@ -2,7 +2,7 @@
 //! No datagram is lost, at any hook, nor when the hook changes.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::Path;
 
 use anyhow::{Context, ensure};
 
@@ -73,13 +73,13 @@ fn restart(
     cluster: &mut Cluster,
     traffic: &mut Traffic,
     loaded: &mut Loaded<'_>,
-    other: &PathBuf,
+    other: &Path,
     step: Step,
 ) -> anyhow::Result<()> {
     let tally = traffic.count(|counted| {
         end(cluster, NODE, step.end)?;
         counted.answered(MEANWHILE).context("while no daemon ran")?;
-        cluster.use_program(step.other.then(|| other.clone()));
+        cluster.use_program(step.other.then(|| other.to_owned()));
         cluster.configure(NODE, |file| with_hooks(file, step.hook, step.hook))?;
         start(cluster, NODE)?;
         at_its_hook(cluster, counted)
