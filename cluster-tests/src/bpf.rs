@@ -1,4 +1,5 @@
-//! The few bpf(2) calls that a black-box test needs: list what is loaded, and write one value into a pinned map.
+//! The few bpf(2) calls that a black-box test needs: list what is loaded, write one value into a pinned map, and
+//! be somebody else with a program of his own.
 
 use std::ffi::CString;
 use std::io;
@@ -8,11 +9,14 @@ use std::path::Path;
 
 use anyhow::Context;
 
+pub mod stranger;
+
 const MAP_LOOKUP_ELEM: u32 = 1;
 const MAP_UPDATE_ELEM: u32 = 2;
 const OBJ_GET: u32 = 7;
 const PROG_GET_NEXT_ID: u32 = 11;
 const MAP_GET_NEXT_ID: u32 = 12;
+const PROG_GET_FD_BY_ID: u32 = 13;
 const OBJ_GET_INFO_BY_FD: u32 = 15;
 const LINK_GET_NEXT_ID: u32 = 31;
 /// Room for every member of the kernel's `union bpf_attr` that is used here.
@@ -52,6 +56,34 @@ pub fn ids(kind: Kind) -> anyhow::Result<Vec<u32>> {
     }
 }
 
+/// What the kernel calls the text of a program: programs of the same instructions have the same.
+pub type Tag = [u8; 8];
+
+/// The tag of a program; none, if it has gone meanwhile.
+pub fn tag(program: u32) -> anyhow::Result<Option<Tag>> {
+    let mut attr = [0u8; ATTR];
+    attr[..4].copy_from_slice(&program.to_ne_bytes());
+    let fd = match call(PROG_GET_FD_BY_ID, &mut attr) {
+        // SAFETY: the descriptor is new and ours.
+        Ok(fd) => unsafe { OwnedFd::from_raw_fd(fd) },
+        Err(error) if error.raw_os_error() == Some(libc::ENOENT) => return Ok(None),
+        Err(error) => return Err(error).context("cannot open a program"),
+    };
+    // `struct bpf_prog_info` begins with type and id, four bytes each, and the tag.
+    let mut info = [0u8; 16];
+    describe(&fd, &mut info).context("cannot ask what a program is")?;
+    Ok(Some(info[8..].try_into().expect("eight bytes")))
+}
+
+/// Fills `info` with the beginning of what the kernel says of an object.
+fn describe(fd: &OwnedFd, info: &mut [u8]) -> io::Result<()> {
+    let mut attr = [0u8; ATTR];
+    attr[..4].copy_from_slice(&(fd.as_raw_fd() as u32).to_ne_bytes());
+    attr[4..8].copy_from_slice(&(info.len() as u32).to_ne_bytes());
+    attr[8..16].copy_from_slice(&(info.as_mut_ptr() as u64).to_ne_bytes());
+    call(OBJ_GET_INFO_BY_FD, &mut attr).map(|_| ())
+}
+
 /// The kernel's `struct bpf_map_info` begins with type, id, key size and value size, four bytes each.
 const MAP_INFO: usize = 16;
 
@@ -73,12 +105,7 @@ impl PinnedArray {
         // SAFETY: the descriptor is new and ours.
         let fd = unsafe { OwnedFd::from_raw_fd(fd) };
         let mut info = [0u8; MAP_INFO];
-        let mut attr = [0u8; ATTR];
-        attr[..4].copy_from_slice(&(fd.as_raw_fd() as u32).to_ne_bytes());
-        attr[4..8].copy_from_slice(&(MAP_INFO as u32).to_ne_bytes());
-        attr[8..16].copy_from_slice(&(info.as_mut_ptr() as u64).to_ne_bytes());
-        call(OBJ_GET_INFO_BY_FD, &mut attr)
-            .with_context(|| format!("cannot ask what {} is", path.display()))?;
+        describe(&fd, &mut info).with_context(|| format!("cannot ask what {} is", path.display()))?;
         let value_size = u32::from_ne_bytes(info[12..16].try_into().expect("four bytes")) as usize;
         Ok(PinnedArray { fd, value_size })
     }

@@ -1,9 +1,7 @@
 //! A running cluster: the network, the nodes' processes, and ways to ask and tell them things.
 
 use std::fs;
-use std::io::Write;
 use std::path::PathBuf;
-use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, bail};
@@ -13,11 +11,12 @@ use crate::api;
 use crate::certificates::Keys;
 use crate::ip;
 use crate::manifest::{self, Profile};
-use crate::process::{self, Process};
-use crate::programs;
+use crate::process::Process;
 use crate::run::Run;
 use crate::topology::{Node, Topology};
 use crate::wait;
+
+mod commands;
 
 /// The example's group.
 pub const GROUP: &str = "edge";
@@ -35,6 +34,10 @@ const LOG_TAIL: usize = 60;
 pub struct Cluster {
     // Dropped in this order: processes, then the network, then files and pins.
     processes: [Option<Process>; 3],
+    /// Who is part of it.
+    members: &'static [Node],
+    /// The daemon's file, if it is not the usual one.
+    program: Option<PathBuf>,
     /// The network.
     pub topology: Topology,
     keys: Keys,
@@ -60,7 +63,8 @@ impl Cluster {
             let path = run.folder().join(format!("{}.toml", node.name()));
             fs::write(&path, example(node)).with_context(|| format!("cannot write {}", path.display()))?;
         }
-        Ok(Cluster { processes: [None, None, None], topology, keys, run })
+        let members = &Node::ALL;
+        Ok(Cluster { processes: [None, None, None], members, program: None, topology, keys, run })
     }
 
     /// All nodes started, the cluster made, `manifest` applied, and the group served with a standby ready.
@@ -79,20 +83,47 @@ impl Cluster {
         let mut cluster = Self::prepare()?;
         cluster.topology.add_ipv6()?;
         for node in Node::DATAPLANE {
-            let path = cluster.config(node);
-            fs::write(&path, adjust(node, example(node)))
-                .with_context(|| format!("cannot write {}", path.display()))?;
+            cluster.configure(node, |file| adjust(node, file))?;
         }
         cluster.bring_up(manifest, profile).map_err(|error| cluster.explain(error))?;
         Ok(cluster)
     }
 
-    fn bring_up(&mut self, manifest: &str, profile: Profile) -> anyhow::Result<()> {
-        for node in Node::ALL {
-            self.start_node(node)?;
+    /// Node a alone, serving by itself, with IPv6 beside IPv4 on cables like wires, and what `adjust` changes in its
+    /// file.
+    pub fn start_alone(manifest: &str, adjust: impl FnOnce(&str) -> String) -> anyhow::Result<Self> {
+        let mut cluster = Self::prepare()?;
+        cluster.topology.add_ipv6()?;
+        cluster.topology.like_wires()?;
+        cluster.members = &[Node::A];
+        cluster.configure(Node::A, adjust)?;
+        let manifest = manifest.replace("nodes: [a, b]", "nodes: [a]");
+        cluster.bring_up(&manifest, Profile::Lan).map_err(|error| cluster.explain(error))?;
+        Ok(cluster)
+    }
+
+    /// Writes a node's file anew: the example's, with what `adjust` changes.
+    pub fn configure(&self, node: Node, adjust: impl FnOnce(&str) -> String) -> anyhow::Result<()> {
+        let path = self.config(node);
+        let mut text = adjust(example(node));
+        if self.members == [node] {
+            let peers = |line: &&str| !line.starts_with("peers = ");
+            text = text.lines().filter(peers).map(|line| format!("{line}\n")).collect();
         }
-        for node in Node::ALL {
-            self.wait_answering(node)?;
+        fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))
+    }
+
+    /// From now on daemons are started from this file; with `None`, from the usual one.
+    pub fn use_program(&mut self, program: Option<PathBuf>) {
+        self.program = program;
+    }
+
+    fn bring_up(&mut self, manifest: &str, profile: Profile) -> anyhow::Result<()> {
+        for node in self.members {
+            self.start_node(*node)?;
+        }
+        for node in self.members {
+            self.wait_answering(*node)?;
         }
         self.lockstep(Node::A, &["cluster", "init"])?;
         self.apply(Node::A, manifest)?;
@@ -113,23 +144,6 @@ impl Cluster {
         )?;
         self.processes[node as usize] = Some(process);
         Ok(())
-    }
-
-    /// The daemon's command line with the node's file, its paths overridden to this run's.
-    pub fn daemon(&self, node: Node, args: &[&str]) -> anyhow::Result<Command> {
-        let mut command = Command::new(programs::lockstepd()?);
-        command.arg("--config").arg(self.config(node)).args(args);
-        command
-            .env("LOCKSTEP_NODE__DATA_DIR", self.data_dir(node))
-            .env("LOCKSTEP_CLUSTER__SECRET_FILE", self.keys.secret())
-            .env("LOCKSTEP_TLS__CA", self.keys.ca())
-            .env("LOCKSTEP_TLS__CERT", self.keys.certificate(node))
-            .env("LOCKSTEP_TLS__KEY", self.keys.key(node))
-            .env("NO_COLOR", "1");
-        if node != Node::W {
-            command.env("LOCKSTEP_DATAPLANE__PIN_DIR", self.pin_dir(node));
-        }
-        Ok(command)
     }
 
     /// The certificates and the secret.
@@ -185,58 +199,13 @@ impl Cluster {
         })
     }
 
-    /// Runs `lockstep` at a node and gives its standard output; anything but success is an error.
-    pub fn lockstep(&self, node: Node, args: &[&str]) -> anyhow::Result<String> {
-        let output = self.try_lockstep(node, args, "")?;
-        if !output.status.success() {
-            bail!(
-                "`lockstep {}` at {}: {} {}",
-                args.join(" "),
-                node.name(),
-                output.status,
-                String::from_utf8_lossy(&output.stderr).trim()
-            );
-        }
-        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
-    }
-
-    /// Runs `lockstep` at a node with this standard input.
-    pub fn try_lockstep(&self, node: Node, args: &[&str], input: &str) -> anyhow::Result<Output> {
-        let mut command = Command::new(programs::lockstep()?);
-        command
-            .args(args)
-            .env_remove("LOCKSTEP_SERVER")
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped());
-        self.topology.node(node).place(&mut command);
-        process::die_with_parent(&mut command);
-        let mut child = command.spawn().context("cannot start `lockstep`")?;
-        let mut stdin = child.stdin.take().expect("stdin is piped");
-        match stdin.write_all(input.as_bytes()) {
-            // It need not read what it does not want.
-            Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => return Err(error.into()),
-            _ => drop(stdin),
-        }
-        child.wait_with_output().context("cannot wait for `lockstep`")
-    }
-
-    /// Applies a manifest at a node.
-    pub fn apply(&self, node: Node, manifest: &str) -> anyhow::Result<()> {
-        let output = self.try_lockstep(node, &["apply", "-f", "-"], manifest)?;
-        if !output.status.success() {
-            bail!("`lockstep apply`: {} {}", output.status, String::from_utf8_lossy(&output.stderr).trim());
-        }
-        Ok(())
-    }
-
-    /// Waits until both balancers' kernels hold what the cluster agreed on up to now.
+    /// Waits until the balancers' kernels hold what the cluster agreed on up to now.
     pub fn wait_programmed(&self) -> anyhow::Result<()> {
         let mut revision = 0;
-        for node in Node::ALL {
+        for &node in self.members {
             revision = revision.max(api::cluster_status(self.topology.node(node))?.revision);
         }
-        for node in Node::DATAPLANE {
+        for node in Node::DATAPLANE.into_iter().filter(|node| self.members.contains(node)) {
             let what = format!("node {} to program revision {revision}", node.name());
             wait::until(&what, READY_LIMIT, || {
                 let status = api::node_status(self.topology.node(node))?;
@@ -251,13 +220,17 @@ impl Cluster {
         api::group_status(self.topology.node(node), GROUP)
     }
 
-    /// Waits until the group has an owner that holds the lease and a standby with all its flows.
+    /// Waits until the group has an owner that holds the lease and, if there is another balancer, a standby with all
+    /// its flows.
     pub fn wait_ready(&self) -> anyhow::Result<Node> {
         wait::until_ok("an owner with a lease and a standby that has caught up", READY_LIMIT, || {
             let owner = self.owner()?;
             let status = self.group(owner)?;
             anyhow::ensure!(status.lease_held, "{} does not hold the lease", owner.name());
             let standby = owner.other();
+            if !self.members.contains(&standby) {
+                return Ok(owner);
+            }
             let other = status
                 .standbys
                 .iter()
@@ -276,7 +249,7 @@ impl Cluster {
 
     /// The owner, as the first node that answers says.
     pub fn owner(&self) -> anyhow::Result<Node> {
-        self.owner_by(&Node::ALL)
+        self.owner_by(self.members)
     }
 
     /// The owner, as the first of `nodes` that knows one says.

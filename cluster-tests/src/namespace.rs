@@ -98,22 +98,6 @@ impl Handle {
         })
     }
 
-    /// Starts a named thread inside it.
-    pub fn spawn<T: Send + 'static>(
-        &self,
-        name: &str,
-        work: impl FnOnce() -> anyhow::Result<T> + Send + 'static,
-    ) -> anyhow::Result<std::thread::JoinHandle<anyhow::Result<T>>> {
-        let handle = self.clone();
-        std::thread::Builder::new()
-            .name(name.to_owned())
-            .spawn(move || {
-                handle.enter()?;
-                work()
-            })
-            .with_context(|| format!("cannot start thread {name}"))
-    }
-
     /// Writes files under /proc/sys as this namespace sees them.
     pub fn sysctl(&self, settings: &[(&str, &str)]) -> anyhow::Result<()> {
         self.run(|| {

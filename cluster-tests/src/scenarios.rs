@@ -5,6 +5,7 @@ use std::time::Duration;
 use crate::report::Report;
 
 mod bad_input;
+mod doctor;
 mod fault_back;
 mod faults;
 mod flows_shown;
@@ -12,12 +13,15 @@ mod harness;
 mod interfaces;
 mod leaks;
 mod lease_planted;
+mod links;
 mod modes;
 mod reply_without_flow;
 mod restart_each;
 mod sigterm;
 mod standby_joins;
 mod sync_none;
+mod traffic;
+mod upgrade;
 
 /// One test.
 #[derive(Debug, Clone, Copy)]
@@ -83,6 +87,31 @@ pub const ALL: &[Scenario] = &[
         limit: Duration::from_secs(240),
         ..scenario("modes", "each mode, over IPv4 and IPv6, with real clients and mixed hooks", modes::run)
     },
+    Scenario {
+        limit: Duration::from_secs(240),
+        ..scenario(
+            "upgrade_alone",
+            "a node alone is restarted and upgraded at each hook, and loses no datagram (I12)",
+            upgrade::alone::run,
+        )
+    },
+    scenario(
+        "upgrade_pair",
+        "a pair is upgraded to other programs and back, and loses no flow (I12)",
+        upgrade::pair::run,
+    ),
+    scenario(
+        "other_layout",
+        "a daemon that needs other maps refuses, touches nothing, and says what to do",
+        upgrade::layout::run,
+    ),
+    scenario(
+        "interface_returns",
+        "a node alone loses interfaces and gets them back, and hardware addresses change",
+        links::alone,
+    ),
+    scenario("interface_of_owner", "an owner loses an interface, and gets it back as a standby", links::pair),
+    scenario("doctor", "`lockstep doctor` finds strangers' programs and stale pins", doctor::run),
     Scenario {
         limit: Duration::from_secs(240),
         ..scenario("leaks", "success, failure, SIGINT and SIGKILL leave nothing behind", leaks::run)

@@ -23,6 +23,7 @@ use crate::wait;
 
 pub mod direct;
 pub mod dual;
+pub mod offload;
 
 /// The service address.
 pub const VIP: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 10);
@@ -175,23 +176,46 @@ impl Topology {
         ip(&["-n", self.switch.name(), "link", "set", port, if up { "up" } else { "down" }])
     }
 
+    /// Takes a balancer's cable away, with the interfaces at both its ends.
+    pub fn unplug(&self, node: Node, side: Side) -> anyhow::Result<()> {
+        ip(&["-n", self.switch.name(), "link", "delete", &side.port(node)])
+    }
+
+    /// Puts another in its place, with interfaces of other numbers and hardware addresses.
+    pub fn plug(&self, node: Node, side: Side) -> anyhow::Result<()> {
+        self.cable(node, side).plug(self.switch.name(), self.run_prefix())?;
+        self.settle()
+    }
+
+    fn cable(&self, node: Node, side: Side) -> Cable<'_> {
+        let host = node.host();
+        let (interface, address) = match side {
+            Side::Client => ("eth0", [192, 0, 2, host].into()),
+            Side::Endpoint => ("eth1", [10, 0, 0, host].into()),
+            Side::Management => ("eth2", node.management()),
+        };
+        Cable::new(self.node(node), side, interface, vec![address])
+    }
+
+    fn run_prefix(&self) -> &str {
+        self.switch.name().trim_end_matches("sw")
+    }
+
     fn connect(&self) -> anyhow::Result<()> {
         let mut cables = Vec::new();
         for node in Node::DATAPLANE {
-            let host = node.host();
-            cables.push(Cable::new(self.node(node), Side::Client, "eth0", vec![[192, 0, 2, host].into()]));
-            cables.push(Cable::new(self.node(node), Side::Endpoint, "eth1", vec![[10, 0, 0, host].into()]));
+            cables.push(self.cable(node, Side::Client));
+            cables.push(self.cable(node, Side::Endpoint));
         }
         for node in Node::ALL {
-            cables.push(Cable::new(self.node(node), Side::Management, "eth2", vec![node.management()]));
+            cables.push(self.cable(node, Side::Management));
         }
         cables.push(Cable::new(&self.clients, Side::Client, "eth0", CLIENTS.to_vec()));
         for (namespace, address) in self.endpoints.iter().zip(ENDPOINTS) {
             cables.push(Cable::new(namespace, Side::Endpoint, "eth0", vec![address]));
         }
-        let run_prefix = self.switch.name().trim_end_matches("sw");
         for cable in &cables {
-            cable.plug(self.switch.name(), run_prefix)?;
+            cable.plug(self.switch.name(), self.run_prefix())?;
         }
         for namespace in &self.endpoints {
             batch(namespace.name(), &[format!("route add default via {FLOATING}")])?;

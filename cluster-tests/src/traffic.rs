@@ -3,6 +3,7 @@
 //!
 //! A few threads with one epoll each: one per endpoint, one for all TCP clients, one for all UDP clients.
 
+pub mod counted;
 pub mod endpoint;
 pub mod flood;
 pub mod load;

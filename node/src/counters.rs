@@ -39,7 +39,9 @@ pub(crate) fn read(parts: &Parts) -> Vec<Counter> {
     };
     if let Some(dataplane) = &parts.dataplane {
         add("packets", dataplane.packet_counters());
-        add("reconcile", vec![("failures".to_owned(), dataplane.programmed().failures)]);
+        let programmed = dataplane.programmed();
+        let passes = [("failures", programmed.failures), ("reattached", programmed.reattached)];
+        add("reconcile", passes.map(|(name, value)| (name.to_owned(), value)).into());
         add("announce", dataplane.announce_counters());
         add("hops", dataplane.hops.counters());
         add("port_blocks", dataplane.port_counts.read());

@@ -67,6 +67,11 @@ fn hop_options(hooks: &[HookReport]) -> HopOptions {
     HopOptions { xdp: with_xdp.map(|report| report.interface.clone()).collect(), ..HopOptions::default() }
 }
 
+/// Refuses what [`open`] would refuse before it touches anything.
+pub(crate) fn check(config: &config::Dataplane) -> Result<()> {
+    lockstep_loader::check(&loader_config(config)).context("the dataplane cannot be opened")
+}
+
 /// Loads or adopts the dataplane that `config` describes.
 pub(crate) fn open(config: &config::Dataplane) -> Result<Dataplane> {
     let dataplane = Dataplane::open(loader_config(config)).context("the dataplane cannot be opened")?;
@@ -139,6 +144,16 @@ impl Handle {
     /// What the reconciler did last.
     pub(crate) fn programmed(&self) -> Programmed {
         self.programmed.borrow().clone()
+    }
+
+    /// Wakes when what the reconciler did changes.
+    pub(crate) fn watch_programmed(&self) -> watch::Receiver<Programmed> {
+        self.programmed.clone()
+    }
+
+    /// Wakes when a carrier changes.
+    pub(crate) fn watch_down(&self) -> watch::Receiver<Down> {
+        self.down.clone()
     }
 
     /// Interfaces without carrier.

@@ -99,3 +99,49 @@ fn name(link: &LinkMessage) -> Option<&str> {
         _ => None,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+    use std::process::{Command, Stdio};
+    use std::time::Duration;
+
+    use nix::sched::{CloneFlags, unshare};
+
+    use super::*;
+
+    /// More than a socket's receive buffer holds.
+    const EVENTS: usize = 4000;
+    const LIMIT: Duration = Duration::from_secs(10);
+
+    fn ip(lines: &str) {
+        let mut child = Command::new("ip").args(["-batch", "-"]).stdin(Stdio::piped()).spawn().unwrap();
+        child.stdin.take().unwrap().write_all(lines.as_bytes()).unwrap();
+        assert!(child.wait().unwrap().success(), "ip -batch");
+    }
+
+    async fn until(down: &mut watch::Receiver<Down>, names: &[&str]) {
+        let wanted: Down = names.iter().map(|name| (*name).to_owned()).collect();
+        let seen = tokio::time::timeout(LIMIT, down.wait_for(|down| *down == wanted)).await.is_ok();
+        assert!(seen, "down are {:?}, not {wanted:?}", down.borrow());
+    }
+
+    /// Needs root. In a namespace of its own.
+    #[tokio::test]
+    async fn i14_lost_events_are_answered_by_reading_all_links() {
+        unshare(CloneFlags::CLONE_NEWNET).expect("this test runs as root");
+        ip("link add eth0 type veth peer name peer0\nlink add eth1 type veth peer name peer1\n\
+            link set eth0 up\nlink set peer0 up\nlink set eth1 up\nlink set peer1 up\n");
+        let mut down = watch(["eth0", "eth1"].map(str::to_owned).into()).await.unwrap();
+        until(&mut down, &[]).await;
+        // This thread is the only one that reads, and does not while these happen: the last are those that are lost.
+        let noise: String = (0..EVENTS).map(|n| format!("link set eth1 alias n{n}\n")).collect();
+        ip(&(noise + "link set peer0 down\n"));
+        until(&mut down, &["eth0"]).await;
+        // And it still hears.
+        ip("link set peer0 up\nlink delete eth1\n");
+        until(&mut down, &["eth1"]).await;
+        ip("link add eth1 type veth peer name peer1\nlink set eth1 up\nlink set peer1 up\n");
+        until(&mut down, &[]).await;
+    }
+}

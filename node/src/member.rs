@@ -1,6 +1,7 @@
 //! What a node does as a member of a cluster: holds and gives leases, replicates flows, and keeps the parts
 //! told of each other's news.
 
+mod announcements;
 mod events;
 mod sink;
 
@@ -86,7 +87,14 @@ impl Start {
         tokio::spawn(follow_leadership(parts.clone()));
         if let Some(dataplane) = &parts.dataplane {
             let states = parts.raft.watch();
-            tokio::spawn(reconcile::run(node, states, dataplane.loader.clone(), programmed));
+            tokio::spawn(announcements::run(parts.clone(), dataplane.watch_programmed()));
+            tokio::spawn(reconcile::run(
+                node,
+                states,
+                dataplane.loader.clone(),
+                dataplane.watch_down(),
+                programmed,
+            ));
         }
         tokio::spawn(report_status(parts.clone()));
         tokio::spawn(ports::run(parts.clone()));

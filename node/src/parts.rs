@@ -69,8 +69,13 @@ impl Parts {
         if raft.leader.is_none() {
             return Some("no leader is known".to_owned());
         }
-        if let Some(error) = self.dataplane.as_ref().and_then(|dataplane| dataplane.programmed().error) {
-            return Some(format!("the kernel does not hold the agreed state: {error}"));
+        if let Some(programmed) = self.dataplane.as_ref().map(|dataplane| dataplane.programmed()) {
+            if let Some(error) = programmed.error {
+                return Some(format!("the kernel does not hold the agreed state: {error}"));
+            }
+            if !programmed.detached.is_empty() {
+                return Some(format!("interfaces without the programs: {}", programmed.detached.join(", ")));
+            }
         }
         self.is_draining().then(|| "draining".to_owned())
     }

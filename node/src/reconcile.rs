@@ -1,6 +1,6 @@
 //! Makes the kernel hold what the cluster agreed on: `desired(state, node)`, then a diff against the maps.
 //!
-//! Level-triggered: it runs at every change of the state and at least once a second, and ends in the same
+//! Level-triggered: it runs at every change of the state or of a carrier and at least once a second, and ends in the same
 //! place from wherever it starts. Invariant: an address that left another group is not served before
 //! MAX_LEASE after that was applied here (DESIGN section 7, "an address moves between groups").
 
@@ -8,13 +8,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use lockstep_loader::Dataplane;
+use lockstep_loader::{Answer, Dataplane, HookReport};
 use lockstep_model::ids::{GroupId, LogIndex, NodeId, Revision};
 use lockstep_model::image::{AddressImage, desired};
 use lockstep_model::limits::MAX_LEASE;
 use lockstep_model::state::State;
 use lockstep_raft_store::state_machine::Published;
 use tokio::sync::watch;
+
+use crate::links::Down;
 
 /// How often the kernel is compared even if nothing changed: repairs what another program deleted.
 const PERIOD: Duration = Duration::from_secs(1);
@@ -36,6 +38,10 @@ pub(crate) struct Programmed {
     pub(crate) error: Option<String>,
     /// Passes that failed, since the start.
     pub(crate) failures: u64,
+    /// Interfaces that the programs were attached to again, since the start.
+    pub(crate) reattached: u64,
+    /// Where each group's addresses are answered while its lease holds.
+    pub(crate) answers: BTreeMap<GroupId, BTreeSet<Answer>>,
 }
 
 /// When this node applied the log index at which an address left its former group.
@@ -61,6 +67,7 @@ pub(crate) async fn run(
     node: NodeId,
     mut states: watch::Receiver<Published>,
     dataplane: Arc<Mutex<Dataplane>>,
+    mut down: watch::Receiver<Down>,
     publish: watch::Sender<Programmed>,
 ) {
     let moves = Arc::new(Mutex::new(Moves::default()));
@@ -77,6 +84,8 @@ pub(crate) async fn run(
         });
         tokio::select! {
             changed = states.changed() => if changed.is_err() { return },
+            // An interface that returns waits for its programs.
+            Ok(()) = down.changed() => {}
             () = tokio::time::sleep(PERIOD) => {}
         }
     }
@@ -102,11 +111,12 @@ fn pass(
         .map(|address| address.address)
         .collect();
     let mut dataplane = dataplane.lock().expect("no holder of the dataplane panics");
+    let before = reattach(&mut dataplane, before);
     let applied = dataplane.apply(&image, |address| settled.contains(&address.address));
     match applied.and_then(|report| Ok((report, dataplane.detached()?))) {
         Ok((report, detached)) => {
             if detached != before.detached {
-                tracing::warn!(interfaces = ?detached, "programs are detached: this node reports itself unfit; restart lockstepd to attach them");
+                tracing::warn!(interfaces = ?detached, "interfaces without the programs: this node reports itself unfit until they are there and attached again");
             }
             if report.warnings != before.warnings {
                 for warning in &report.warnings {
@@ -123,6 +133,8 @@ fn pass(
                 warnings: report.warnings,
                 error: None,
                 failures: before.failures,
+                reattached: before.reattached,
+                answers: report.answers,
             }
         }
         Err(error) => {
@@ -130,6 +142,23 @@ fn pass(
             Programmed { error: Some(error.to_string()), failures: before.failures + 1, ..before }
         }
     }
+}
+
+/// What went away and returned, or was detached by somebody, gets its programs back.
+fn reattach(dataplane: &mut Dataplane, mut before: Programmed) -> Programmed {
+    match dataplane.reattach() {
+        Ok(reports) => {
+            for HookReport { interface, hook, why } in reports {
+                tracing::warn!(interface, %hook, why, "attached again");
+                before.reattached += 1;
+            }
+        }
+        Err(error) => {
+            tracing::error!(%error, "the programs cannot be attached again; trying again");
+            before.failures += 1;
+        }
+    }
+    before
 }
 
 #[cfg(test)]

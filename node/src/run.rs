@@ -48,6 +48,10 @@ async fn node(config: Config) -> Result<()> {
     let tls = Tls::load(&config.tls)?;
     let secret = tls::read_secret(&config.cluster.secret_file)?;
     let mut stop = Stop::listen()?;
+    // Before the data directory: a build that cannot go on with this node's kernel leaves both as they are.
+    if let Some(wanted) = &config.dataplane {
+        dataplane::check(wanted)?;
+    }
 
     if let Some(parent) = config.node.data_dir.parent() {
         std::fs::create_dir_all(parent)

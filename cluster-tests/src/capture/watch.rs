@@ -3,17 +3,15 @@
 
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::JoinHandle;
 use std::time::Duration;
 
-use anyhow::anyhow;
+use anyhow::Context;
 
 use super::frame::{Frame, parse};
 use super::socket::{Frames, PacketSocket};
 use crate::clock::{self, Nanos};
 use crate::topology::{CLIENT_PORT, ENDPOINTS, FLOATING, Node, Side, Topology, VIP, endpoint_port};
+use crate::workers::{Stop, Workers};
 
 /// How often the sockets are emptied: their buffers hold far more, and the timestamps are the kernel's.
 const INTERVAL: Duration = Duration::from_millis(20);
@@ -47,35 +45,21 @@ pub struct Seen {
 /// The captures, running; stopped when dropped.
 #[derive(Debug)]
 pub struct Capture {
-    stop: Arc<AtomicBool>,
-    thread: Option<JoinHandle<anyhow::Result<Seen>>>,
+    workers: Workers<Seen>,
 }
 
 impl Capture {
     /// Begins. Every socket stands when this returns.
     pub fn start(topology: &Topology) -> anyhow::Result<Self> {
         let watcher = topology.switch.run(Watcher::open)?;
-        let stop = Arc::new(AtomicBool::new(false));
-        let stopped = Arc::clone(&stop);
-        let thread = topology.switch.spawn("capture", move || watcher.run(&stopped))?;
-        Ok(Capture { stop, thread: Some(thread) })
+        let mut workers = Workers::new("capture");
+        workers.spawn_in(&topology.switch, "capture", move |stop| watcher.run(stop))?;
+        Ok(Capture { workers })
     }
 
     /// Ends and gives what was seen.
-    pub fn finish(mut self) -> anyhow::Result<Seen> {
-        self.stop.store(true, Ordering::Relaxed);
-        let thread = self.thread.take().expect("the thread is taken only here and when dropped");
-        thread.join().map_err(|_| anyhow!("the capture's thread panicked"))?
-    }
-}
-
-impl Drop for Capture {
-    fn drop(&mut self) {
-        self.stop.store(true, Ordering::Relaxed);
-        if let Some(thread) = self.thread.take() {
-            // The run is being given up: nobody asks what was seen.
-            drop(thread.join());
-        }
+    pub fn finish(self) -> anyhow::Result<Seen> {
+        self.workers.stop()?.pop().context("the capture's thread was not started")
     }
 }
 
@@ -105,8 +89,8 @@ impl Watcher {
         Ok(Watcher { nodes, edges, realtime_offset: clock::realtime_offset(), seen })
     }
 
-    fn run(mut self, stop: &AtomicBool) -> anyhow::Result<Seen> {
-        while !stop.load(Ordering::Relaxed) {
+    fn run(mut self, stop: &Stop) -> anyhow::Result<Seen> {
+        while !stop.requested() {
             self.drain()?;
             std::thread::sleep(INTERVAL);
         }

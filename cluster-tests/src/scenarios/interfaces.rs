@@ -25,7 +25,8 @@ use crate::topology::Node;
 
 const SERVICES: [&str; 3] =
     ["lockstep.admin.v1.Admin", "lockstep.inspect.v1.Inspect", "grpc.health.v1.Health"];
-const METRICS: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 9430);
+pub(super) const METRICS: SocketAddr =
+    SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 9430);
 const CLUSTER_PORT: u16 = 7400;
 const LIMIT: Duration = Duration::from_secs(5);
 
@@ -85,7 +86,7 @@ async fn health(channel: Channel) -> anyhow::Result<HealthCheckResponse> {
 }
 
 /// A body, if the answer is 200.
-fn http_get(address: SocketAddr, path: &str) -> anyhow::Result<String> {
+pub(super) fn http_get(address: SocketAddr, path: &str) -> anyhow::Result<String> {
     let mut socket = TcpStream::connect_timeout(&address, LIMIT).context("cannot connect")?;
     socket.set_read_timeout(Some(LIMIT))?;
     write!(socket, "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n")?;

@@ -9,11 +9,14 @@ use crate::topology::dual::{CLIENTS6, ENDPOINTS6, FLOATING6, VIP6};
 use crate::topology::{CLIENTS, ENDPOINTS, FLOATING, Node, VIP};
 use crate::traffic::talk::server::Server;
 
+mod backups;
 mod changes;
 mod direct;
 mod failover;
-mod intent;
+mod fragments;
+pub(super) mod intent;
 mod outbound;
+mod rate;
 mod sctp;
 mod services;
 mod sizes;
@@ -24,16 +27,16 @@ const SERVER_PORTS: [u16; 3] = [intent::ENDPOINT_PORT, intent::IN_RANGE, intent:
 
 /// The addresses of one family.
 #[derive(Debug, Clone)]
-struct Family {
-    name: &'static str,
-    vip: IpAddr,
+pub(super) struct Family {
+    pub(super) name: &'static str,
+    pub(super) vip: IpAddr,
     floating: IpAddr,
-    clients: Vec<IpAddr>,
+    pub(super) clients: Vec<IpAddr>,
     endpoints: Vec<IpAddr>,
 }
 
 impl Family {
-    fn both() -> [Family; 2] {
+    pub(super) fn both() -> [Family; 2] {
         [
             Family {
                 name: "IPv4",
@@ -55,13 +58,13 @@ impl Family {
 
 /// What failed so far: one broken mode shall not hide the others.
 #[derive(Debug, Default)]
-struct Checks {
+pub(super) struct Checks {
     failed: Vec<String>,
     passed: usize,
 }
 
 impl Checks {
-    fn check(&mut self, name: &str, result: anyhow::Result<()>) -> anyhow::Result<()> {
+    pub(super) fn check(&mut self, name: &str, result: anyhow::Result<()>) -> anyhow::Result<()> {
         crate::interrupt::check()?;
         match result {
             Ok(()) => {
@@ -76,7 +79,7 @@ impl Checks {
         Ok(())
     }
 
-    fn demand(self) -> anyhow::Result<()> {
+    pub(super) fn demand(self) -> anyhow::Result<()> {
         anyhow::ensure!(
             self.failed.is_empty(),
             "{} of {} checks failed:\n{}",
@@ -96,31 +99,38 @@ pub(super) fn run() -> anyhow::Result<()> {
 
 /// Whichever way packets go, they come in by one hook and leave through an interface of the other; and what one
 /// node has on the clients' side the other has on the endpoints'.
-fn mixed_hooks(node: Node, file: &str) -> String {
-    let (clients, endpoints) = match node {
-        Node::A => ("xdp-generic", "tc"),
-        _ => ("tc", "xdp-generic"),
-    };
+pub(super) fn mixed_hooks(node: Node, file: &str) -> String {
+    match node {
+        Node::A => with_hooks(file, "xdp-generic", "tc"),
+        _ => with_hooks(file, "tc", "xdp-generic"),
+    }
+}
+
+/// A node's file with these hooks on the clients' and on the endpoints' side.
+pub(super) fn with_hooks(file: &str, clients: &str, endpoints: &str) -> String {
     file.replace(r#"name = "eth0", hook = "auto""#, &format!(r#"name = "eth0", hook = "{clients}""#))
         .replace(r#"name = "eth1", hook = "auto""#, &format!(r#"name = "eth1", hook = "{endpoints}""#))
 }
 
+/// A server on each endpoint, on the ports that the services of [`intent`] send to.
+pub(super) fn start_servers(cluster: &Cluster) -> anyhow::Result<Vec<Server>> {
+    let numbered = cluster.topology.endpoints.iter().zip(1..);
+    numbered.map(|(namespace, number)| Server::start(namespace, number, &SERVER_PORTS)).collect()
+}
+
 fn check(cluster: &mut Cluster) -> anyhow::Result<()> {
     cluster.wait_ready()?;
-    let servers = cluster
-        .topology
-        .endpoints
-        .iter()
-        .zip(1..)
-        .map(|(namespace, number)| Server::start(namespace, number, &SERVER_PORTS))
-        .collect::<anyhow::Result<Vec<_>>>()?;
+    let servers = start_servers(cluster)?;
     let mut checks = Checks::default();
     translating::run(cluster, &mut checks)?;
     outbound::run(cluster, &mut checks)?;
     services::run(cluster, &mut checks)?;
     sctp::run(cluster, &mut checks)?;
+    fragments::run(cluster, &mut checks)?;
     sizes::run(cluster, &mut checks)?;
     direct::run(cluster, &mut checks)?;
+    backups::run(cluster, &mut checks)?;
+    rate::run(cluster, &mut checks)?;
     changes::run(cluster, &mut checks)?;
     services::room(cluster, &mut checks)?;
     failover::run(cluster, &mut checks)?;

@@ -1,15 +1,10 @@
 //! What endpoints need for direct server return: the VIP on their loopback, where it is announced to nobody, and a
 //! way of their own to the clients, taken by what they send from it.
 
-use std::io;
 use std::net::IpAddr;
-use std::os::fd::AsRawFd;
-
-use anyhow::Context;
 
 use super::Topology;
 use crate::ip::batch;
-use crate::namespace::Handle;
 
 /// The endpoints' second interface.
 const INTERFACE: &str = "eth9";
@@ -60,34 +55,4 @@ impl Topology {
         }
         Ok(())
     }
-}
-
-/// Lets the kernel compute the checksums of what `namespace` sends by `interface`, or (`here` is false) leaves them
-/// to the device. A veth device leaves them out, which a kernel at the other end knows, and a program that reads
-/// packets from a raw socket does not.
-pub fn compute_checksums(namespace: &Handle, interface: &str, here: bool) -> anyhow::Result<()> {
-    #[repr(C)]
-    struct Value {
-        command: u32,
-        data: u32,
-    }
-    const SET_TX_CHECKSUM: u32 = 0x17;
-    const ETHTOOL: libc::c_ulong = 0x8946;
-    namespace.run(|| {
-        let socket = std::net::UdpSocket::bind("127.0.0.1:0").context("cannot open a socket")?;
-        let mut value = Value { command: SET_TX_CHECKSUM, data: u32::from(!here) };
-        // SAFETY: ifreq is plain data for which zero is valid.
-        let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
-        anyhow::ensure!(interface.len() < request.ifr_name.len(), "{interface:?} is too long a name");
-        for (slot, byte) in request.ifr_name.iter_mut().zip(interface.bytes()) {
-            *slot = byte as libc::c_char;
-        }
-        request.ifr_ifru.ifru_data = (&raw mut value).cast();
-        // SAFETY: the request is named, and its data is a struct ethtool_value that lives over the call.
-        if unsafe { libc::ioctl(socket.as_raw_fd(), ETHTOOL, &raw mut request) } != 0 {
-            return Err(io::Error::last_os_error())
-                .with_context(|| format!("cannot switch checksums of {interface}"));
-        }
-        Ok(())
-    })
 }

@@ -3,7 +3,7 @@
 
 use std::net::Ipv6Addr;
 
-use super::{CLIENTS, ENDPOINTS, Node, Topology};
+use super::{CLIENTS, ENDPOINTS, Node, Side, Topology};
 use crate::ip::batch;
 use crate::namespace::Handle;
 
@@ -30,9 +30,8 @@ impl Topology {
     /// Gives every interface of the two networks its IPv6 addresses. Before a daemon looks at its interfaces.
     pub fn add_ipv6(&self) -> anyhow::Result<()> {
         for node in Node::DATAPLANE {
-            let host = u16::from(node.host());
-            give(self.node(node), "eth0", &[client_side(host)])?;
-            give(self.node(node), "eth1", &[endpoint_side(host)])?;
+            self.add_ipv6_at(node, Side::Client)?;
+            self.add_ipv6_at(node, Side::Endpoint)?;
         }
         give(&self.clients, "eth0", &CLIENTS6)?;
         for (namespace, address) in self.endpoints.iter().zip(ENDPOINTS6) {
@@ -42,6 +41,16 @@ impl Topology {
         debug_assert_eq!(ENDPOINTS.len(), ENDPOINTS6.len());
         debug_assert!(CLIENTS.len() >= CLIENTS6.len());
         Ok(())
+    }
+
+    /// Gives one interface of a balancer its IPv6 address; nothing on the management network.
+    pub fn add_ipv6_at(&self, node: Node, side: Side) -> anyhow::Result<()> {
+        let host = u16::from(node.host());
+        match side {
+            Side::Client => give(self.node(node), "eth0", &[client_side(host)]),
+            Side::Endpoint => give(self.node(node), "eth1", &[endpoint_side(host)]),
+            Side::Management => Ok(()),
+        }
     }
 }
 

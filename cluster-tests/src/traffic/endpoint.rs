@@ -3,17 +3,17 @@
 use std::io::ErrorKind;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::thread::JoinHandle;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use anyhow::{Context, anyhow};
+use anyhow::Context;
 
 use super::reactor::Reactor;
 use super::tcp::{Conversation, End};
 use super::udp::{LENGTH, Message};
 use super::udp_client::is_network_error;
 use crate::namespace::Handle;
+use crate::workers::{Stop, Workers};
 
 /// Port of the endpoints' TCP server.
 pub const TCP_PORT: u16 = 8443;
@@ -44,8 +44,7 @@ pub struct Counts {
 /// A running endpoint; stopped when dropped.
 #[derive(Debug)]
 pub struct Endpoint {
-    stop: Arc<AtomicBool>,
-    thread: Option<JoinHandle<anyhow::Result<()>>>,
+    workers: Workers<()>,
 }
 
 impl Endpoint {
@@ -62,34 +61,16 @@ impl Endpoint {
             datagrams.set_nonblocking(true)?;
             Ok((listener, datagrams))
         })?;
-        let stop = Arc::new(AtomicBool::new(false));
-        let stopped = Arc::clone(&stop);
-        let thread = namespace.spawn(&format!("endpoint-{number}"), move || {
-            Server::new(listener, datagrams, number, counts)?.run(&stopped)
+        let mut workers = Workers::new("endpoint");
+        workers.spawn_in(namespace, &format!("endpoint-{number}"), move |stop| {
+            Server::new(listener, datagrams, number, counts)?.run(stop)
         })?;
-        Ok(Endpoint { stop, thread: Some(thread) })
+        Ok(Endpoint { workers })
     }
 
     /// Stops it and says what went wrong, if anything.
-    pub fn stop(mut self) -> anyhow::Result<()> {
-        self.join()
-    }
-
-    fn join(&mut self) -> anyhow::Result<()> {
-        self.stop.store(true, Ordering::Relaxed);
-        match self.thread.take().map(JoinHandle::join) {
-            None => Ok(()),
-            Some(Ok(result)) => result,
-            Some(Err(_)) => Err(anyhow!("an endpoint's thread panicked")),
-        }
-    }
-}
-
-impl Drop for Endpoint {
-    fn drop(&mut self) {
-        if let Err(error) = self.join() {
-            eprintln!("endpoint: {error:#}");
-        }
+    pub fn stop(self) -> anyhow::Result<()> {
+        self.workers.stop().map(drop)
     }
 }
 
@@ -124,8 +105,8 @@ impl Server {
         Ok(Server { reactor, listener, datagrams, number, counts, connections: Vec::new() })
     }
 
-    fn run(&mut self, stop: &AtomicBool) -> anyhow::Result<()> {
-        while !stop.load(Ordering::Relaxed) {
+    fn run(&mut self, stop: &Stop) -> anyhow::Result<()> {
+        while !stop.requested() {
             let turn = self.reactor.turn()?;
             for token in turn.tokens() {
                 match token {

@@ -5,15 +5,15 @@ use std::collections::HashMap;
 use std::io::ErrorKind;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::thread::JoinHandle;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, anyhow, bail, ensure};
+use anyhow::{Context, bail, ensure};
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::talk::Hello;
 use crate::namespace::Handle;
+use crate::workers::Workers;
 use packet::{Chunk, Packet};
 
 mod packet;
@@ -71,8 +71,7 @@ fn send(socket: &Socket, to: IpAddr, packet: &Packet) -> anyhow::Result<()> {
 /// A server on some ports; stopped when dropped.
 #[derive(Debug)]
 pub struct Server {
-    stop: Arc<AtomicBool>,
-    threads: Vec<JoinHandle<anyhow::Result<()>>>,
+    workers: Workers<()>,
     /// Associations that were closed in good order.
     pub closed: Arc<AtomicU64>,
 }
@@ -80,49 +79,27 @@ pub struct Server {
 impl Server {
     /// Starts it, for both families.
     pub fn start(namespace: &Handle, number: u64, ports: &'static [u16]) -> anyhow::Result<Self> {
-        let mut server = Server {
-            stop: Arc::new(AtomicBool::new(false)),
-            threads: Vec::new(),
-            closed: Arc::new(AtomicU64::new(0)),
-        };
+        let mut server = Server { workers: Workers::new("SCTP server"), closed: Arc::new(AtomicU64::new(0)) };
         for v4 in [true, false] {
             let socket = namespace.run(|| raw(v4))?;
-            let (stop, closed) = (Arc::clone(&server.stop), Arc::clone(&server.closed));
-            server.threads.push(namespace.spawn(&format!("sctp-{number}"), move || {
+            let closed = Arc::clone(&server.closed);
+            server.workers.spawn_in(namespace, &format!("sctp-{number}"), move |stop| {
                 let mut tags = HashMap::new();
-                while !stop.load(Ordering::Relaxed) {
+                while !stop.requested() {
                     let Some((from, packet)) = receive(&socket)? else { continue };
                     if ports.contains(&packet.to) {
                         answer(&socket, number, from, &packet, &mut tags, &closed)?;
                     }
                 }
                 Ok(())
-            })?);
+            })?;
         }
         Ok(server)
     }
 
     /// Stops it and says what went wrong, if anything.
-    pub fn stop(mut self) -> anyhow::Result<()> {
-        self.join()
-    }
-
-    fn join(&mut self) -> anyhow::Result<()> {
-        self.stop.store(true, Ordering::Relaxed);
-        let mut result = Ok(());
-        for thread in self.threads.drain(..) {
-            let ended = thread.join().map_err(|_| anyhow!("an SCTP server panicked")).and_then(|r| r);
-            result = result.and(ended);
-        }
-        result
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        if let Err(error) = self.join() {
-            eprintln!("SCTP server: {error:#}");
-        }
+    pub fn stop(self) -> anyhow::Result<()> {
+        self.workers.stop().map(drop)
     }
 }
 

@@ -6,17 +6,15 @@ use std::io;
 use std::mem::{size_of, zeroed};
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::JoinHandle;
 use std::time::Duration;
 
-use anyhow::{Context, anyhow};
+use anyhow::Context;
 use nix::net::if_::if_nametoindex;
 
 use super::flood::datagram;
 use crate::namespace::Handle;
 use crate::topology::{Node, Topology};
+use crate::workers::Workers;
 
 const INTERFACE: &str = "eth0";
 const INTERVAL: Duration = Duration::from_millis(2);
@@ -29,8 +27,7 @@ pub type Mac = [u8; 6];
 /// The sender; stopped when dropped.
 #[derive(Debug)]
 pub struct Strays {
-    stop: Arc<AtomicBool>,
-    thread: Option<JoinHandle<anyhow::Result<()>>>,
+    workers: Workers<()>,
 }
 
 impl Strays {
@@ -43,10 +40,9 @@ impl Strays {
             .map(|node| Ok(frame(mac(topology.node(*node), INTERFACE)?, from, &datagram)))
             .collect::<anyhow::Result<Vec<_>>>()?;
         let socket = topology.clients.run(|| FrameSocket::open(INTERFACE))?;
-        let stop = Arc::new(AtomicBool::new(false));
-        let stopped = Arc::clone(&stop);
-        let thread = topology.clients.spawn("strays", move || {
-            while !stopped.load(Ordering::Relaxed) {
+        let mut workers = Workers::new("stray packets");
+        workers.spawn_in(&topology.clients, "strays", move |stop| {
+            while !stop.requested() {
                 for frame in &frames {
                     socket.send(frame)?;
                 }
@@ -54,24 +50,12 @@ impl Strays {
             }
             Ok(())
         })?;
-        Ok(Strays { stop, thread: Some(thread) })
+        Ok(Strays { workers })
     }
 
     /// Stops and says what went wrong, if anything.
-    pub fn stop(mut self) -> anyhow::Result<()> {
-        self.stop.store(true, Ordering::Relaxed);
-        let thread = self.thread.take().expect("the thread is taken only here and when dropped");
-        thread.join().map_err(|_| anyhow!("the thread that sends stray packets panicked"))?
-    }
-}
-
-impl Drop for Strays {
-    fn drop(&mut self) {
-        self.stop.store(true, Ordering::Relaxed);
-        if let Some(thread) = self.thread.take() {
-            // The run is being given up: nobody asks how sending went.
-            drop(thread.join());
-        }
+    pub fn stop(self) -> anyhow::Result<()> {
+        self.workers.stop().map(drop)
     }
 }
 

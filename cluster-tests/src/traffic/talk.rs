@@ -14,7 +14,7 @@ pub mod held;
 pub mod server;
 
 /// What a server says first.
-const HELLO: usize = 80;
+pub(super) const HELLO: usize = 80;
 /// How long an answer may take: several retransmissions.
 const ANSWER: Duration = Duration::from_secs(4);
 /// How long one may take before a patient client asks again.
@@ -39,7 +39,7 @@ impl Hello {
         bytes
     }
 
-    fn decode(bytes: &[u8]) -> anyhow::Result<Self> {
+    pub(super) fn decode(bytes: &[u8]) -> anyhow::Result<Self> {
         std::str::from_utf8(bytes).context("a server's first words are no text")?.parse()
     }
 }

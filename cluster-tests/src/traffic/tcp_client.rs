@@ -10,7 +10,6 @@ use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
-use std::thread::JoinHandle;
 use std::time::Duration;
 
 use anyhow::{Context, anyhow};
@@ -19,6 +18,7 @@ use super::reactor::Reactor;
 use super::tcp::{Conversation, End};
 use crate::clock::{self, Nanos, nanos};
 use crate::namespace::Handle;
+use crate::workers::Workers;
 
 /// How many held flows write at the fast rate.
 pub const FAST_FLOWS: usize = 32;
@@ -89,9 +89,10 @@ enum Command {
 /// The clients, running.
 #[derive(Debug)]
 pub struct TcpClients {
+    // Dropped first: a thread without a sender of commands ends.
     commands: Sender<Command>,
     intact: Arc<AtomicUsize>,
-    thread: Option<JoinHandle<anyhow::Result<Vec<Flow>>>>,
+    workers: Workers<Vec<Flow>>,
 }
 
 impl TcpClients {
@@ -101,7 +102,8 @@ impl TcpClients {
         let intact = Arc::new(AtomicUsize::new(0));
         let counter = Arc::clone(&intact);
         let sources = sources.to_vec();
-        let thread = namespace.spawn("tcp-clients", move || {
+        let mut workers = Workers::new("TCP clients");
+        workers.spawn_in(namespace, "tcp-clients", move |_| {
             Clients {
                 reactor: Reactor::new(TICK)?,
                 service,
@@ -114,7 +116,7 @@ impl TcpClients {
             }
             .run(&receiver)
         })?;
-        Ok(TcpClients { commands, intact, thread: Some(thread) })
+        Ok(TcpClients { commands, intact, workers })
     }
 
     /// Opens held flows.
@@ -139,13 +141,9 @@ impl TcpClients {
 
     /// Stops writing and waits up to `limit` for what is outstanding. The connections stay open for as long as the
     /// flows are held: closing them makes packets that a capture would count.
-    pub fn finish(mut self, limit: Duration) -> anyhow::Result<Vec<Flow>> {
+    pub fn finish(self, limit: Duration) -> anyhow::Result<Vec<Flow>> {
         self.send(Command::Finish { limit })?;
-        self.thread
-            .take()
-            .expect("the thread is taken only here")
-            .join()
-            .map_err(|_| anyhow!("the TCP clients' thread panicked"))?
+        Ok(self.workers.stop()?.into_iter().flatten().collect())
     }
 
     fn send(&self, command: Command) -> anyhow::Result<()> {

@@ -6,15 +6,15 @@ use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Ipv6Addr, SocketAddr};
 use std::os::fd::AsRawFd;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::thread::JoinHandle;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use anyhow::{Context, anyhow, ensure};
+use anyhow::{Context, ensure};
 use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::ip::batch;
 use crate::namespace::Handle;
+use crate::workers::{Stop, Workers};
 
 const DEVICE: &str = "tun0";
 const TICK: Duration = Duration::from_millis(50);
@@ -41,8 +41,7 @@ pub struct Counts {
 /// A running tunnel end; stopped when dropped.
 #[derive(Debug)]
 pub struct Tunnel {
-    stop: Arc<AtomicBool>,
-    threads: Vec<JoinHandle<anyhow::Result<()>>>,
+    workers: Workers<()>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,40 +61,20 @@ impl Tunnel {
             (&format!("net/ipv4/conf/{DEVICE}/rp_filter"), "0"),
             (&format!("net/ipv6/conf/{DEVICE}/disable_ipv6"), "0"),
         ])?;
-        let mut tunnel = Tunnel { stop: Arc::new(AtomicBool::new(false)), threads: Vec::new() };
+        let mut workers = Workers::new("tunnel");
         for kind in [Kind::Ipip, Kind::Ipv4InIpv6, Kind::Ipv6InIpv6, Kind::Gue] {
             let socket = namespace.run(|| open(kind)).with_context(|| format!("{kind:?}"))?;
-            let (stop, counts) = (Arc::clone(&tunnel.stop), Arc::clone(counts));
-            let device = device.try_clone()?;
-            tunnel.threads.push(
-                namespace
-                    .spawn(&format!("{kind:?}"), move || receive(kind, socket, device, &stop, &counts))?,
-            );
+            let (device, counts) = (device.try_clone()?, Arc::clone(counts));
+            workers.spawn_in(namespace, &format!("{kind:?}"), move |stop| {
+                receive(kind, socket, device, stop, &counts)
+            })?;
         }
-        Ok(tunnel)
+        Ok(Tunnel { workers })
     }
 
     /// Stops it and says what went wrong, if anything.
-    pub fn stop(mut self) -> anyhow::Result<()> {
-        self.join()
-    }
-
-    fn join(&mut self) -> anyhow::Result<()> {
-        self.stop.store(true, Ordering::Relaxed);
-        let mut result = Ok(());
-        for thread in self.threads.drain(..) {
-            let ended = thread.join().map_err(|_| anyhow!("a tunnel's thread panicked")).and_then(|r| r);
-            result = result.and(ended);
-        }
-        result
-    }
-}
-
-impl Drop for Tunnel {
-    fn drop(&mut self) {
-        if let Err(error) = self.join() {
-            eprintln!("tunnel: {error:#}");
-        }
+    pub fn stop(self) -> anyhow::Result<()> {
+        self.workers.stop().map(drop)
     }
 }
 
@@ -157,11 +136,11 @@ fn receive(
     kind: Kind,
     mut socket: Socket,
     mut device: File,
-    stop: &AtomicBool,
+    stop: &Stop,
     counts: &Counts,
 ) -> anyhow::Result<()> {
     let mut bytes = vec![0; 65_536];
-    while !stop.load(Ordering::Relaxed) {
+    while !stop.requested() {
         let got = match socket.read(&mut bytes) {
             Ok(got) => got,
             Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => continue,

@@ -4,16 +4,16 @@
 use std::io::ErrorKind;
 use std::net::{Ipv4Addr, SocketAddrV4, UdpSocket};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::thread::JoinHandle;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use anyhow::{Context, anyhow};
+use anyhow::Context;
 
 use super::reactor::Reactor;
 use super::udp::{LENGTH, Message};
 use crate::clock::{self, Nanos, nanos};
 use crate::namespace::Handle;
+use crate::workers::{Stop, Workers};
 
 /// How many probe clients run.
 pub const PROBES: usize = 8;
@@ -61,10 +61,9 @@ impl UdpFlow {
 /// The clients, running.
 #[derive(Debug)]
 pub struct UdpClients {
-    stop: Arc<AtomicBool>,
+    workers: Workers<Vec<UdpFlow>>,
     talking: Arc<AtomicUsize>,
     total: usize,
-    thread: Option<JoinHandle<anyhow::Result<Vec<UdpFlow>>>>,
 }
 
 impl UdpClients {
@@ -75,16 +74,16 @@ impl UdpClients {
         sources: &[Ipv4Addr],
         flows: usize,
     ) -> anyhow::Result<Self> {
-        let stop = Arc::new(AtomicBool::new(false));
         let talking = Arc::new(AtomicUsize::new(0));
-        let (stopped, counter, sources) = (Arc::clone(&stop), Arc::clone(&talking), sources.to_vec());
+        let (counter, sources) = (Arc::clone(&talking), sources.to_vec());
         let total = flows + PROBES;
-        let thread = namespace.spawn("udp-clients", move || {
+        let mut workers = Workers::new("UDP clients");
+        workers.spawn_in(namespace, "udp-clients", move |stop| {
             let mut clients = Clients::open(service, &sources, flows, counter)?;
-            clients.run(&stopped)?;
+            clients.run(stop)?;
             Ok(clients.flows)
         })?;
-        Ok(UdpClients { stop, talking, total, thread: Some(thread) })
+        Ok(UdpClients { workers, talking, total })
     }
 
     /// How many flows and probes have had an answer, and of how many.
@@ -93,23 +92,8 @@ impl UdpClients {
     }
 
     /// Stops asking and hands over the flows.
-    pub fn finish(mut self) -> anyhow::Result<Vec<UdpFlow>> {
-        self.stop.store(true, Ordering::Relaxed);
-        self.thread
-            .take()
-            .expect("the thread is taken only here and when dropped")
-            .join()
-            .map_err(|_| anyhow!("the UDP clients' thread panicked"))?
-    }
-}
-
-impl Drop for UdpClients {
-    fn drop(&mut self) {
-        self.stop.store(true, Ordering::Relaxed);
-        if let Some(thread) = self.thread.take() {
-            // Its error was already told by what waits for traffic, or the run is being given up.
-            drop(thread.join());
-        }
+    pub fn finish(self) -> anyhow::Result<Vec<UdpFlow>> {
+        Ok(self.workers.stop()?.into_iter().flatten().collect())
     }
 }
 
@@ -157,8 +141,8 @@ impl Clients {
         Ok(Clients { reactor, flows: all, talking })
     }
 
-    fn run(&mut self, stop: &AtomicBool) -> anyhow::Result<()> {
-        while !stop.load(Ordering::Relaxed) {
+    fn run(&mut self, stop: &Stop) -> anyhow::Result<()> {
+        while !stop.requested() {
             let turn = self.reactor.turn()?;
             for token in turn.tokens() {
                 self.receive(token)?;

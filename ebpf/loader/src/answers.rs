@@ -11,7 +11,7 @@ use crate::family::ip_of_wide;
 use crate::maps::Maps;
 
 /// An address of a group on an interface: what a gratuitous ARP or an unsolicited neighbour advertisement says.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Answer {
     /// The interface.
     pub ifindex: u32,

@@ -25,7 +25,7 @@ mod targets;
 mod transit;
 mod version;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
 
 use lockstep_abi::map as names;
@@ -33,6 +33,7 @@ use lockstep_model::ids::GroupId;
 use lockstep_model::image::{AddressImage, Image};
 
 use self::addresses::AddressRef;
+use crate::answers::Answer;
 use crate::error::DataplaneError;
 use crate::family::{KernelFamily, V4, V6};
 use crate::flows::FlowTable;
@@ -53,6 +54,8 @@ pub struct ApplyReport {
     pub warnings: Vec<String>,
     /// Addresses not served yet because another group's lease may still be running: apply again later.
     pub withheld: Vec<IpAddr>,
+    /// Where each group's addresses are answered while its lease holds.
+    pub answers: BTreeMap<GroupId, BTreeSet<Answer>>,
     /// Flows that ended because their service, frontend, rule or group is gone.
     pub flows_ended: u64,
 }

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use aya::Ebpf;
 use lockstep_abi::address::{InterfaceValue, MacValue};
 use lockstep_abi::map as names;
 use lockstep_model::ids::GroupId;
@@ -60,6 +61,9 @@ pub struct Dataplane {
     counters: Counters,
     /// The sweeper's kernel half, shared with whoever ends flows.
     age: Arc<AgePrograms>,
+    /// What is attached, for interfaces that return.
+    programs: Ebpf,
+    choices: Vec<Choice>,
     hooks: Vec<HookReport>,
     adopted: bool,
     /// Whether the flows have been compared with the services since this process opened the maps.
@@ -69,10 +73,9 @@ pub struct Dataplane {
 impl Dataplane {
     /// Loads the programs over new maps, or over those an earlier process left; attaches; switches forwarding on.
     pub fn open(config: DataplaneConfig) -> Result<Self, DataplaneError> {
+        check(&config)?;
         let interfaces = Interface::read(&config.names())?;
         let pins = Pins::new(&config.pin_dir);
-        pins.refuse_others()?;
-        check_pins(&pins, config.max_flows)?;
         let entries = flow_entries(config.max_flows);
         let adopted = pins.map(names::FLOWS4).exists();
         pins.create()?;
@@ -80,18 +83,18 @@ impl Dataplane {
         let choices: Vec<Choice> =
             config.interfaces.iter().map(|wanted| hook::choose(&wanted.name, wanted.hook)).collect();
         let with_xdp = choices.iter().any(|choice| choice.hook != Hook::Tc);
-        let mut ebpf = programs::open(&pins, entries)?;
+        let mut programs = programs::open(&pins, entries)?;
         let build = pins.new_build()?;
-        programs::load(&mut ebpf, &pins, build, with_xdp)?;
+        programs::load(&mut programs, &pins, build, with_xdp)?;
         let maps = Arc::new(Maps::open(&pins)?);
         // An earlier process may have ended with a stale intent; this one finds out for itself.
         maps.leases.refuse_new_flows(false);
         begin_hop_stamps(&maps)?;
-        let age = programs::age_programs(&mut ebpf)?;
+        let age = programs::age_programs(&mut programs)?;
 
         detach_others(&pins, &config.names())?;
         publish_interfaces(&maps, &interfaces)?;
-        let hooks = attach(&mut ebpf, &pins, &interfaces, &choices)?;
+        let hooks = attach(&mut programs, &pins, &interfaces, &choices)?;
         // A packet may still be in the programs that were replaced; their tail calls end with the last pin.
         wait_grace_period().map_err(DataplaneError::pin(&config.pin_dir))?;
         pins.keep_only_build(build)?;
@@ -99,7 +102,8 @@ impl Dataplane {
 
         let counters = Counters::open(&pins)?;
         let age = Arc::new(age);
-        Ok(Self { config, pins, maps, counters, age, hooks, adopted, flows_checked: false })
+        let flows_checked = false;
+        Ok(Self { config, pins, maps, counters, age, programs, choices, hooks, adopted, flows_checked })
     }
 
     /// Whether this found an earlier process's maps (and flows).
@@ -128,13 +132,35 @@ impl Dataplane {
         Ok(report)
     }
 
-    /// The interfaces as they are now.
+    /// The interfaces as they are now; those that went away are left out.
     pub fn interfaces(&self) -> Result<Vec<Interface>, DataplaneError> {
-        Interface::read(&self.config.names())
+        Interface::present(&self.config.names())
+    }
+
+    /// Attaches the programs again to what is [`Self::detached`] and is there. Answers where.
+    pub fn reattach(&mut self) -> Result<Vec<HookReport>, DataplaneError> {
+        let detached = self.detached()?;
+        if detached.is_empty() {
+            return Ok(Vec::new());
+        }
+        let present = self.interfaces()?;
+        // As when everything is opened: programs that know their interfaces, and only then forwarding.
+        publish_interfaces(&self.maps, &present)?;
+        let of = |name: &str| self.config.interfaces.iter().position(|wanted| wanted.name == name);
+        let mut reports = Vec::new();
+        for interface in present.into_iter().filter(|interface| detached.contains(&interface.name)) {
+            let Some(index) = of(&interface.name) else { continue };
+            let (one, choice) = (std::slice::from_ref(&interface), &self.choices[index..=index]);
+            let report = attach(&mut self.programs, &self.pins, one, choice)?;
+            forwarding::switch_on(&self.pins, one)?;
+            self.hooks[index..=index].clone_from_slice(&report);
+            reports.extend(report);
+        }
+        Ok(reports)
     }
 
     /// Interfaces the programs are not on any more, because they went away or somebody detached them: this node
-    /// is unfit until it is opened again.
+    /// is unfit until it has [`Self::reattach`]ed them.
     pub fn detached(&self) -> Result<Vec<String>, DataplaneError> {
         let mut detached = Vec::new();
         for hook in &self.hooks {
@@ -208,6 +234,15 @@ impl Dataplane {
     pub fn detach_and_unpin(self) -> Result<(), DataplaneError> {
         remove(&self.config.pin_dir)
     }
+}
+
+/// Refuses what [`Dataplane::open`] would refuse before it touches anything: an interface that does not exist, and
+/// pins that this build cannot go on with. Only looks.
+pub fn check(config: &DataplaneConfig) -> Result<(), DataplaneError> {
+    Interface::read(&config.names())?;
+    let pins = Pins::new(&config.pin_dir);
+    pins.refuse_others()?;
+    check_pins(&pins, config.max_flows)
 }
 
 /// Two entries a flow.

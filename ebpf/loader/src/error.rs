@@ -19,7 +19,7 @@ pub enum DataplaneError {
         name: String,
     },
     /// A pin of an earlier run holds something that this version cannot use.
-    #[error("{path} is not what this version needs: {reason}; remove it (live flows are lost) or run the version that made it", path = path.display())]
+    #[error("{path} is not what this build and its dataplane.max_flows need: {reason}; start again with those that made it, or hand this node's groups over and run `lockstepd --config FILE --purge` (live flows are lost)", path = path.display())]
     Incompatible {
         /// The pin.
         path: PathBuf,

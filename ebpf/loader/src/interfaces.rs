@@ -23,8 +23,17 @@ pub struct Interface {
 }
 
 impl Interface {
-    /// Reads `names` from the kernel, in their order.
+    /// Reads `names` from the kernel, in their order. All must be there.
     pub(crate) fn read(names: &[String]) -> Result<Vec<Self>, DataplaneError> {
+        let found = Self::present(names)?;
+        match names.iter().find(|name| found.iter().all(|interface| interface.name != **name)) {
+            Some(missing) => Err(DataplaneError::NoInterface { name: missing.clone() }),
+            None => Ok(found),
+        }
+    }
+
+    /// Those of `names` that are there, in their order.
+    pub(crate) fn present(names: &[String]) -> Result<Vec<Self>, DataplaneError> {
         let mut found: BTreeMap<String, Self> = BTreeMap::new();
         for entry in getifaddrs().map_err(|errno| DataplaneError::Interfaces { source: errno.into() })? {
             if !names.contains(&entry.interface_name) {
@@ -48,15 +57,8 @@ impl Interface {
                 }
             }
         }
-        names
-            .iter()
-            .map(|name| {
-                found
-                    .remove(name)
-                    .filter(|interface| interface.index != 0)
-                    .ok_or_else(|| DataplaneError::NoInterface { name: name.clone() })
-            })
-            .collect()
+        let there = names.iter().filter_map(|name| found.remove(name));
+        Ok(there.filter(|interface| interface.index != 0).collect())
     }
 }
 

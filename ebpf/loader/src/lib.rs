@@ -42,7 +42,7 @@ pub use answers::{Answer, AnswerTable};
 pub use apply::ApplyReport;
 pub use clock::KernelInstant;
 pub use counters::Counters;
-pub use dataplane::{Dataplane, DataplaneConfig, remove};
+pub use dataplane::{Dataplane, DataplaneConfig, check, remove};
 pub use error::DataplaneError;
 pub use events::FlowEvents;
 pub use flows::{FlowTable, WalkCursor, WalkPage, WalkedFlow};

@@ -38,7 +38,7 @@ pub(super) fn check(
             let attached: BTreeSet<&str> = schema.links.iter().map(|link| link.interface.as_str()).collect();
             let attached: Vec<&str> = attached.into_iter().collect();
             match attached.is_empty() {
-                true => findings.warn(SUBJECT, format!("{path} is another build's, attached nowhere: {purge}")),
+                true => findings.warn(SUBJECT, format!("{path} is another build's, attached nowhere: it only holds memory; `rm -r {path}` frees it")),
                 false => findings.fail(SUBJECT, format!("{path} is another build's, attached to {}: this one would not start; hand the groups over, then {purge}", attached.join(", "))),
             }
             continue;

@@ -134,7 +134,7 @@ fn pins_of_another_build_are_found() {
     let bed = Bed::new("pins");
     std::fs::create_dir_all(bed.pin_dir.join("v2/links")).unwrap();
     let findings = bed.look("auto");
-    found(&findings, Verdict::Warn, "pins", &["v2 is another build's, attached nowhere", "--purge"]);
+    found(&findings, Verdict::Warn, "pins", &["v2 is another build's, attached nowhere", "rm -r"]);
     passes(&findings);
 }
 

@@ -69,7 +69,8 @@ fn handle(parts: &Arc<Parts>, event: Event) {
     }
 }
 
-async fn announce_again(parts: Arc<Parts>, tenure: Tenure) {
+/// Repeats the announcement for as long as the lease is held.
+pub(super) async fn announce_again(parts: Arc<Parts>, tenure: Tenure) {
     if let (Some(dataplane), Some(lease)) = (&parts.dataplane, parts.lease()) {
         dataplane.announce_again(tenure.group, || lease.held().contains(&tenure)).await;
     }

@@ -85,7 +85,7 @@ pub(super) fn run(cluster: &Cluster, checks: &mut Checks) -> anyhow::Result<()> 
             }
         }
     }
-    let held = Held::start(flows);
+    let held = Held::start(flows)?;
     for step in steps() {
         let name = format!("under load: {}", step.name);
         checks.check(&name, change(cluster, &families, &held, &step))?;

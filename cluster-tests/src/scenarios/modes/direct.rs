@@ -8,9 +8,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use anyhow::ensure;
 
 use super::intent::{DSR_GUE, DSR_IPIP, DSR_L2, DSR_OVER_IPV6, direct_vips};
-use super::{Checks, Family};
+use super::{Checks, Family, fragments};
 use crate::cluster::Cluster;
-use crate::topology::direct::compute_checksums;
+use crate::topology::offload::{self, Offload};
 use crate::traffic::talk::server::Server;
 use crate::traffic::talk::{Datagrams, Talk, any_port};
 use crate::traffic::tunnel::{Counts, Tunnel};
@@ -36,7 +36,7 @@ pub(super) fn run(cluster: &Cluster, checks: &mut Checks) -> anyhow::Result<()> 
         servers.push(server);
         tunnels.push(Tunnel::start(namespace, &counts)?);
     }
-    compute_checksums(&topology.clients, "eth0", true)?;
+    offload::set(&topology.clients, "eth0", Offload::SendChecksums, false)?;
     for (family, vip) in Family::both().iter().zip(direct_vips()) {
         let inside = if vip.is_ipv4() { &counts.ipip } else { &counts.ipv6_in_ipv6 };
         let mut cases = vec![
@@ -53,10 +53,14 @@ pub(super) fn run(cluster: &Cluster, checks: &mut Checks) -> anyhow::Result<()> 
             let small = counted(counter, || tcp(cluster, family, to, BYTES));
             checks.check(&name("TCP"), small)?;
             checks.check(&name("UDP"), counted(counter, || udp(cluster, family, to)))?;
+            if port == DSR_L2 {
+                // Encapsulated, a fragment that fills the link does not fit.
+                checks.check(&name("fragments"), fragments::exchange(cluster, family, to))?;
+            }
             checks.check(&name("whole segments"), counted(counter, || tcp(cluster, family, to, BULK)))?;
         }
     }
-    compute_checksums(&topology.clients, "eth0", false)?;
+    offload::set(&topology.clients, "eth0", Offload::SendChecksums, true)?;
     let malformed = counts.malformed.load(Ordering::Relaxed);
     let none = if malformed == 0 { Ok(()) } else { Err(anyhow::anyhow!("{malformed} malformed packets")) };
     checks.check("what is in tunnels is well formed", none)?;

@@ -34,7 +34,7 @@ pub(super) fn run(cluster: &mut Cluster, checks: &mut Checks) -> anyhow::Result<
         Ok(flows) => flows,
         Err(error) => return checks.check("flows of every mode", Err(error)),
     };
-    let held = Held::start(flows);
+    let held = Held::start(flows)?;
     let restarted = restart(cluster, owner.other()).and_then(|()| held.rounds(ROUNDS));
     checks.check("the standby's daemon restarts", restarted)?;
     let strict = held.stop();
@@ -48,7 +48,7 @@ pub(super) fn run(cluster: &mut Cluster, checks: &mut Checks) -> anyhow::Result<
             open(cluster)?
         }
     };
-    let held = Held::start(Flows { patient: true, ..flows });
+    let held = Held::start(Flows { patient: true, ..flows })?;
     let handed = hand_over(cluster, owner).and_then(|()| held.rounds(ROUNDS));
     checks.check("the owner's daemon hands over and restarts", handed)?;
     let flows = match held.stop() {
@@ -63,7 +63,7 @@ pub(super) fn run(cluster: &mut Cluster, checks: &mut Checks) -> anyhow::Result<
     };
     sizes::streams(cluster, checks)?;
     let homes = homes(cluster)?;
-    let held = Held::start(flows);
+    let held = Held::start(flows)?;
     held.rounds(ROUNDS)?;
     cluster.wait_ready()?;
     let cut = power(cluster, owner.other()).and_then(|()| held.rounds(ROUNDS));

@@ -6,11 +6,11 @@ use crate::topology::dual::{ENDPOINTS6, FLOATING6, VIP6, client_side};
 use crate::topology::{CLIENTS, ENDPOINTS, FLOATING, VIP};
 
 /// Where the endpoints' servers listen.
-pub(super) const ENDPOINT_PORT: u16 = 9000;
+pub(in crate::scenarios) const ENDPOINT_PORT: u16 = 9000;
 /// Services that translate, by mode.
-pub(super) const NAT: u16 = 8001;
-pub(super) const FULLNAT: u16 = 8002;
-pub(super) const ONE_ARM: u16 = 8003;
+pub(in crate::scenarios) const NAT: u16 = 8001;
+pub(in crate::scenarios) const FULLNAT: u16 = 8002;
+pub(in crate::scenarios) const ONE_ARM: u16 = 8003;
 pub(super) const HOST_ONE_ARM: u16 = 8004;
 /// A service of a range, and a port in it that the servers have.
 pub(super) const RANGE: &str = "8100-8199";
@@ -31,6 +31,11 @@ pub(super) const WEIGHTED: u16 = 8009;
 pub(super) const HAIRPIN: u16 = 8010;
 /// The service that is changed under load.
 pub(super) const CHANGING: u16 = 8011;
+/// Two primaries and a backup, the third endpoint.
+pub(super) const BACKUP: u16 = 8013;
+/// Few new flows a second.
+pub(super) const RATED: u16 = 8014;
+pub(super) const NEW_PER_SECOND: u64 = 20;
 /// Direct server return, by way to the endpoint; on VIPs that the endpoints hold.
 pub(super) const DSR_L2: u16 = 8020;
 pub(super) const DSR_IPIP: u16 = 8021;
@@ -93,6 +98,7 @@ pub(super) struct ServiceText {
     /// One per endpoint; those without are left out.
     pub(super) weights: [Option<u16>; 3],
     pub(super) states: [&'static str; 3],
+    pub(super) backups: [bool; 3],
     pub(super) only_ipv6: bool,
 }
 
@@ -109,6 +115,7 @@ impl ServiceText {
             endpoint_port: ENDPOINT_PORT,
             weights: [Some(100); 3],
             states: ["active"; 3],
+            backups: [false; 3],
             only_ipv6: false,
         }
     }
@@ -136,8 +143,9 @@ impl ServiceText {
                     0 => String::new(),
                     port => format!(", port: {port}"),
                 };
+                let backup = if self.backups[i] { ", backup: true" } else { "" };
                 text += &format!(
-                    "    - {{address: \"{address}\"{port}, weight: {weight}, state: {}}}\n",
+                    "    - {{address: \"{address}\"{port}, weight: {weight}, state: {}{backup}}}\n",
                     self.states[i]
                 );
             }
@@ -156,6 +164,11 @@ fn limited(name: &'static str, port: u16) -> ServiceText {
 
 fn direct(name: &'static str, port: u16, mode: &'static str) -> ServiceText {
     ServiceText { vip: direct_vips().to_vec(), endpoint_port: 0, ..ServiceText::new(name, port, mode) }
+}
+
+/// With a backup, and its endpoints in these states.
+pub(super) fn with_backup(states: [&'static str; 3]) -> ServiceText {
+    ServiceText { states, backups: [false, false, true], ..ServiceText::new("backup", BACKUP, "nat") }
 }
 
 /// Before it is changed.
@@ -184,6 +197,8 @@ fn services() -> Vec<ServiceText> {
             more: "  sources: [192.0.2.104/32, \"2001:db8:c::102/128\"]\n",
             ..ServiceText::new("sources", SOURCES, "nat")
         },
+        with_backup(["active"; 3]),
+        ServiceText { more: "  limits: {new_per_second: 20}\n", ..ServiceText::new("rated", RATED, "nat") },
         limited("limited4", LIMITED[0]),
         limited("limited6", LIMITED[1]),
         ServiceText {
@@ -257,7 +272,7 @@ fn rules() -> Vec<String> {
 }
 
 /// Everything.
-pub(super) fn manifest() -> String {
+pub(in crate::scenarios) fn manifest() -> String {
     let group = format!(
         "apiVersion: lockstep/v1\nkind: Group\nname: edge\nspec:\n  addresses: [{}]\n  nodes: [a, b]\n  standbys: 1\n",
         list(&[FLOATING.into(), FLOATING6.into()])

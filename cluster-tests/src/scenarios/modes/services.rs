@@ -8,6 +8,7 @@ use anyhow::{Context, ensure};
 
 use super::intent::{AFFINITY, CONNECTION_LIMIT, LEAST, LIMITED, SOURCES, WEIGHTED, echo_vips};
 use super::{Checks, Family};
+use crate::api;
 use crate::cluster::Cluster;
 use crate::namespace::Handle;
 use crate::traffic::ping::ping;
@@ -35,11 +36,23 @@ pub(super) fn run(cluster: &Cluster, checks: &mut Checks) -> anyhow::Result<()> 
     Ok(())
 }
 
-fn connect(cluster: &Cluster, from: IpAddr, to: SocketAddr) -> anyhow::Result<Talk> {
+pub(super) fn connect(cluster: &Cluster, from: IpAddr, to: SocketAddr) -> anyhow::Result<Talk> {
     Talk::connect(&cluster.topology.clients, any_port(from), to)
 }
 
-/// An error if somebody answers.
+/// An error if somebody answers, or if what is sent is dropped for anything but `reason`.
+fn refused(cluster: &Cluster, from: IpAddr, to: SocketAddr, reason: &str) -> anyhow::Result<()> {
+    let before = counter(cluster, reason)?;
+    nobody_answers(cluster, from, to)?;
+    ensure!(counter(cluster, reason)? > before, "what {from} sent to {to} was not counted as {reason}");
+    Ok(())
+}
+
+/// One of the owner's.
+pub(super) fn counter(cluster: &Cluster, reason: &str) -> anyhow::Result<u64> {
+    api::counter(cluster.topology.node(cluster.owner()?), reason)
+}
+
 fn nobody_answers(cluster: &Cluster, from: IpAddr, to: SocketAddr) -> anyhow::Result<()> {
     let answered = cluster.topology.clients.run(|| {
         let socket = socket2::Socket::new(socket2::Domain::for_address(to), socket2::Type::STREAM, None)?;
@@ -58,7 +71,7 @@ fn sources(cluster: &Cluster, family: &Family) -> anyhow::Result<()> {
     let to = SocketAddr::new(family.vip, SOURCES);
     let allowed = if family.vip.is_ipv4() { family.clients[3] } else { family.clients[1] };
     connect(cluster, allowed, to)?.exchange(100)?;
-    nobody_answers(cluster, family.clients[0], to)
+    refused(cluster, family.clients[0], to, "source_not_allowed")
 }
 
 fn affinity(cluster: &Cluster, family: &Family) -> anyhow::Result<()> {
@@ -115,7 +128,7 @@ fn limited(cluster: &Cluster, family: &Family, port: u16) -> anyhow::Result<()> 
     let mut talks = (0..CONNECTION_LIMIT)
         .map(|_| connect(cluster, family.clients[0], to))
         .collect::<anyhow::Result<Vec<_>>>()?;
-    nobody_answers(cluster, family.clients[0], to)?;
+    refused(cluster, family.clients[0], to, "connection_limit")?;
     talks.iter_mut().try_for_each(|talk| talk.exchange(100))
 }
 

@@ -2,15 +2,15 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::thread::JoinHandle;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use anyhow::{Context, anyhow, ensure};
+use anyhow::{Context, ensure};
 
 use super::{Datagrams, Hello, Talk, any_port};
 use crate::namespace::Handle;
 use crate::wait;
+use crate::workers::Workers;
 
 const BYTES: usize = 200;
 const PAUSE: Duration = Duration::from_millis(5);
@@ -62,52 +62,39 @@ impl Flows {
 /// Flows that a thread keeps talking; stopped when dropped.
 #[derive(Debug)]
 pub struct Held {
-    stop: Arc<AtomicBool>,
     rounds: Arc<AtomicU64>,
-    thread: Option<JoinHandle<anyhow::Result<Flows>>>,
+    workers: Workers<Flows>,
 }
 
 impl Held {
     /// Begins.
-    pub fn start(mut flows: Flows) -> Self {
-        let stop = Arc::new(AtomicBool::new(false));
+    pub fn start(mut flows: Flows) -> anyhow::Result<Self> {
         let rounds = Arc::new(AtomicU64::new(0));
-        let (stopped, count) = (Arc::clone(&stop), Arc::clone(&rounds));
-        let thread = std::thread::spawn(move || {
-            while !stopped.load(Ordering::Relaxed) {
+        let count = Arc::clone(&rounds);
+        let mut workers = Workers::new("held flows");
+        workers.spawn("held-flows", move |stop| {
+            while !stop.requested() {
                 flows.round()?;
                 count.fetch_add(1, Ordering::Relaxed);
                 std::thread::sleep(PAUSE);
             }
             Ok(flows)
-        });
-        Held { stop, rounds, thread: Some(thread) }
+        })?;
+        Ok(Held { rounds, workers })
     }
 
     /// Waits until every flow has talked `more` times more.
     pub fn rounds(&self, more: u64) -> anyhow::Result<()> {
         let from = self.rounds.load(Ordering::Relaxed);
         wait::until("held flows to go on", ROUNDS_LIMIT, || {
-            let ended = self.thread.as_ref().is_some_and(JoinHandle::is_finished);
+            let ended = self.workers.any_ended();
             // The round under way may have begun before this was called.
             Ok((ended || self.rounds.load(Ordering::Relaxed) > from + more).then_some(()))
         })
     }
 
     /// Stops and says what went wrong, if anything.
-    pub fn stop(mut self) -> anyhow::Result<Flows> {
-        self.stop.store(true, Ordering::Relaxed);
-        let thread = self.thread.take().expect("the thread is taken only here and when dropped");
-        thread.join().map_err(|_| anyhow!("the held flows' thread panicked"))?
-    }
-}
-
-impl Drop for Held {
-    fn drop(&mut self) {
-        self.stop.store(true, Ordering::Relaxed);
-        if let Some(thread) = self.thread.take() {
-            // The test is being given up: nobody asks how the flows went.
-            drop(thread.join());
-        }
+    pub fn stop(self) -> anyhow::Result<Flows> {
+        self.workers.stop()?.pop().context("the held flows' thread was not started")
     }
 }

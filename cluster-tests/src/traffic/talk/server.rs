@@ -2,30 +2,30 @@
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::JoinHandle;
 use std::time::Duration;
 
 use anyhow::{Context, anyhow};
+use nix::sys::socket::{setsockopt, sockopt::RcvBufForce};
 
 use super::{HELLO, Hello};
 use crate::namespace::Handle;
+use crate::workers::{Stop, Workers};
 
 const TICK: Duration = Duration::from_millis(50);
 const BUFFER: usize = 128 * 1024;
+/// Not overrun while the server is not scheduled for a while: clients count what is lost on the way.
+const RECEIVE_BUFFER: usize = 8 << 20;
 
 /// A running server; stopped when dropped.
 #[derive(Debug)]
 pub struct Server {
-    stop: Arc<AtomicBool>,
-    threads: Vec<JoinHandle<anyhow::Result<()>>>,
+    workers: Workers<()>,
 }
 
 impl Server {
     /// Listens on `ports` of every address in `namespace`, and says that it is `number`.
     pub fn start(namespace: &Handle, number: u64, ports: &[u16]) -> anyhow::Result<Self> {
-        let mut server = Server { stop: Arc::new(AtomicBool::new(false)), threads: Vec::new() };
+        let mut server = Server { workers: Workers::new("server") };
         for &port in ports {
             server.add(namespace, number, SocketAddr::from((Ipv6Addr::UNSPECIFIED, port)))?;
         }
@@ -39,38 +39,18 @@ impl Server {
             listener.set_nonblocking(true)?;
             let datagrams = UdpSocket::bind(address).with_context(|| format!("cannot bind {address}"))?;
             datagrams.set_read_timeout(Some(TICK))?;
+            setsockopt(&datagrams, RcvBufForce, &RECEIVE_BUFFER).context("cannot set a receive buffer")?;
             Ok((listener, datagrams))
         })?;
-        let stop = Arc::clone(&self.stop);
-        self.threads
-            .push(namespace.spawn(&format!("tcp-{number}"), move || accept(&listener, number, &stop))?);
-        let stop = Arc::clone(&self.stop);
-        self.threads
-            .push(namespace.spawn(&format!("udp-{number}"), move || answer(&datagrams, number, &stop))?);
-        Ok(())
+        self.workers
+            .spawn_in(namespace, &format!("tcp-{number}"), move |stop| accept(&listener, number, stop))?;
+        self.workers
+            .spawn_in(namespace, &format!("udp-{number}"), move |stop| answer(&datagrams, number, stop))
     }
 
     /// Stops it and says what went wrong, if anything.
-    pub fn stop(mut self) -> anyhow::Result<()> {
-        self.join()
-    }
-
-    fn join(&mut self) -> anyhow::Result<()> {
-        self.stop.store(true, Ordering::Relaxed);
-        let mut result = Ok(());
-        for thread in self.threads.drain(..) {
-            let ended = thread.join().map_err(|_| anyhow!("a server's thread panicked")).and_then(|r| r);
-            result = result.and(ended);
-        }
-        result
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        if let Err(error) = self.join() {
-            eprintln!("server: {error:#}");
-        }
+    pub fn stop(self) -> anyhow::Result<()> {
+        self.workers.stop().map(drop)
     }
 }
 
@@ -79,12 +59,12 @@ fn hello(number: u64, peer: SocketAddr) -> [u8; HELLO] {
     Hello { server: number, peer }.encode()
 }
 
-fn accept(listener: &TcpListener, number: u64, stop: &Arc<AtomicBool>) -> anyhow::Result<()> {
+fn accept(listener: &TcpListener, number: u64, stop: &Stop) -> anyhow::Result<()> {
     let mut threads = Vec::new();
-    while !stop.load(Ordering::Relaxed) {
+    while !stop.requested() {
         match listener.accept() {
             Ok((socket, peer)) => {
-                let stop = Arc::clone(stop);
+                let stop = stop.clone();
                 threads.push(std::thread::spawn(move || serve(socket, peer, number, &stop)));
             }
             Err(error) if error.kind() == ErrorKind::WouldBlock => wait_readable(listener)?,
@@ -108,7 +88,7 @@ fn wait_readable(listener: &TcpListener) -> anyhow::Result<()> {
 }
 
 /// Until the client closes. How a connection ends is the client's to judge.
-fn serve(mut socket: TcpStream, peer: SocketAddr, number: u64, stop: &AtomicBool) -> anyhow::Result<()> {
+fn serve(mut socket: TcpStream, peer: SocketAddr, number: u64, stop: &Stop) -> anyhow::Result<()> {
     socket.set_nonblocking(false)?;
     socket.set_nodelay(true)?;
     socket.set_read_timeout(Some(TICK))?;
@@ -116,7 +96,7 @@ fn serve(mut socket: TcpStream, peer: SocketAddr, number: u64, stop: &AtomicBool
         return Ok(());
     }
     let mut bytes = vec![0; BUFFER];
-    while !stop.load(Ordering::Relaxed) {
+    while !stop.requested() {
         match socket.read(&mut bytes) {
             Ok(0) => return Ok(()),
             Ok(got) => {
@@ -131,9 +111,9 @@ fn serve(mut socket: TcpStream, peer: SocketAddr, number: u64, stop: &AtomicBool
     Ok(())
 }
 
-fn answer(datagrams: &UdpSocket, number: u64, stop: &AtomicBool) -> anyhow::Result<()> {
+fn answer(datagrams: &UdpSocket, number: u64, stop: &Stop) -> anyhow::Result<()> {
     let mut bytes = vec![0; BUFFER];
-    while !stop.load(Ordering::Relaxed) {
+    while !stop.requested() {
         match datagrams.recv_from(&mut bytes) {
             Ok((got, peer)) => {
                 let mut reply = hello(number, peer).to_vec();

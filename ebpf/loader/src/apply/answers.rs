@@ -1,6 +1,6 @@
 //! Where addresses are answered.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;
 
 use lockstep_abi::address::{AnswerKey, AnswerValue};
@@ -8,6 +8,7 @@ use lockstep_model::image::GroupImage;
 use lockstep_model::protocol::Family;
 
 use super::Apply;
+use crate::answers::Answer;
 use crate::family::{number, wide};
 use crate::interfaces::Interface;
 
@@ -16,6 +17,7 @@ impl Apply<'_> {
     pub(super) fn wanted_answers(&mut self) -> HashMap<AnswerKey, AnswerValue> {
         let mut wanted = HashMap::new();
         for group in &self.image.groups {
+            let mut told = BTreeSet::new();
             for address in &group.addresses {
                 let Some(found) = self.addresses.get(&address.address) else { continue };
                 let answering: Vec<&Interface> = self
@@ -34,8 +36,11 @@ impl Apply<'_> {
                     };
                     let value = AnswerValue { address_index: found.index, address_stamp: found.stamp };
                     wanted.insert(key, value);
+                    let (ifindex, mac) = (interface.index, interface.mac);
+                    told.insert(Answer { ifindex, mac, address: address.address });
                 }
             }
+            self.report.answers.insert(group.id, told);
         }
         wanted
     }

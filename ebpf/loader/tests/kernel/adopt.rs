@@ -1,6 +1,6 @@
 //! I12: what one process made, the next one finds.
 
-use lockstep_loader::{Dataplane, DataplaneConfig, DataplaneError, FlowTable};
+use lockstep_loader::{Dataplane, DataplaneConfig, DataplaneError, FlowTable, Hook, InterfaceConfig};
 use lockstep_model::flow::WriteOutcome;
 
 use crate::bed::{Bed, image, interface, ip, record, upsert, version};
@@ -61,6 +61,52 @@ fn an_interface_that_was_made_anew_is_attached_again() {
     ip("link set eth0 up");
     assert_eq!(bed.open().detached().unwrap(), Vec::<String>::new());
     assert_eq!(forwarding("eth0"), "1");
+}
+
+#[test]
+fn i12_an_interface_that_returns_is_attached_without_a_restart() {
+    let bed = Bed::new(1024);
+    let config = DataplaneConfig {
+        interfaces: vec![InterfaceConfig { name: "eth0".into(), hook: Hook::XdpGeneric }, interface("eth1")],
+        ..bed.config()
+    };
+    let mut dataplane = Dataplane::open(config).unwrap();
+    dataplane.apply(&image(), |_| true).unwrap();
+    assert_eq!(dataplane.reattach().unwrap(), [], "nothing is missing");
+
+    ip("link delete eth0");
+    assert_eq!(dataplane.detached().unwrap(), ["eth0"]);
+    assert_eq!(dataplane.reattach().unwrap(), [], "it is not there");
+    let without = dataplane.apply(&image(), |_| true).unwrap();
+    assert_eq!(without.unfit.len(), 1, "the VIP has no interface, and the rest is still kept");
+
+    ip("link add eth0 type veth peer name client0");
+    ip("address add 192.0.2.2/24 dev eth0");
+    ip("link set eth0 up");
+    let reports = dataplane.reattach().unwrap();
+    assert_eq!(
+        reports.iter().map(|r| (r.interface.as_str(), r.hook)).collect::<Vec<_>>(),
+        [("eth0", Hook::XdpGeneric)]
+    );
+    assert_eq!(dataplane.detached().unwrap(), Vec::<String>::new());
+    assert_eq!(forwarding("eth0"), "1");
+    assert_eq!(dataplane.apply(&image(), |_| true).unwrap().unfit, vec![]);
+    let (_, programs) =
+        aya::programs::SchedClassifier::query_tcx("eth0", aya::programs::TcAttachType::Ingress).unwrap();
+    assert_eq!(programs.len(), 1);
+}
+
+#[test]
+fn what_somebody_else_detached_is_attached_again() {
+    let bed = Bed::new(1024);
+    let mut dataplane = bed.serving();
+    let pin = bed.schema().join("links/eth1");
+    let link = aya::programs::links::FdLink::from(aya::programs::links::PinnedLink::from_pin(&pin).unwrap());
+    aya::programs::Link::detach(link).unwrap();
+    std::fs::remove_file(&pin).unwrap();
+    assert_eq!(dataplane.detached().unwrap(), ["eth1"]);
+    assert_eq!(dataplane.reattach().unwrap().len(), 1);
+    assert_eq!(dataplane.detached().unwrap(), Vec::<String>::new());
 }
 
 #[test]
