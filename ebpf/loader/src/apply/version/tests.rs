@@ -13,6 +13,7 @@ fn endpoint(id: u64, weight: u16) -> EndpointImage {
         weight,
         state: EndpointState::Active,
         backup: false,
+        down: false,
     }
 }
 
@@ -33,6 +34,7 @@ fn service(algorithm: Algorithm, weights: &[u16]) -> ServiceImage {
         sources: vec![],
         limits: Limits::default(),
         slow_start: None,
+        all_down: Default::default(),
         snat: vec![],
         endpoints: (11..).zip(weights).map(|(id, weight)| endpoint(id, *weight)).collect(),
     }
