@@ -72,9 +72,9 @@ pub(crate) enum Command {
         #[arg(long)]
         prune: bool,
     },
-    /// Show objects: groups, services, snatrules, nodes, cluster.
+    /// Show objects: groups, services, snatrules, nodes, cluster, endpoints.
     Get {
-        /// group(s), service(s) or svc, snatrule(s) or snat, node(s), cluster
+        /// group(s), service(s) or svc, snatrule(s) or snat, node(s), cluster, endpoint(s) or ep (of the service NAME)
         kind: Kind,
         name: Option<String>,
     },
@@ -166,6 +166,9 @@ pub(crate) enum Kind {
     Node,
     #[value(alias = "clusters")]
     Cluster,
+    /// Named by their service.
+    #[value(alias = "endpoints", alias = "ep")]
+    Endpoint,
 }
 
 impl Kind {
@@ -176,6 +179,7 @@ impl Kind {
             Kind::SnatRule => "snatrule",
             Kind::Node => "node",
             Kind::Cluster => "cluster",
+            Kind::Endpoint => "endpoint",
         }
     }
 }

@@ -52,7 +52,7 @@ pub(crate) async fn get(
     name: Option<String>,
     output: Output,
 ) -> Result<(), Failure> {
-    let single = name.is_some() || kind == Kind::Cluster;
+    let single = (name.is_some() && kind != Kind::Endpoint) || kind == Kind::Cluster;
     let objects = read::objects(client, kind, name).await?;
     if matches!(output, Output::Json | Output::Yaml) {
         return print::objects(&objects, single, output);
@@ -108,6 +108,21 @@ pub(crate) async fn get(
                 text(&spec["lease_address"]),
             ]
         }),
+        Kind::Endpoint => {
+            let header = ["NAME", "WEIGHT", "STATE", "BACKUP", "HEALTH", "SINCE", "BY", "HERE", "ERROR"];
+            table(&header, &objects, |o| {
+                let (spec, status) = (&o["spec"], &o["status"]);
+                let mut row = ["weight", "state", "backup"].map(|field| text(&spec[field])).to_vec();
+                row.extend([text(&status["health"]), text(&status["since"]), list(&status["nodes"])]);
+                // What the cluster agreed on, else what this node sees.
+                let error = ["error", "here_error"].map(|field| &status[field]);
+                row.extend([
+                    text(&status["here"]),
+                    text(error.into_iter().find(|e| !e.is_null()).unwrap_or(&Value::Null)),
+                ]);
+                row
+            });
+        }
         Kind::Cluster => table(&["NAME", "LEASE", "ON_QUORUM_LOSS", "REVISION"], &objects, |o| {
             vec![
                 text(&o["spec"]["lease"]),
@@ -134,7 +149,7 @@ pub(crate) async fn describe(
     }
     let objects = read::objects(client, kind, name).await?;
     let output = if output == Output::Json { Output::Json } else { Output::Yaml };
-    print::objects(&objects, true, output)
+    print::objects(&objects, kind != Kind::Endpoint, output)
 }
 
 fn table(header: &[&str], objects: &[Value], row: impl Fn(&Value) -> Vec<String>) {
