@@ -16,8 +16,8 @@ pub(super) struct Block {
 impl Block {
     pub(super) fn start(namespace: &Handle, endpoints: &[&str], port: u16) -> anyhow::Result<Self> {
         let rules = format!(
-            "table inet probes {{ chain in {{ type filter hook input priority 0; \
-             ip saddr {{ {} }} tcp sport {port} drop; }} }}\n",
+            "table inet probes {{\nchain in {{\ntype filter hook input priority 0\n\
+             ip saddr {{ {} }} tcp sport {port} drop\n}}\n}}\n",
             endpoints.join(", ")
         );
         nft(namespace, &rules)?;

@@ -44,7 +44,7 @@ fn taking(state: &State) -> Vec<EndpointId> {
 }
 
 #[test]
-fn an_endpoint_takes_flows_until_it_is_judged_down_and_from_when_it_is_judged_up() {
+fn i9_an_endpoint_takes_flows_until_it_is_judged_down_and_keeps_those_it_has() {
     let (mut state, ids) = with_check(AllDown::ServeNone);
     assert_eq!(taking(&state), ids, "nothing is known: up");
     let before = state.revision;

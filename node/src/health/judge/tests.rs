@@ -98,7 +98,7 @@ impl Bed {
 }
 
 #[test]
-fn of_two_both_must_say_so() {
+fn i7_of_two_both_must_say_so() {
     let mut bed = Bed::new(2);
     bed.says(0, 1, '-');
     bed.says(0, 2, '+');
@@ -131,7 +131,7 @@ fn of_three_two_are_enough_and_of_four_three() {
 }
 
 #[test]
-fn a_new_leader_waits_for_who_may_contradict() {
+fn i7_a_new_leader_waits_for_who_may_contradict() {
     let mut bed = Bed::new(2);
     bed.says(0, 1, '-');
     assert_eq!(bed.judged(0), "");
@@ -155,7 +155,7 @@ fn a_node_that_falls_silent_counts_for_three_intervals() {
 }
 
 #[test]
-fn a_node_that_restarts_contradicts_until_it_knows() {
+fn i7_a_node_that_restarts_contradicts_until_it_knows() {
     let mut bed = Bed::new(2);
     bed.says(0, 1, '-');
     bed.says(0, 2, '?');
