@@ -38,13 +38,16 @@ use crate::tls::Tls;
 pub(crate) use self::service::Service;
 pub(crate) use self::view::View;
 
+/// The last report of each node, and when it came.
+type Inbox = BTreeMap<NodeId, (Instant, Vec<Reported>)>;
+
 /// What the rest of the daemon sees of this.
 #[derive(Default)]
 pub(crate) struct Health {
     table: Table,
     /// While this node leads: what each node reported last and is not judged yet. Locked for moments only: reports
     /// come in on Raft's own runtime.
-    inbox: Mutex<Option<BTreeMap<NodeId, (Instant, Vec<Reported>)>>>,
+    inbox: Mutex<Option<Inbox>>,
     /// While this node leads.
     judge: Mutex<Option<Judge>>,
     /// A report has come in.

@@ -24,7 +24,7 @@ pub fn service_spec() -> impl Strategy<Value = ServiceSpec> {
     let forwarding = (mode(), btree_set(address(), 0..3), any::<bool>());
     let sync = select(vec![SyncPolicy::Immediate, SyncPolicy::Established, SyncPolicy::None]);
     let slow_start = option::weighted(0.3, (1_u64..900_000).prop_map(Duration::from_millis));
-    let times = (timeouts(), slow_start, option::weighted(0.5, health_check()));
+    let times = (timeouts(), slow_start, option::weighted(0.5, health_check().prop_map(Box::new)));
     let bounds = (vec(source(), 0..3), limits());
     (head, protocols, choice, forwarding, sync, times, bounds, vec(endpoint_spec(), 0..5)).prop_map(
         |(head, protocol, choice, forwarding, sync, times, bounds, endpoints)| {

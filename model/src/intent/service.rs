@@ -220,7 +220,7 @@ pub struct ServiceSpec {
     /// How long an endpoint that was added, or came up again, takes to get its full share.
     pub slow_start: Option<Duration>,
     /// How endpoints are probed; `None`: not at all, and all are up.
-    pub health: Option<HealthCheck>,
+    pub health: Option<Box<HealthCheck>>,
     /// Up to 1024 endpoints, unique by address and port.
     pub endpoints: Vec<EndpointSpec>,
 }

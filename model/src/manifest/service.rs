@@ -104,7 +104,7 @@ pub(super) fn read(document: &Fields<'_>) -> Option<ServiceSpec> {
         sources: sources?,
         limits: limits?,
         slow_start: slow_start?.filter(|time| !time.is_zero()),
-        health: health?,
+        health: health?.map(Box::new),
         endpoints: endpoints?,
     })
 }

@@ -40,7 +40,7 @@ pub(crate) fn targets(state: &State) -> BTreeMap<EndpointId, Target> {
     let mut targets = BTreeMap::new();
     for (id, service) in &state.services {
         let Some(check) = &service.spec.health else { continue };
-        let (check, name) = (Arc::new(check.clone()), Arc::from(service.spec.name.as_str()));
+        let (check, name) = (Arc::new(HealthCheck::clone(check)), Arc::from(service.spec.name.as_str()));
         for (endpoint, spec) in service.probed() {
             let target = Target {
                 service: *id,

@@ -67,7 +67,7 @@ impl From<&ServiceSpec> for pb::ServiceSpec {
                 new_per_second: model.limits.new_per_second,
             }),
             slow_start_ms: model.slow_start.map(millis),
-            health: model.health.as_ref().map(Into::into),
+            health: model.health.as_deref().map(Into::into),
         }
     }
 }
@@ -106,7 +106,11 @@ impl TryFrom<pb::ServiceSpec> for ServiceSpec {
             sources: each("sources", wire.sources)?,
             limits: Limits { connections: limits.connections, new_per_second: limits.new_per_second },
             slow_start: wire.slow_start_ms.map(Duration::from_millis),
-            health: wire.health.map(HealthCheck::try_from).transpose().map_err(|e| e.within("health"))?,
+            health: wire
+                .health
+                .map(|check| HealthCheck::try_from(check).map(Box::new))
+                .transpose()
+                .map_err(|e| e.within("health"))?,
             endpoints: each("endpoints", wire.endpoints)?,
         })
     }

@@ -15,7 +15,7 @@ fn checked(all_down: AllDown) -> ServiceSpec {
         fall: HealthCheck::FALL,
         all_down,
     };
-    ServiceSpec { health: Some(health), ..service("web", "edge", "192.0.2.10", 443) }
+    ServiceSpec { health: Some(Box::new(health)), ..service("web", "edge", "192.0.2.10", 443) }
 }
 
 fn with_check(all_down: AllDown) -> (State, Vec<EndpointId>) {

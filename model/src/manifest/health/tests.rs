@@ -31,7 +31,7 @@ fn the_interfaces_example_is_read_and_has_the_defaults() {
         fall: 3,
         all_down: AllDown::ServeNone,
     };
-    assert_eq!(service(example).health, Some(expected));
+    assert_eq!(service(example).health.as_deref(), Some(&expected));
     let short = service("{type: http, port: 8080, path: /healthz, host: web}");
     assert_eq!(short.health, service(example).health);
 }
