@@ -77,10 +77,13 @@ pub(crate) enum Command {
         /// group(s), service(s) or svc, snatrule(s) or snat, node(s), cluster, endpoint(s) or ep (of the service NAME)
         kind: Kind,
         name: Option<String>,
+        /// Go on, and show again what changes. Looks twice a second.
+        #[arg(long, short)]
+        watch: bool,
     },
     /// Show everything known of one object.
     Describe {
-        /// group(s), service(s) or svc, snatrule(s) or snat, node(s), cluster
+        /// group(s), service(s) or svc, snatrule(s) or snat, node(s), cluster, endpoint(s) or ep (of the service NAME)
         kind: Kind,
         name: Option<String>,
     },
