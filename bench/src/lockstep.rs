@@ -118,6 +118,7 @@ impl Setting {
             sources: vec![],
             limits: Limits::default(),
             slow_start: None,
+            all_down: Default::default(),
             snat: vec![],
             endpoints: vec![EndpointImage {
                 id: EndpointId(100 + id),
@@ -125,6 +126,7 @@ impl Setting {
                 weight: 100,
                 state: EndpointState::Active,
                 backup: false,
+                down: false,
             }],
         });
         Image {

@@ -72,15 +72,18 @@ pub(crate) enum Command {
         #[arg(long)]
         prune: bool,
     },
-    /// Show objects: groups, services, snatrules, nodes, cluster.
+    /// Show objects: groups, services, snatrules, nodes, cluster, endpoints.
     Get {
-        /// group(s), service(s) or svc, snatrule(s) or snat, node(s), cluster
+        /// group(s), service(s) or svc, snatrule(s) or snat, node(s), cluster, endpoint(s) or ep (of the service NAME)
         kind: Kind,
         name: Option<String>,
+        /// Go on, and show again what changes. Looks twice a second.
+        #[arg(long, short)]
+        watch: bool,
     },
     /// Show everything known of one object.
     Describe {
-        /// group(s), service(s) or svc, snatrule(s) or snat, node(s), cluster
+        /// group(s), service(s) or svc, snatrule(s) or snat, node(s), cluster, endpoint(s) or ep (of the service NAME)
         kind: Kind,
         name: Option<String>,
     },
@@ -166,6 +169,9 @@ pub(crate) enum Kind {
     Node,
     #[value(alias = "clusters")]
     Cluster,
+    /// Named by their service.
+    #[value(alias = "endpoints", alias = "ep")]
+    Endpoint,
 }
 
 impl Kind {
@@ -176,6 +182,7 @@ impl Kind {
             Kind::SnatRule => "snatrule",
             Kind::Node => "node",
             Kind::Cluster => "cluster",
+            Kind::Endpoint => "endpoint",
         }
     }
 }

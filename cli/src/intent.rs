@@ -1,11 +1,12 @@
 //! `apply`, `get`, `describe`, `delete`.
 
 mod read;
+mod tables;
+mod watch;
 
 use std::io::Read;
 
 use lockstep_proto::admin::v1 as admin;
-use serde_json::Value;
 
 use crate::args::{Kind, Output};
 use crate::client::Client;
@@ -51,71 +52,18 @@ pub(crate) async fn get(
     kind: Kind,
     name: Option<String>,
     output: Output,
+    watch: bool,
 ) -> Result<(), Failure> {
-    let single = name.is_some() || kind == Kind::Cluster;
+    if watch {
+        return watch::run(client, kind, name, output).await;
+    }
+    let single = (name.is_some() && kind != Kind::Endpoint) || kind == Kind::Cluster;
     let objects = read::objects(client, kind, name).await?;
     if matches!(output, Output::Json | Output::Yaml) {
         return print::objects(&objects, single, output);
     }
-    match kind {
-        Kind::Group => table(&["NAME", "ADDRESSES", "NODES", "OWNER", "EPOCH"], &objects, |o| {
-            vec![
-                list(&o["spec"]["addresses"]),
-                list(&o["spec"]["nodes"]),
-                text(&o["status"]["owner"]),
-                text(&o["status"]["epoch"]),
-            ]
-        }),
-        Kind::Service => {
-            table(
-                &["NAME", "GROUP", "VIP", "PORT", "PROTOCOL", "MODE", "ALGORITHM", "SYNC", "ENDPOINTS"],
-                &objects,
-                |o| {
-                    let spec = &o["spec"];
-                    let endpoints = spec["endpoints"].as_array().map_or(0, Vec::len);
-                    let mut row: Vec<String> =
-                        vec![text(&spec["group"]), list(&spec["vip"]), text(&spec["port"])];
-                    row.extend([
-                        list(&spec["protocol"]),
-                        text(&spec["mode"]),
-                        text(&spec["algorithm"]),
-                        text(&spec["sync"]),
-                        endpoints.to_string(),
-                    ]);
-                    row
-                },
-            );
-        }
-        Kind::SnatRule => {
-            let header =
-                ["NAME", "GROUP", "PRIORITY", "SOURCE", "DESTINATION", "PROTOCOL", "PORTS", "ACTION", "TO"];
-            table(&header, &objects, |o| {
-                let spec = &o["spec"];
-                let matching =
-                    ["source", "destination", "protocol", "ports"].map(|f| text(&spec["match"][f]));
-                let mut row = vec![text(&spec["group"]), text(&spec["priority"])];
-                row.extend(matching);
-                row.extend([text(&spec["action"]["type"]), list(&spec["action"]["to"])]);
-                row
-            });
-        }
-        Kind::Node => table(&["NAME", "ID", "ROLE", "CLUSTER", "LEASE"], &objects, |o| {
-            let spec = &o["spec"];
-            vec![
-                text(&o["status"]["id"]),
-                text(&spec["role"]),
-                text(&spec["cluster_address"]),
-                text(&spec["lease_address"]),
-            ]
-        }),
-        Kind::Cluster => table(&["NAME", "LEASE", "ON_QUORUM_LOSS", "REVISION"], &objects, |o| {
-            vec![
-                text(&o["spec"]["lease"]),
-                text(&o["spec"]["on_quorum_loss"]),
-                text(&o["status"]["revision"]),
-            ]
-        }),
-    }
+    let (header, rows) = tables::rows(kind, &objects);
+    print::table(&header, &rows);
     Ok(())
 }
 
@@ -134,34 +82,7 @@ pub(crate) async fn describe(
     }
     let objects = read::objects(client, kind, name).await?;
     let output = if output == Output::Json { Output::Json } else { Output::Yaml };
-    print::objects(&objects, true, output)
-}
-
-fn table(header: &[&str], objects: &[Value], row: impl Fn(&Value) -> Vec<String>) {
-    let rows: Vec<Vec<String>> = objects
-        .iter()
-        .map(|object| {
-            let mut cells = vec![text(&object["name"])];
-            cells.extend(row(object));
-            cells
-        })
-        .collect();
-    print::table(header, &rows);
-}
-
-fn text(value: &Value) -> String {
-    match value {
-        Value::Null => "-".to_owned(),
-        Value::String(text) => text.clone(),
-        other => other.to_string(),
-    }
-}
-
-fn list(value: &Value) -> String {
-    match value.as_array() {
-        Some(values) if !values.is_empty() => values.iter().map(text).collect::<Vec<_>>().join(","),
-        _ => "-".to_owned(),
-    }
+    print::objects(&objects, kind != Kind::Endpoint, output)
 }
 
 fn lines(lines: &[String], dry_run: bool) {

@@ -40,7 +40,7 @@ async fn run(cli: Cli) -> Result<(), Failure> {
     let output = cli.global.output;
     match cli.command {
         Command::Apply { file, dry_run, prune } => intent::apply(&mut client, &file, dry_run, prune).await,
-        Command::Get { kind, name } => intent::get(&mut client, kind, name, output).await,
+        Command::Get { kind, name, watch } => intent::get(&mut client, kind, name, output, watch).await,
         Command::Describe { kind, name } => intent::describe(&mut client, kind, name, output).await,
         Command::Delete { kind, name, file } => intent::delete(&mut client, kind, name, file).await,
         Command::Flows { filters, limit } => flows::flows(&mut client, &filters, limit, output).await,

@@ -10,6 +10,7 @@ mod fault_back;
 mod faults;
 mod flows_shown;
 mod harness;
+mod health;
 mod interfaces;
 mod leaks;
 mod lease_planted;
@@ -83,6 +84,11 @@ pub const ALL: &[Scenario] = &[
         interfaces::run,
     ),
     scenario("bad_input", "bad input is refused by name, and changes nothing", bad_input::run),
+    scenario(
+        "health",
+        "an endpoint that is down gets no new flows and keeps its live ones; one node alone is not believed (I9)",
+        health::run,
+    ),
     Scenario {
         limit: Duration::from_secs(240),
         ..scenario("modes", "each mode, over IPv4 and IPv6, with real clients and mixed hooks", modes::run)

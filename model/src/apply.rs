@@ -6,6 +6,7 @@ mod assign;
 mod blocks;
 mod change;
 mod group;
+mod health;
 mod node;
 mod service;
 mod snat;
@@ -22,6 +23,7 @@ pub(crate) fn apply(state: &mut State, index: LogIndex, command: &Command) -> Ap
         Command::Assign { group, replaces, node } => assign::assign(state, index, *group, *replaces, *node),
         Command::AllocatePortBlocks { address, count } => blocks::allocate(state, *address, *count),
         Command::ReleasePortBlocks { address, blocks } => blocks::release(state, *address, *blocks),
+        Command::Judge { at_unix_ms, judgements } => health::judge(state, index, *at_unix_ms, judgements),
     };
     applied.unwrap_or_else(Applied::Refused)
 }

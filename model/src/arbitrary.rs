@@ -1,6 +1,7 @@
 //! Strategies for property tests. Names and addresses come from small pools, so that references are often
 //! right, often wrong, and often collide.
 
+mod health;
 mod service;
 mod snat;
 
@@ -41,6 +42,9 @@ pub fn state() -> impl Strategy<Value = (State, LogIndex)> {
             if let Some(assign) = assignment(&state, usize::from(choice)) {
                 apply(&mut state, next(), &assign);
             }
+            if let Some(judge) = health::judge(&state, choice) {
+                apply(&mut state, next(), &judge);
+            }
         }
         (state, next())
     })
@@ -65,6 +69,8 @@ pub fn command() -> impl Strategy<Value = Command> {
         1 => (address(), 1_u8..70).prop_map(|(address, count)| Command::AllocatePortBlocks { address, count }),
         1 => (address(), any::<u64>())
             .prop_map(|(address, blocks)| Command::ReleasePortBlocks { address, blocks }),
+        2 => (0_u64..99, vec(health::judgement(), 0..4))
+            .prop_map(|(at_unix_ms, judgements)| Command::Judge { at_unix_ms, judgements }),
         2 => (any_group_id(), 0_u64..50, 1_u64..5).prop_map(|(group, replaces, node)| Command::Assign {
             group,
             replaces: Epoch(replaces),

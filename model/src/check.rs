@@ -1,6 +1,7 @@
 //! What must hold of one object by itself, wherever it came from: a manifest, or a command of the log.
 //! What must hold between objects is checked by `apply`.
 
+mod health;
 mod service;
 mod snat;
 

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::health::Judgement;
 use crate::ids::{Epoch, GroupId, NodeId, Revision};
 use crate::intent::{ClusterSettings, GroupSpec, NodeSpec, ServiceSpec, SnatRuleSpec};
 
@@ -48,6 +49,14 @@ pub enum Command {
         address: IpAddr,
         /// Bit b: block b.
         blocks: u64,
+    },
+    /// Endpoints are up or down, as a majority of the nodes that probe them say. What is so already, or is about
+    /// a service that has changed since, is a no-op.
+    Judge {
+        /// The leader's wall clock, in milliseconds since 1970. For people only.
+        at_unix_ms: u64,
+        /// At most [`crate::limits::MAX_JUDGEMENTS`].
+        judgements: Vec<Judgement>,
     },
 }
 

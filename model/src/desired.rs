@@ -77,6 +77,7 @@ fn service(state: &State, id: ServiceId, service: &Service) -> ServiceImage {
         weight: endpoint.weight,
         state: endpoint.state,
         backup: endpoint.backup,
+        down: service.is_down(*id),
     });
     let vips = state.vips(service);
     ServiceImage {
@@ -94,6 +95,7 @@ fn service(state: &State, id: ServiceId, service: &Service) -> ServiceImage {
         sources: sources(&spec.sources, &vips),
         limits: spec.limits,
         slow_start: spec.slow_start,
+        all_down: spec.health.as_ref().map(|health| health.all_down).unwrap_or_default(),
         snat: state.snat_candidates(service),
         endpoints: endpoints.collect(),
         frontends: vips.into_iter().map(|vip| Frontend { vip, ports: spec.port }).collect(),

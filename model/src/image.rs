@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use crate::ids::{EndpointId, Epoch, GroupId, LogIndex, NodeId, Revision, ServiceId};
 use crate::intent::{
-    Affinity, Algorithm, EndpointState, Limits, Mode, OnMiss, PortRange, Prefix, SyncPolicy, Timeouts,
+    Affinity, Algorithm, AllDown, EndpointState, Limits, Mode, OnMiss, PortRange, Prefix, SyncPolicy,
+    Timeouts,
 };
 use crate::protocol::{Family, Protocol};
 use crate::state::State;
@@ -101,8 +102,10 @@ pub struct ServiceImage {
     pub sources: Vec<Prefix>,
     /// Bounds.
     pub limits: Limits,
-    /// How long an endpoint that was added takes to get its full share.
+    /// How long an endpoint that was added, or came up again, takes to get its full share.
     pub slow_start: Option<Duration>,
+    /// Who takes new flows when all endpoints are down.
+    pub all_down: AllDown,
     /// Candidates for the translated source: the pool or the VIPs (fullnat), the group's floating addresses of
     /// the endpoints' families (one-arm), the VIPs (nat, hairpin only), none (dsr).
     pub snat: Vec<IpAddr>,
@@ -111,22 +114,33 @@ pub struct ServiceImage {
 }
 
 impl ServiceImage {
-    /// The endpoints that take new flows: active with weight; primaries, or if there are none the backups.
+    /// The endpoints that take new flows: active with weight, and up; primaries, or if there are none the backups.
+    /// When all are down it depends on what the operator wants then.
     pub fn eligible(&self) -> Vec<EndpointImage> {
-        preferred(self.endpoints.iter())
+        self.preferred(|_| true)
     }
 
     /// Those of them that can serve a VIP of `family`. Where a service has both families, each has its own
     /// primaries and backups.
     pub fn eligible_for(&self, family: Family) -> Vec<EndpointImage> {
         let serves = |endpoint: &&EndpointImage| self.mode.carries(family, Family::of(endpoint.address.ip()));
-        preferred(self.endpoints.iter().filter(serves))
+        self.preferred(serves)
+    }
+
+    fn preferred(&self, serves: impl Fn(&&EndpointImage) -> bool) -> Vec<EndpointImage> {
+        let serving = || self.endpoints.iter().filter(&serves).copied();
+        let up = primaries_first(serving().filter(EndpointImage::takes_new_flows));
+        match self.all_down {
+            AllDown::ServeAll if up.is_empty() => {
+                primaries_first(serving().filter(EndpointImage::is_offered))
+            }
+            _ => up,
+        }
     }
 }
 
-fn preferred<'a>(endpoints: impl Iterator<Item = &'a EndpointImage>) -> Vec<EndpointImage> {
-    let taking = endpoints.copied().filter(EndpointImage::takes_new_flows);
-    let (backups, primaries): (Vec<_>, Vec<_>) = taking.partition(|endpoint| endpoint.backup);
+fn primaries_first(endpoints: impl Iterator<Item = EndpointImage>) -> Vec<EndpointImage> {
+    let (backups, primaries): (Vec<_>, Vec<_>) = endpoints.partition(|endpoint| endpoint.backup);
     if primaries.is_empty() { backups } else { primaries }
 }
 
@@ -143,11 +157,18 @@ pub struct EndpointImage {
     pub state: EndpointState,
     /// New flows only where no primary takes them.
     pub backup: bool,
+    /// The cluster has agreed that it does not answer its probes.
+    pub down: bool,
 }
 
 impl EndpointImage {
     /// Whether new flows may be sent here: for a backup, where there is no primary.
     pub fn takes_new_flows(&self) -> bool {
+        self.is_offered() && !self.down
+    }
+
+    /// Whether the operator wants new flows here.
+    pub fn is_offered(&self) -> bool {
         self.weight > 0 && self.state == EndpointState::Active
     }
 }

@@ -1,6 +1,7 @@
 //! What operators asked for, after it has been checked: values here are valid on their own.
 //! `manifest` turns YAML and JSON into these and says what is wrong with them.
 
+mod health;
 mod ports;
 mod prefix;
 mod service;
@@ -11,6 +12,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+pub use health::{AllDown, HealthCheck, HttpProbe, Probe, StatusRange};
 pub use ports::PortRange;
 pub use prefix::Prefix;
 pub use service::{

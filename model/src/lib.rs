@@ -13,6 +13,7 @@ pub mod command;
 mod desired;
 pub mod duration;
 pub mod flow;
+pub mod health;
 pub mod ids;
 pub mod image;
 pub mod intent;

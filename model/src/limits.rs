@@ -82,5 +82,30 @@ pub const MAX_INTERFACES: usize = 32;
 /// Bytes of a manifest: the size of a command with the largest number of changes stays far below gRPC's limit.
 pub const MAX_MANIFEST: usize = 3 * 1024 * 1024;
 
+/// Shortest time between two probes of an endpoint.
+pub const MIN_HEALTH_INTERVAL: Duration = Duration::from_millis(100);
+
+/// Longest time between two probes of an endpoint.
+pub const MAX_HEALTH_INTERVAL: Duration = Duration::from_secs(3600);
+
+/// Results in a row that a verdict can ask for.
+pub const MAX_RISE_FALL: u8 = 10;
+
+/// Bytes of what a UDP probe sends or looks for: what every path carries in one datagram.
+pub const MAX_PROBE_BYTES: usize = 512;
+
+/// Characters of the path that an HTTP probe asks for.
+pub const MAX_PROBE_PATH: usize = 1024;
+
+/// Characters of the host that an HTTP probe asks for: a DNS name (RFC 1035, section 2.3.4).
+pub const MAX_PROBE_HOST: usize = 253;
+
+/// Endpoints of a cluster that are probed: every node probes each of them, and tells the leader of each twice an
+/// interval.
+pub const MAX_PROBED_ENDPOINTS: usize = 16_384;
+
+/// Verdicts of one command.
+pub const MAX_JUDGEMENTS: usize = 1024;
+
 /// Nodes of a cluster.
 pub const MAX_NODES: usize = 64;

@@ -6,6 +6,7 @@
 mod cluster;
 mod export;
 mod group;
+mod health;
 mod reader;
 mod service;
 mod snat;

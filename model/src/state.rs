@@ -8,8 +8,11 @@ use std::net::IpAddr;
 use serde::{Deserialize, Serialize};
 
 use crate::command::Command;
+use crate::health::Verdict;
 use crate::ids::{EndpointId, Epoch, GroupId, LogIndex, NodeId, Revision, ServiceId};
-use crate::intent::{ClusterSettings, GroupSpec, NodeRole, NodeSpec, ServiceSpec, SnatRuleSpec};
+use crate::intent::{
+    ClusterSettings, EndpointSpec, EndpointState, GroupSpec, NodeRole, NodeSpec, ServiceSpec, SnatRuleSpec,
+};
 
 /// Everything the cluster has agreed on. Ordered maps only: iteration must be the same on every node.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -65,6 +68,23 @@ pub struct Service {
     pub group: GroupId,
     /// Revision of the last change; names the immutable version of I11.
     pub revision: Revision,
+    /// Of the endpoints that are probed. One that is not named is up until it is judged.
+    pub verdicts: BTreeMap<EndpointId, Verdict>,
+}
+
+impl Service {
+    /// Whether the cluster has agreed that an endpoint is down.
+    pub fn is_down(&self, endpoint: EndpointId) -> bool {
+        self.verdicts.get(&endpoint).is_some_and(|verdict| !verdict.up)
+    }
+
+    /// The endpoints that are probed, with their ids: all but those that are disabled, if there is a check.
+    pub fn probed(&self) -> impl Iterator<Item = (EndpointId, &EndpointSpec)> {
+        let probed =
+            |spec: &&EndpointSpec| self.spec.health.is_some() && spec.state != EndpointState::Disabled;
+        let endpoints = self.endpoint_ids.iter().copied().zip(&self.spec.endpoints);
+        endpoints.filter(move |(_, spec)| probed(spec))
+    }
 }
 
 /// An SNAT rule.

@@ -2,6 +2,7 @@
 
 pub(crate) mod admin;
 mod admin_reads;
+mod health;
 pub(crate) mod inspect;
 pub(crate) mod refuse;
 mod status;

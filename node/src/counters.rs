@@ -7,7 +7,7 @@ use crate::parts::Parts;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Counter {
     /// `packets`, `lease`, `sync`, `reconcile`, `ownership`, `announce`, `hops`,
-    /// `port_blocks`.
+    /// `port_blocks`, `health`.
     pub(crate) family: &'static str,
     /// The reason.
     pub(crate) name: String,
@@ -26,6 +26,7 @@ pub(crate) fn help(family: &str) -> &'static str {
         "announce" => "Gratuitous ARP and unsolicited neighbour advertisements",
         "hops" => "The next hop table: what happened to it",
         "port_blocks" => "Port blocks: changes that were agreed on, and alarms",
+        "health" => "Health checks of endpoints: probes, reports to the leader, verdicts",
         "events" => "Flow events from the kernel",
         _ => "",
     }
@@ -46,6 +47,7 @@ pub(crate) fn read(parts: &Parts) -> Vec<Counter> {
         add("hops", dataplane.hops.counters());
         add("port_blocks", dataplane.port_counts.read());
     }
+    add("health", parts.health.counters());
     if let Some(sync) = parts.sync() {
         add("sync", sync.counters());
     }

@@ -1,5 +1,7 @@
 //! Whether this node could serve a group, for the leader's choice: carrier, programmed intent, flows.
 
+use std::collections::BTreeSet;
+
 use lockstep_model::ids::GroupId;
 use lockstep_model::state::State;
 use lockstep_ownership::status::{Candidacy, Flows, LocalStatus, Unfit};
@@ -13,6 +15,8 @@ pub(crate) struct Inputs<'a> {
     pub(crate) state: &'a State,
     pub(crate) programmed: &'a Programmed,
     pub(crate) down: &'a Down,
+    /// Groups most of whose endpoints only this node does not reach.
+    pub(crate) cut_off: &'a BTreeSet<GroupId>,
     pub(crate) draining: bool,
 }
 
@@ -48,6 +52,9 @@ pub(crate) fn fitness(inputs: &Inputs<'_>, group: GroupId) -> Result<(), Unfit> 
     }
     if !inputs.down.is_empty() {
         return Err(Unfit::CarrierLost);
+    }
+    if inputs.cut_off.contains(&group) {
+        return Err(Unfit::EndpointsNotReached);
     }
     Ok(())
 }

@@ -11,6 +11,7 @@ mod dataplane;
 mod doctor;
 mod dump;
 mod fitness;
+mod health;
 mod hops;
 mod late_sync;
 mod lease;

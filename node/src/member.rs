@@ -21,7 +21,7 @@ use crate::late_sync::LateSync;
 use crate::parts::{Member, Parts};
 use crate::relay::Relay;
 use crate::tls::Tls;
-use crate::{fitness, lease, ports, reconcile, sync};
+use crate::{fitness, health, lease, ports, reconcile, sync};
 
 /// How often the node's own status is looked at, for what nothing announces (replication, programs detached by
 /// others). What is announced is told at once.
@@ -98,6 +98,7 @@ impl Start {
         }
         tokio::spawn(report_status(parts.clone()));
         tokio::spawn(ports::run(parts.clone()));
+        health::start(&parts, node, &tls)?;
         events::run(parts, event_queue).await;
         anyhow::bail!("the lease thread ended")
     }
@@ -189,7 +190,14 @@ fn tell_status(parts: &Parts) {
             let state = parts.raft.stale();
             let (programmed, down) = (dataplane.programmed(), dataplane.down());
             let draining = parts.is_draining();
-            let inputs = fitness::Inputs { state: &state, programmed: &programmed, down: &down, draining };
+            let cut_off = parts.health.cut_off();
+            let inputs = fitness::Inputs {
+                state: &state,
+                programmed: &programmed,
+                down: &down,
+                cut_off: &cut_off,
+                draining,
+            };
             fitness::status(&inputs, |group| sync.group_sync(group))
         }
         _ => lockstep_ownership::status::LocalStatus { draining: parts.is_draining(), ..Default::default() },

@@ -17,8 +17,8 @@ use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
 
-use crate::counters;
 use crate::parts::Parts;
+use crate::{counters, health};
 
 const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
@@ -104,6 +104,7 @@ impl Collector for Node {
         if let Some(dataplane) = &self.parts.dataplane {
             encode_ports(&mut encoder, &dataplane.flows.port_usage())?;
         }
+        health::metrics::encode(&self.parts, &mut encoder)?;
         for (name, help, value) in gauges {
             let metric = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
             ConstGauge::new(value as i64).encode(metric)?;

@@ -1,14 +1,14 @@
 //! The parts of a running node that the APIs look at.
 
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use lockstep_model::ids::GroupId;
 use lockstep_raft_store::RaftNode;
 
 use crate::config::Config;
-use crate::{dataplane, lease, sync};
+use crate::{dataplane, health, lease, sync};
 
 /// A running node.
 pub(crate) struct Parts {
@@ -18,6 +18,7 @@ pub(crate) struct Parts {
     pub(crate) dataplane: Option<dataplane::Handle>,
     /// What exists only once the node belongs to a cluster.
     pub(crate) member: OnceLock<Member>,
+    pub(crate) health: Arc<health::Health>,
     pub(crate) started: Instant,
     draining: AtomicBool,
 }
@@ -32,7 +33,8 @@ pub(crate) struct Member {
 impl Parts {
     pub(crate) fn new(config: Config, raft: RaftNode, dataplane: Option<dataplane::Handle>) -> Self {
         let draining = AtomicBool::new(false);
-        Self { config, raft, dataplane, member: OnceLock::new(), started: Instant::now(), draining }
+        let (health, member) = (Arc::default(), OnceLock::new());
+        Self { config, raft, dataplane, member, health, started: Instant::now(), draining }
     }
 
     /// The lease thread, once there is one.

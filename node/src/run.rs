@@ -23,7 +23,7 @@ use crate::late_sync::LateSync;
 use crate::member;
 use crate::parts::Parts;
 use crate::tls::{self, Tls};
-use crate::{api, dataplane, links, metrics, reconcile, relay};
+use crate::{api, dataplane, health, links, metrics, reconcile, relay};
 
 /// Threads of the main runtime: APIs, replication streams, reconciler. Leases and Raft have their own.
 const WORKERS: usize = 2;
@@ -117,7 +117,7 @@ async fn stopped(mut stop: watch::Receiver<bool>) {
 }
 
 /// What nodes say to each other, on Raft's own runtime.
-async fn serve_cluster(parts: &Parts, tls: &Tls, sync: LateSync) -> Result<()> {
+async fn serve_cluster(parts: &Arc<Parts>, tls: &Tls, sync: LateSync) -> Result<()> {
     let listen = parts.config.cluster.listen;
     let listener = TcpListener::bind(listen)
         .await
@@ -127,6 +127,7 @@ async fn serve_cluster(parts: &Parts, tls: &Tls, sync: LateSync) -> Result<()> {
         .server(listen)?
         .add_service(parts.raft.raft_server())
         .add_service(parts.raft.cluster_server())
+        .add_service(health::Service::server(parts.clone()))
         .add_service(SyncServer::new(sync).max_decoding_message_size(MAX_SYNC_MESSAGE));
     parts.raft.runtime().spawn(async move {
         let served = match TcpListener::from_std(listener) {

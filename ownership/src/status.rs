@@ -39,17 +39,20 @@ pub enum Unfit {
     IntentNotApplied,
     /// It has fallen behind the cluster's log for too long.
     IntentStale,
+    /// It alone does not reach most of the group's endpoints.
+    EndpointsNotReached,
 }
 
 impl Unfit {
     /// All, for metrics.
-    pub const ALL: [Unfit; 6] = [
+    pub const ALL: [Unfit; 7] = [
         Unfit::Starting,
         Unfit::NoInterface,
         Unfit::CarrierLost,
         Unfit::ProgramDetached,
         Unfit::IntentNotApplied,
         Unfit::IntentStale,
+        Unfit::EndpointsNotReached,
     ];
 
     /// Metric label.
@@ -61,6 +64,7 @@ impl Unfit {
             Unfit::ProgramDetached => "program_detached",
             Unfit::IntentNotApplied => "intent_not_applied",
             Unfit::IntentStale => "intent_stale",
+            Unfit::EndpointsNotReached => "endpoints_not_reached",
         }
     }
 }

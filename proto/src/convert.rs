@@ -6,6 +6,7 @@ mod applied;
 mod command;
 mod enums;
 mod flow;
+mod health;
 mod intent;
 mod service;
 mod snat;

@@ -35,6 +35,8 @@ packages! {
     raft: "lockstep.raft.v1";
     /// Lease datagrams.
     lease: "lockstep.lease.v1";
+    /// Health of endpoints between nodes.
+    health: "lockstep.health.v1";
     /// Flow replication.
     sync: "lockstep.sync.v1";
     /// Intent and membership for operators.

@@ -13,6 +13,7 @@ fn reflection_knows_every_package_and_service() {
     services.sort();
     let expected = [
         "lockstep.admin.v1.Admin",
+        "lockstep.health.v1.Health",
         "lockstep.inspect.v1.Inspect",
         "lockstep.raft.v1.Cluster",
         "lockstep.raft.v1.Raft",

@@ -69,7 +69,7 @@ fn service() -> pb::Service {
         endpoints: vec![endpoint],
         ..Default::default()
     };
-    pb::Service { id: 1, spec: Some(spec), endpoint_ids: vec![2], group: 3, revision: 4 }
+    pb::Service { id: 1, spec: Some(spec), endpoint_ids: vec![2], group: 3, revision: 4, verdicts: vec![] }
 }
 
 #[test]

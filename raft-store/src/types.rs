@@ -42,6 +42,7 @@ impl fmt::Display for Proposal {
             Command::ReleasePortBlocks { address, blocks } => {
                 write!(f, "release {} port blocks of {address}", blocks.count_ones())
             }
+            Command::Judge { judgements, .. } => write!(f, "{} verdicts", judgements.len()),
         }
     }
 }

@@ -244,6 +244,7 @@ fn large(i: u16) -> Command {
         sources: Vec::new(),
         limits: Default::default(),
         slow_start: None,
+        health: None,
         endpoints: endpoints.collect(),
     };
     Command::Change { expected: None, changes: vec![Change::UpsertService(spec)] }

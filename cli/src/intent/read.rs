@@ -1,5 +1,7 @@
 //! Objects as the server has them: their manifest documents, with what is observed under `status`.
 
+mod health;
+
 use lockstep_model::limits::PORTS_OF_A_BLOCK;
 use lockstep_proto::admin::v1 as admin;
 use lockstep_proto::types::v1::{PortBlocks, SocketAddress};
@@ -21,6 +23,7 @@ pub(super) async fn objects(
         Kind::SnatRule => snat_rules(client, name).await,
         Kind::Node => nodes(client, name).await,
         Kind::Cluster => cluster(client).await,
+        Kind::Endpoint => Ok(endpoints(&services(client, name).await?)),
     }
 }
 
@@ -77,13 +80,38 @@ async fn services(client: &mut Client, name: Option<String>) -> Result<Vec<Value
             }
         }
     }
+    let nodes = nodes(client, None).await?;
+    let views = health::views(client).await?;
     answers
         .into_iter()
         .map(|(manifest, service)| {
             let service = service.unwrap_or_default();
-            with_status(&manifest, json!({"id": service.id, "revision": service.revision}))
+            let mut status = json!({"id": service.id, "revision": service.revision});
+            status["endpoints"] = health::of_service(&service, &views, &nodes);
+            with_status(&manifest, status)
         })
         .collect()
+}
+
+/// The endpoints of services as objects of their own. `NAME` is not unique where an endpoint serves twice: it
+/// stands behind its service's.
+fn endpoints(services: &[Value]) -> Vec<Value> {
+    let each = services.iter().flat_map(|service| {
+        let endpoints = service["spec"]["endpoints"].as_array().into_iter().flatten();
+        let status = service["status"]["endpoints"].as_array().into_iter().flatten();
+        endpoints.zip(status).map(|(spec, status)| {
+            let name = format!("{}/{}", text(&service["name"]), text(&status["address"]));
+            json!({
+                "apiVersion": "lockstep/v1", "kind": "Endpoint", "name": name,
+                "spec": spec, "status": status,
+            })
+        })
+    });
+    each.collect()
+}
+
+fn text(value: &Value) -> &str {
+    value.as_str().unwrap_or_default()
 }
 
 async fn snat_rules(client: &mut Client, name: Option<String>) -> Result<Vec<Value>, Failure> {

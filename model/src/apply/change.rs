@@ -6,10 +6,10 @@
 
 use std::collections::BTreeSet;
 
-use super::{addresses, blocks, group, invalid, service, snat};
+use super::{addresses, blocks, group, health, invalid, service, snat};
 use crate::command::Change;
 use crate::ids::{LogIndex, Revision};
-use crate::limits::{MAX_CHANGES, MAX_GROUPS, MAX_SERVICES, MAX_SNAT_RULES};
+use crate::limits::{MAX_CHANGES, MAX_GROUPS, MAX_PROBED_ENDPOINTS, MAX_SERVICES, MAX_SNAT_RULES};
 use crate::state::{Applied, Refusal, State};
 
 /// A state being changed.
@@ -77,6 +77,7 @@ pub(super) fn apply(
         count("snat rules", draft.state.snat_rules.len(), MAX_SNAT_RULES)?;
         count("groups", draft.state.groups.len(), MAX_GROUPS)?;
     }
+    count("endpoints with health checks", health::probed(&draft.state), MAX_PROBED_ENDPOINTS)?;
     service::check_frontends(&draft.state)?;
     service::check_sources(&draft.state)?;
     addresses::check(&draft.state)?;

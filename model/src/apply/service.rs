@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 
 use super::change::{Draft, Verb};
-use super::{invalid, not_found, or_none, refuse_first};
+use super::{health, invalid, not_found, or_none, refuse_first};
 use crate::check;
 use crate::ids::{EndpointId, ServiceId};
 use crate::intent::{EndpointSpec, Mode, PortRange, ServiceSpec};
@@ -24,9 +24,9 @@ pub(super) fn upsert(draft: &mut Draft, spec: &ServiceSpec) -> Result<Verb, Refu
         return Ok(Verb::Unchanged);
     }
     let verb = if known.is_some() { Verb::Configured } else { Verb::Created };
-    let (id, old) = match known {
-        Some((id, old)) => (id, endpoints_by_address(&old)),
-        None => (ServiceId(draft.next_id()), BTreeMap::new()),
+    let (id, old, verdicts) = match known {
+        Some((id, old)) => (id, endpoints_by_address(&old), old.verdicts),
+        None => (ServiceId(draft.next_id()), BTreeMap::new(), BTreeMap::new()),
     };
     let id_of = |address: SocketAddr| old.get(&address).copied();
     let endpoint_ids = spec
@@ -34,7 +34,9 @@ pub(super) fn upsert(draft: &mut Draft, spec: &ServiceSpec) -> Result<Verb, Refu
         .iter()
         .map(|e| id_of(e.address).unwrap_or_else(|| EndpointId(draft.next_id())))
         .collect();
-    draft.state.services.insert(id, Service { spec: spec.clone(), endpoint_ids, group, revision });
+    let mut service = Service { spec: spec.clone(), endpoint_ids, group, revision, verdicts };
+    health::forget(&mut service);
+    draft.state.services.insert(id, service);
     Ok(verb)
 }
 

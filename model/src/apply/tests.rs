@@ -1,4 +1,5 @@
 mod blocks;
+mod health;
 mod services;
 mod snat;
 
@@ -66,6 +67,7 @@ fn service(name: &str, group: &str, vip: &str, port: u16) -> ServiceSpec {
         sources: Vec::new(),
         limits: Default::default(),
         slow_start: None,
+        health: None,
         endpoints: vec![endpoint(11), endpoint(12)],
     }
 }

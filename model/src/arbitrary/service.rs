@@ -8,10 +8,11 @@ use proptest::option;
 use proptest::prelude::*;
 use proptest::sample::{select, subsequence};
 
+use super::health::health_check;
 use super::{address, group_name, service_name};
 use crate::intent::{
-    Affinity, Algorithm, EndpointSpec, EndpointState, Limits, Mode, OnMiss, PortRange, Prefix, ServiceSpec,
-    SyncPolicy, Timeouts,
+    Affinity, Algorithm, EndpointSpec, EndpointState, Limits, Mode, OnMiss, PortRange, Prefix, Probe,
+    ServiceSpec, SyncPolicy, Timeouts,
 };
 use crate::protocol::{Family, Protocol};
 
@@ -22,14 +23,15 @@ pub fn service_spec() -> impl Strategy<Value = ServiceSpec> {
     let choice = (algorithm(), option::weighted(0.3, affinity()), on_miss());
     let forwarding = (mode(), btree_set(address(), 0..3), any::<bool>());
     let sync = select(vec![SyncPolicy::Immediate, SyncPolicy::Established, SyncPolicy::None]);
-    let times = (timeouts(), option::weighted(0.3, (1_u64..900_000).prop_map(Duration::from_millis)));
+    let slow_start = option::weighted(0.3, (1_u64..900_000).prop_map(Duration::from_millis));
+    let times = (timeouts(), slow_start, option::weighted(0.5, health_check().prop_map(Box::new)));
     let bounds = (vec(source(), 0..3), limits());
     (head, protocols, choice, forwarding, sync, times, bounds, vec(endpoint_spec(), 0..5)).prop_map(
         |(head, protocol, choice, forwarding, sync, times, bounds, endpoints)| {
             let (name, group, vip, port) = head;
             let (algorithm, affinity, on_miss) = choice;
             let (mode, snat_pool, every_address) = forwarding;
-            let (timeouts, slow_start) = times;
+            let (timeouts, slow_start, health) = times;
             let (mut sources, limits) = bounds;
             sources.sort_unstable();
             sources.dedup();
@@ -50,6 +52,7 @@ pub fn service_spec() -> impl Strategy<Value = ServiceSpec> {
                 sources,
                 limits,
                 slow_start,
+                health,
                 endpoints,
             })
         },
@@ -63,6 +66,13 @@ fn valid(mut spec: ServiceSpec) -> ServiceSpec {
     }
     if spec.protocol.contains(&Protocol::Icmp) || spec.mode.is_dsr() {
         spec.endpoints.iter_mut().for_each(|e| e.address.set_port(0));
+    }
+    if let Some(health) = &mut spec.health
+        && health.probe != Probe::Icmp
+        && !spec.port.is_single()
+        && spec.endpoints.iter().any(|e| e.address.port() == 0)
+    {
+        health.port = health.port.max(1);
     }
     if spec.on_miss == OnMiss::Recover && !spec.algorithm.is_hash() {
         spec.on_miss = OnMiss::Drop;

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use super::{Problem, address, count, name, unique};
+use super::{Problem, address, count, health, name, unique};
 use crate::duration;
 use crate::intent::{EndpointSpec, Mode, OnMiss, PortRange, ServiceSpec};
 use crate::limits::{
@@ -30,6 +30,7 @@ pub fn service(spec: &ServiceSpec) -> Vec<Problem> {
     times(spec, &mut problems);
     bounds(spec, &mut problems);
     endpoints(spec, &mut problems);
+    health::check(spec, &mut problems);
     problems
 }
 
@@ -109,7 +110,13 @@ fn times(spec: &ServiceSpec, problems: &mut Vec<Problem>) {
 }
 
 /// What is finer than the resolution could not be written down, nor sent.
-fn time(path: &str, value: Duration, least: Duration, most: Duration, problems: &mut Vec<Problem>) {
+pub(super) fn time(
+    path: &str,
+    value: Duration,
+    least: Duration,
+    most: Duration,
+    problems: &mut Vec<Problem>,
+) {
     if !(least..=most).contains(&value) || !duration::is_exact(value) {
         let allowed = format!("{}-{}", duration::show(least), duration::show(most));
         problems.push(Problem::new(path, duration::show(value), allowed));

@@ -2,8 +2,8 @@ use proptest::prelude::*;
 
 use crate::arbitrary;
 use crate::ids::NodeId;
-use crate::image::{EndpointImage, Image, SnatAction, desired};
-use crate::intent::NodeRole;
+use crate::image::{Image, SnatAction, desired};
+use crate::intent::{AllDown, NodeRole};
 use crate::protocol::Family;
 
 proptest! {
@@ -36,7 +36,8 @@ proptest! {
                 }
                 for vip in service.frontends.iter().map(|f| f.vip) {
                     let eligible = service.eligible_for(Family::of(vip));
-                    prop_assert!(eligible.iter().all(EndpointImage::takes_new_flows));
+                    let nobody_up = service.all_down == AllDown::ServeAll && eligible.iter().all(|e| e.down);
+                    prop_assert!(eligible.iter().all(|e| e.is_offered() && (nobody_up || !e.down)));
                     prop_assert!(eligible.windows(2).all(|pair| pair[0].backup == pair[1].backup));
                 }
             }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{PortRange, Prefix};
+use super::{HealthCheck, PortRange, Prefix};
 use crate::protocol::{Family, Protocol};
 
 /// How an endpoint is chosen.
@@ -169,7 +169,7 @@ pub enum EndpointState {
     Active,
     /// Live flows only.
     Drain,
-    /// Live flows only, and it does not count as capacity.
+    /// Live flows only; it does not count as capacity and is not probed.
     Disabled,
 }
 
@@ -217,8 +217,10 @@ pub struct ServiceSpec {
     pub sources: Vec<Prefix>,
     /// Bounds.
     pub limits: Limits,
-    /// How long an endpoint that was added takes to get its full share.
+    /// How long an endpoint that was added, or came up again, takes to get its full share.
     pub slow_start: Option<Duration>,
+    /// How endpoints are probed; `None`: not at all, and all are up.
+    pub health: Option<Box<HealthCheck>>,
     /// Up to 1024 endpoints, unique by address and port.
     pub endpoints: Vec<EndpointSpec>,
 }

@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 
 use super::API_VERSION;
 use super::cluster::{LEASE, ON_QUORUM_LOSS};
+use super::health;
 use super::service::{ALGORITHM, MODE, ON_MISS, PROTOCOL, STATE, SYNC};
 use crate::duration;
 use crate::intent::{
@@ -39,7 +40,8 @@ pub fn group(spec: &GroupSpec) -> Value {
     })
 }
 
-/// `kind: Service`. What has no default of its own (affinity, a pool, a limit, slow start) is left out where
+/// `kind: Service`. What has no default of its own (affinity, a pool, a limit, a health check, slow start) is
+/// left out where
 /// there is none.
 pub fn service(spec: &ServiceSpec) -> Value {
     let mut fields = json!({
@@ -75,6 +77,9 @@ pub fn service(spec: &ServiceSpec) -> Value {
         if let Some(limit) = limit {
             fields["limits"][name] = json!(limit);
         }
+    }
+    if let Some(check) = &spec.health {
+        fields["health"] = health::export(check);
     }
     if let Some(time) = spec.slow_start {
         fields["slow_start"] = json!(duration::show(time));
@@ -139,7 +144,7 @@ pub fn snat_rule(spec: &SnatRuleSpec) -> Value {
     })
 }
 
-fn word<T: PartialEq>(words: &'static [(&'static str, T)], value: T) -> &'static str {
+pub(super) fn word<T: PartialEq>(words: &'static [(&'static str, T)], value: T) -> &'static str {
     let found = words.iter().find(|(_, v)| *v == value);
     found.map(|(word, _)| *word).expect("the list of words has every value; a test goes through them")
 }

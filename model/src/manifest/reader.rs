@@ -5,6 +5,7 @@
 
 use std::cell::RefCell;
 use std::net::IpAddr;
+use std::str::FromStr;
 use std::time::Duration;
 
 use serde_json::{Map, Value};
@@ -114,6 +115,16 @@ impl<'a> Node<'a> {
             }
         };
         self.expect(ports, PortRange::FORMS)
+    }
+
+    /// Text or a number, of a type that reads itself.
+    pub(super) fn parsed<T: FromStr>(&self, allowed: &str) -> Option<T> {
+        let value = match self.value {
+            Value::String(text) => text.parse().ok(),
+            Value::Number(number) => number.to_string().parse().ok(),
+            _ => None,
+        };
+        self.expect(value, allowed)
     }
 
     pub(super) fn duration(&self) -> Option<Duration> {

@@ -1,10 +1,8 @@
 //! `kind: Service`.
-//!
-//! Fields of the interface that this version does not act on are refused, unless they say what this version
-//! does anyway: silently ignoring a probe would be worse.
 
 use std::net::SocketAddr;
 
+use super::health;
 use super::reader::{Fields, Node};
 use crate::intent::{
     Affinity, Algorithm, EndpointSpec, EndpointState, Limits, Mode, OnMiss, PortRange, ServiceSpec,
@@ -68,7 +66,6 @@ pub(super) fn read(document: &Fields<'_>) -> Option<ServiceSpec> {
     let name = document.required("name", "a name").and_then(|v| v.text());
     let spec = document.required("spec", "a mapping of fields")?.object()?;
     spec.only(FIELDS);
-    refuse_later(&spec);
     let group = spec.required("group", "the name of a group").and_then(|v| v.text());
     let mode = spec.or("mode", Mode::default(), |v| v.word(MODE, ""));
     let vip = match (spec.get("vip"), mode) {
@@ -89,6 +86,7 @@ pub(super) fn read(document: &Fields<'_>) -> Option<ServiceSpec> {
     let sources = spec.or("sources", Vec::new(), |v| v.list_of(|p| p.prefix()));
     let limits = spec.or("limits", Limits::default(), limits);
     let slow_start = spec.or("slow_start", None, |v| v.duration().map(Some));
+    let health = spec.or("health", None, health::read);
     let endpoints = spec.or("endpoints", Vec::new(), |v| v.list_of(endpoint));
     Some(ServiceSpec {
         name: name?.to_owned(),
@@ -106,6 +104,7 @@ pub(super) fn read(document: &Fields<'_>) -> Option<ServiceSpec> {
         sources: sources?,
         limits: limits?,
         slow_start: slow_start?.filter(|time| !time.is_zero()),
+        health: health?.map(Box::new),
         endpoints: endpoints?,
     })
 }
@@ -171,13 +170,4 @@ fn endpoint(value: &Node<'_>) -> Option<EndpointSpec> {
         state: state?,
         backup: backup?,
     })
-}
-
-fn refuse_later(spec: &Fields<'_>) {
-    if let Some(health) = spec.get("health").and_then(|v| v.object()) {
-        health.only(&["type"]);
-        if let Some(kind) = health.required("type", "none") {
-            kind.word(&[("none", ())], "probes are");
-        }
-    }
 }

@@ -138,10 +138,6 @@ fn what_is_wrong_is_named_with_what_is_allowed() {
             "document 1: spec.snat_pool: 1 elements: allowed nothing: only mode fullnat has a pool",
         ),
         (
-            "port: 1\n  health: {type: tcp}",
-            "document 1: spec.health.type: tcp: allowed none (probes are not in this version)",
-        ),
-        (
             "port: 1\n  endpoints: [{address: 10.0.0.11, port: 1, weight: -1}]",
             "document 1: spec.endpoints[0].weight: -1: allowed 0-1000",
         ),

@@ -11,7 +11,7 @@ use lockstep_proto::inspect::v1 as pb;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
-use super::{refuse, status};
+use super::{health, refuse, status};
 use crate::counters;
 use crate::parts::Parts;
 
@@ -31,6 +31,7 @@ impl Inspect {
     }
 }
 
+type HealthStream = Pin<Box<dyn Stream<Item = Result<pb::EndpointHealthResponse, Status>> + Send>>;
 type FlowStream = Pin<Box<dyn Stream<Item = Result<pb::ListFlowsResponse, Status>> + Send>>;
 
 #[tonic::async_trait]
@@ -118,6 +119,15 @@ impl pb::inspect_server::Inspect for Inspect {
         _: Request<pb::FailoversRequest>,
     ) -> Result<Response<pb::FailoversResponse>, Status> {
         Ok(Response::new(status::failovers(&self.parts)))
+    }
+
+    type EndpointHealthStream = HealthStream;
+    async fn endpoint_health(
+        &self,
+        request: Request<pb::EndpointHealthRequest>,
+    ) -> Result<Response<HealthStream>, Status> {
+        let pages = health::endpoints(&self.parts, &request.into_inner().service)?;
+        Ok(Response::new(Box::pin(futures::stream::iter(pages))))
     }
 }
 

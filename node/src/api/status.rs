@@ -85,6 +85,7 @@ pub(super) fn node(parts: &Parts) -> pb::NodeStatusResponse {
         state: &state,
         programmed: &programmed,
         down: &down,
+        cut_off: &parts.health.cut_off(),
         draining: parts.is_draining(),
     };
     answer.groups = state

@@ -180,6 +180,7 @@ fn candidacy(c: &Candidacy) -> pb::Candidacy {
         Err(Unfit::ProgramDetached) => pb::Unfit::ProgramDetached,
         Err(Unfit::IntentNotApplied) => pb::Unfit::IntentNotApplied,
         Err(Unfit::IntentStale) => pb::Unfit::IntentStale,
+        Err(Unfit::EndpointsNotReached) => pb::Unfit::EndpointsNotReached,
     };
     let flows = match c.flows {
         Flows::CaughtUp => Some(pb::candidacy::Flows::CaughtUp(true)),
@@ -200,6 +201,7 @@ fn from_candidacy(c: pb::Candidacy) -> Candidacy {
         pb::Unfit::ProgramDetached => Err(Unfit::ProgramDetached),
         pb::Unfit::IntentNotApplied => Err(Unfit::IntentNotApplied),
         pb::Unfit::IntentStale => Err(Unfit::IntentStale),
+        pb::Unfit::EndpointsNotReached => Err(Unfit::EndpointsNotReached),
     };
     let flows = match c.flows {
         Some(pb::candidacy::Flows::CaughtUp(true)) => Flows::CaughtUp,

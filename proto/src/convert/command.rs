@@ -32,6 +32,10 @@ impl From<&Command> for pb::Command {
                 let (address, blocks) = (address_to_bytes(*address), *blocks);
                 WireCommand::ReleasePortBlocks(pb::ReleasePortBlocks { address, blocks })
             }
+            Command::Judge { at_unix_ms, judgements } => WireCommand::Judge(pb::Judge {
+                at_unix_ms: *at_unix_ms,
+                judgements: judgements.iter().map(Into::into).collect(),
+            }),
         };
         pb::Command { command: Some(command) }
     }
@@ -66,6 +70,10 @@ impl TryFrom<pb::Command> for Command {
             Some(WireCommand::ReleasePortBlocks(release)) => Ok(Command::ReleasePortBlocks {
                 address: address_from_bytes("release_port_blocks.address", &release.address)?,
                 blocks: release.blocks,
+            }),
+            Some(WireCommand::Judge(judge)) => Ok(Command::Judge {
+                at_unix_ms: judge.at_unix_ms,
+                judgements: each("judge.judgements", judge.judgements)?,
             }),
         }
     }

@@ -1,8 +1,9 @@
 //! Enums. `UNSPECIFIED` is never sent, and refused but where an earlier version did not know the field.
 
 use lockstep_model::flow::{FlowKind, FlowState};
+use lockstep_model::health::FailureKind;
 use lockstep_model::intent::{
-    Algorithm, EndpointState, LeaseProfile, Mode, NodeRole, OnMiss, OnQuorumLoss, SyncPolicy,
+    Algorithm, AllDown, EndpointState, LeaseProfile, Mode, NodeRole, OnMiss, OnQuorumLoss, SyncPolicy,
 };
 use lockstep_model::protocol::Protocol;
 
@@ -10,20 +11,23 @@ use super::{ConvertError, Problem};
 use crate::types::v1 as pb;
 
 macro_rules! enums {
-    ($($name:ident { $($variant:ident),+ $(,)? })+) => {$(
-        impl From<$name> for pb::$name {
+    ($($name:ident { $($variant:ident),+ $(,)? })+) => {
+        enums! { $($name = $name { $($variant),+ })+ }
+    };
+    ($($name:ident = $wire:ident { $($variant:ident),+ $(,)? })+) => {$(
+        impl From<$name> for pb::$wire {
             fn from(value: $name) -> Self {
-                match value { $($name::$variant => pb::$name::$variant,)+ }
+                match value { $($name::$variant => pb::$wire::$variant,)+ }
             }
         }
 
-        impl TryFrom<pb::$name> for $name {
+        impl TryFrom<pb::$wire> for $name {
             type Error = ConvertError;
 
-            fn try_from(wire: pb::$name) -> Result<Self, ConvertError> {
+            fn try_from(wire: pb::$wire) -> Result<Self, ConvertError> {
                 match wire {
-                    pb::$name::Unspecified => Err(ConvertError::new("", Problem::Missing)),
-                    $(pb::$name::$variant => Ok($name::$variant),)+
+                    pb::$wire::Unspecified => Err(ConvertError::new("", Problem::Missing)),
+                    $(pb::$wire::$variant => Ok($name::$variant),)+
                 }
             }
         }
@@ -38,10 +42,17 @@ enums! {
     Mode { Nat, Fullnat, OneArm, HostOneArm, DsrL2, DsrIpip, DsrGue }
     OnMiss { Recover, Drop, Reset }
     SyncPolicy { Immediate, Established, None }
+    AllDown { ServeNone, ServeAll }
     EndpointState { Active, Drain, Disabled }
     NodeRole { Dataplane, Witness }
     FlowState { New, Established, Closing, Closed, ResetPending }
     FlowKind { Nat, DsrL2, DsrIpip, DsrGue }
+}
+
+enums! {
+    FailureKind = ProbeFailureKind {
+        Timeout, Refused, Unreachable, Closed, Tls, Protocol, Status, Unexpected, Local
+    }
 }
 
 /// An enum field: prost keeps it as its number.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use lockstep_model::duration::millis;
 use lockstep_model::intent::{
-    Affinity, EndpointSpec, Limits, Mode, OnMiss, PortRange, ServiceSpec, Timeouts,
+    Affinity, EndpointSpec, HealthCheck, Limits, Mode, OnMiss, PortRange, ServiceSpec, Timeouts,
 };
 use lockstep_model::limits::{MAX_TIMEOUT, MAX_WEIGHT, MIN_TIMEOUT};
 use lockstep_model::protocol::Family;
@@ -67,6 +67,7 @@ impl From<&ServiceSpec> for pb::ServiceSpec {
                 new_per_second: model.limits.new_per_second,
             }),
             slow_start_ms: model.slow_start.map(millis),
+            health: model.health.as_deref().map(Into::into),
         }
     }
 }
@@ -105,6 +106,11 @@ impl TryFrom<pb::ServiceSpec> for ServiceSpec {
             sources: each("sources", wire.sources)?,
             limits: Limits { connections: limits.connections, new_per_second: limits.new_per_second },
             slow_start: wire.slow_start_ms.map(Duration::from_millis),
+            health: wire
+                .health
+                .map(|check| HealthCheck::try_from(check).map(Box::new))
+                .transpose()
+                .map_err(|e| e.within("health"))?,
             endpoints: each("endpoints", wire.endpoints)?,
         })
     }

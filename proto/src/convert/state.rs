@@ -119,6 +119,7 @@ impl From<(ServiceId, &Service)> for pb::Service {
             endpoint_ids: service.endpoint_ids.iter().map(|e| e.get()).collect(),
             group: service.group.get(),
             revision: service.revision.get(),
+            verdicts: service.verdicts.iter().map(|(id, verdict)| (*id, verdict).into()).collect(),
         }
     }
 }
@@ -137,6 +138,7 @@ impl TryFrom<pb::Service> for (ServiceId, Service) {
             endpoint_ids: wire.endpoint_ids.into_iter().map(EndpointId).collect(),
             group: GroupId(wire.group),
             revision: Revision(wire.revision),
+            verdicts: unique("verdicts", each("verdicts", wire.verdicts)?)?,
         };
         Ok((ServiceId(wire.id), service))
     }

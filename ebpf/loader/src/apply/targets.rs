@@ -38,7 +38,7 @@ impl Apply<'_> {
                     family: number(Family::of(endpoint.address.ip())),
                     outer_source,
                 };
-                if endpoint.takes_new_flows() { taking.push(target) } else { others.push(target) }
+                if endpoint.is_offered() { taking.push(target) } else { others.push(target) }
             }
             if without_source > 0 {
                 self.report.warnings.push(format!(

@@ -147,6 +147,7 @@ pub(crate) fn image() -> Image {
         sources: vec![],
         limits: Limits::default(),
         slow_start: None,
+        all_down: Default::default(),
         snat: vec![],
         endpoints: (11..=13).map(endpoint).collect(),
     };
@@ -203,6 +204,7 @@ pub(crate) fn endpoint(host: u8) -> EndpointImage {
         weight: 100,
         state: EndpointState::Active,
         backup: false,
+        down: false,
     }
 }
 

@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use lockstep_model::ids::{GroupId, Revision, ServiceId};
-use lockstep_model::intent::{Affinity, EndpointState, Limits, Timeouts};
+use lockstep_model::intent::{Affinity, AllDown, EndpointState, Limits, Timeouts};
 use lockstep_model::protocol::Protocol;
 
 use super::*;
@@ -13,6 +13,7 @@ fn endpoint(id: u64, weight: u16) -> EndpointImage {
         weight,
         state: EndpointState::Active,
         backup: false,
+        down: false,
     }
 }
 
@@ -33,6 +34,7 @@ fn service(algorithm: Algorithm, weights: &[u16]) -> ServiceImage {
         sources: vec![],
         limits: Limits::default(),
         slow_start: None,
+        all_down: Default::default(),
         snat: vec![],
         endpoints: (11..).zip(weights).map(|(id, weight)| endpoint(id, *weight)).collect(),
     }
@@ -128,4 +130,27 @@ fn backups_serve_where_no_primary_does() {
     assert_eq!(build(&image, &[], 0).endpoints[0].id, 11);
     image.endpoints[0].state = EndpointState::Drain;
     assert_eq!(build(&image, &[], 0).endpoints[0].id, 12);
+}
+
+#[test]
+fn an_endpoint_that_is_down_takes_nothing_and_warms_up_when_it_is_back() {
+    let mut image = service(Algorithm::Maglev, &[1, 1]);
+    image.slow_start = Some(Duration::from_nanos(100));
+    let before = build(&image, &[], 1000);
+    image.endpoints[1].down = true;
+    let without = build(&image, &before.endpoints, 2000);
+    let ids: Vec<u64> = without.endpoints.iter().map(|e| e.id).collect();
+    assert_eq!(ids, [11]);
+    assert!(
+        !without.is(&before.header, &before.endpoints),
+        "it is published although the revision is the same"
+    );
+    image.endpoints[1].down = false;
+    let back = build(&image, &without.endpoints, 3000);
+    assert_eq!((back.endpoints[1].ramp_start_ns, back.endpoints[1].ramp_ns), (3000, 100));
+
+    image.endpoints.iter_mut().for_each(|e| e.down = true);
+    assert_eq!(build(&image, &[], 0).endpoints, []);
+    image.all_down = AllDown::ServeAll;
+    assert_eq!(build(&image, &[], 0).endpoints.len(), 2);
 }
