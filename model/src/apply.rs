@@ -22,6 +22,8 @@ pub(crate) fn apply(state: &mut State, index: LogIndex, command: &Command) -> Ap
         Command::Assign { group, replaces, node } => assign::assign(state, index, *group, *replaces, *node),
         Command::AllocatePortBlocks { address, count } => blocks::allocate(state, *address, *count),
         Command::ReleasePortBlocks { address, blocks } => blocks::release(state, *address, *blocks),
+        Command::AdmitNode { installation, spec } => node::admit(state, *installation, spec),
+        Command::RemoveNode { id } => node::remove(state, *id),
     };
     applied.unwrap_or_else(Applied::Refused)
 }

@@ -14,7 +14,9 @@ use proptest::sample::{select, subsequence};
 
 use crate::command::{Change, Command};
 use crate::flow::{FlowKey, FlowKind, FlowRecord, FlowState, FlowVersion};
-use crate::ids::{EndpointId, Epoch, GroupId, LogIndex, NodeId, Revision, ServiceId};
+use crate::ids::{
+    EndpointId, Epoch, GroupId, InstallationId, LogIndex, NodeId, Revision, ServiceId,
+};
 use crate::intent::{ClusterSettings, GroupSpec, LeaseProfile, NodeRole, NodeSpec, OnQuorumLoss};
 use crate::protocol::Protocol;
 use crate::state::{State, apply};
@@ -65,6 +67,9 @@ pub fn command() -> impl Strategy<Value = Command> {
         1 => (address(), 1_u8..70).prop_map(|(address, count)| Command::AllocatePortBlocks { address, count }),
         1 => (address(), any::<u64>())
             .prop_map(|(address, blocks)| Command::ReleasePortBlocks { address, blocks }),
+        1 => (1_u8..4, node_spec())
+            .prop_map(|(n, spec)| Command::AdmitNode { installation: InstallationId([n; 16]), spec }),
+        1 => (1_u64..6).prop_map(|id| Command::RemoveNode { id: NodeId(id) }),
         2 => (any_group_id(), 0_u64..50, 1_u64..5).prop_map(|(group, replaces, node)| Command::Assign {
             group,
             replaces: Epoch(replaces),

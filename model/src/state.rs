@@ -8,7 +8,7 @@ use std::net::IpAddr;
 use serde::{Deserialize, Serialize};
 
 use crate::command::Command;
-use crate::ids::{EndpointId, Epoch, GroupId, LogIndex, NodeId, Revision, ServiceId};
+use crate::ids::{EndpointId, Epoch, GroupId, InstallationId, LogIndex, NodeId, Revision, ServiceId};
 use crate::intent::{ClusterSettings, GroupSpec, NodeRole, NodeSpec, ServiceSpec, SnatRuleSpec};
 
 /// Everything the cluster has agreed on. Ordered maps only: iteration must be the same on every node.
@@ -32,6 +32,11 @@ pub struct State {
     /// Addresses that flows leave with. Bit b: source ports b * 1024 to b * 1024 + 1023 belong to the group
     /// that owns the address (I8). Bit 0 is never set; some other bit is.
     pub port_blocks: BTreeMap<IpAddr, u64>,
+    /// Numbers up to here were given to nodes: who has one of them and is not in `nodes` has left. 0 until a
+    /// node joins or leaves; those that `cluster init` numbers register in any order.
+    pub last_node: NodeId,
+    /// Of nodes that joined a cluster that existed.
+    pub installations: BTreeMap<NodeId, InstallationId>,
 }
 
 /// A group and its ownership.

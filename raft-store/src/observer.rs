@@ -83,7 +83,9 @@ pub(crate) fn observed(entry: &Entry) -> Option<Observed> {
             Command::Change { .. }
             | Command::RegisterNode { .. }
             | Command::AllocatePortBlocks { .. }
-            | Command::ReleasePortBlocks { .. } => None,
+            | Command::ReleasePortBlocks { .. }
+            | Command::AdmitNode { .. }
+            | Command::RemoveNode { .. } => None,
         },
         Payload::Membership(m) => {
             Some(Observed::Membership { id: entry.log_id.into(), voters: voters(m.get_joint_config()) })

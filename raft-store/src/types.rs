@@ -42,6 +42,8 @@ impl fmt::Display for Proposal {
             Command::ReleasePortBlocks { address, blocks } => {
                 write!(f, "release {} port blocks of {address}", blocks.count_ones())
             }
+            Command::AdmitNode { spec, .. } => write!(f, "admit node {}", spec.name),
+            Command::RemoveNode { id } => write!(f, "remove node {id}"),
         }
     }
 }

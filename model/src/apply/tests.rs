@@ -1,4 +1,5 @@
 mod blocks;
+mod nodes;
 mod services;
 mod snat;
 
