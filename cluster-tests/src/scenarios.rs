@@ -12,6 +12,7 @@ mod harness;
 mod interfaces;
 mod leaks;
 mod lease_planted;
+mod membership;
 mod modes;
 mod reply_without_flow;
 mod restart_each;
@@ -79,6 +80,11 @@ pub const ALL: &[Scenario] = &[
         interfaces::run,
     ),
     scenario("bad_input", "bad input is refused by name, and changes nothing", bad_input::run),
+    scenario(
+        "membership_grow",
+        "one node becomes three under traffic: its lease never lapses, and then a death is survived (I3)",
+        membership::grow::run,
+    ),
     Scenario {
         limit: Duration::from_secs(240),
         ..scenario("modes", "each mode, over IPv4 and IPv6, with real clients and mixed hooks", modes::run)

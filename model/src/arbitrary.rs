@@ -14,9 +14,7 @@ use proptest::sample::{select, subsequence};
 
 use crate::command::{Change, Command};
 use crate::flow::{FlowKey, FlowKind, FlowRecord, FlowState, FlowVersion};
-use crate::ids::{
-    EndpointId, Epoch, GroupId, InstallationId, LogIndex, NodeId, Revision, ServiceId,
-};
+use crate::ids::{EndpointId, Epoch, GroupId, InstallationId, LogIndex, NodeId, Revision, ServiceId};
 use crate::intent::{ClusterSettings, GroupSpec, LeaseProfile, NodeRole, NodeSpec, OnQuorumLoss};
 use crate::protocol::Protocol;
 use crate::state::{State, apply};

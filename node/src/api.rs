@@ -3,6 +3,7 @@
 pub(crate) mod admin;
 mod admin_reads;
 pub(crate) mod inspect;
+mod membership;
 pub(crate) mod refuse;
 mod status;
 

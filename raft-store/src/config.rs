@@ -32,6 +32,10 @@ pub const SNAPSHOT_CHUNK: usize = 1 << 20;
 /// allow to be written.
 pub const MAX_SNAPSHOT: usize = 256 << 20;
 
+/// Nodes that vote, at most, by joining: five survive two deaths, and every commit and lease waits for three. More would
+/// cost more than they give.
+pub const MAX_VOTERS: usize = 5;
+
 /// A command that encodes to more is refused before it is proposed. Below what a log record and an RPC hold.
 pub const MAX_COMMAND: usize = 8 << 20;
 

@@ -17,6 +17,7 @@ pub mod dispatch;
 pub mod error;
 pub mod fs;
 pub mod grpc;
+pub mod guard;
 pub mod layout;
 pub mod log_store;
 pub mod metrics;

@@ -8,12 +8,14 @@
 mod bootstrap;
 mod error;
 mod forward;
+mod join;
+mod members;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use lockstep_model::command::Command;
@@ -34,6 +36,8 @@ use crate::fs::SharedFs;
 use crate::grpc::Connector;
 use crate::grpc::client::Pool;
 use crate::grpc::server::{RaftService, Refusals};
+use crate::guard::MembershipGuard;
+use crate::layout::succession::Successor;
 use crate::layout::{ClusterId, DataDir, Identity};
 use crate::metrics::Metrics;
 use crate::observer::LogObserver;
@@ -42,6 +46,7 @@ use crate::state_machine::Published;
 use crate::types::Types;
 use crate::wal::WalStats;
 pub use error::RaftError;
+pub(crate) use members::Led;
 
 /// Threads of Raft's runtime: one may wait for a lock or decode a large message while the other sends
 /// heartbeats.
@@ -84,8 +89,12 @@ pub(crate) struct Inner {
     published: watch::Sender<Published>,
     metrics: watch::Sender<Metrics>,
     pub(crate) refusals: Refusals,
-    /// One change of membership at a time: `init` and `Adopt` exclude each other.
+    /// One change of membership at a time: `init`, `Adopt`, `Join`, `Enlist` and `Remove` exclude each other.
     forming: tokio::sync::Mutex<()>,
+    /// Whoever knows the leases, once there are any.
+    guard: OnceLock<Arc<dyn MembershipGuard>>,
+    /// The cluster has taken this node out.
+    dismissed: watch::Sender<bool>,
 }
 
 impl Inner {
@@ -152,6 +161,9 @@ impl RaftNode {
         observer: Arc<dyn LogObserver>,
     ) -> Result<RaftNode, RaftError> {
         let dir = DataDir::open(fs, &config.data_dir)?;
+        if dir.succeed()? {
+            tracing::warn!(path = %config.data_dir.display(), "the data directory has become another, as was asked");
+        }
         let identity = dir.identity()?;
         if let Some(identity) = &identity
             && identity.cluster_name != config.cluster_name
@@ -177,6 +189,8 @@ impl RaftNode {
             metrics: watch::Sender::default(),
             refusals: Refusals::default(),
             forming: tokio::sync::Mutex::new(()),
+            guard: OnceLock::new(),
+            dismissed: watch::Sender::new(false),
         });
         let node = RaftNode { inner, runtime };
         if let Some(identity) = identity {
@@ -211,6 +225,43 @@ impl RaftNode {
     /// not reachable, has data, or is configured for a cluster of another name.
     pub async fn init(&self) -> Result<Formed, RaftError> {
         self.run(|inner| async move { inner.init().await }).await
+    }
+
+    /// From now on `guard` is asked before this node, as leader, changes the membership. Until then it changes none.
+    pub fn set_guard(&self, guard: Arc<dyn MembershipGuard>) {
+        assert!(self.inner.guard.set(guard).is_ok(), "there is one guard");
+    }
+
+    /// Makes this node a member, without a vote, of the cluster that the nodes at `via` belong to; answers when it
+    /// holds the log. May be repeated.
+    pub async fn join_cluster(&self, via: Vec<SocketAddr>, spec: NodeSpec) -> Result<Identity, RaftError> {
+        self.run(|inner| async move { inner.join_cluster(via, spec).await }).await
+    }
+
+    /// Gives this member a vote; answers with those who vote then. May be repeated.
+    pub async fn enlist(&self) -> Result<BTreeSet<NodeId>, RaftError> {
+        self.run(|inner| async move { inner.enlist().await }).await
+    }
+
+    /// Takes a member out; answers with those who vote then. May be repeated.
+    pub async fn remove(&self, node: NodeId) -> Result<BTreeSet<NodeId>, RaftError> {
+        self.run(move |inner| async move { inner.remove(node).await }).await
+    }
+
+    /// Whether this node is a member without a vote.
+    pub fn is_learner(&self) -> bool {
+        self.inner.is_learner()
+    }
+
+    /// Says that the cluster has taken this node out, as the leader would.
+    pub fn dismiss(&self) {
+        self.inner.on_dismiss();
+    }
+
+    /// Waits until the cluster has taken this node out.
+    pub async fn dismissed(&self) {
+        let mut dismissed = self.inner.dismissed.subscribe();
+        dismissed.wait_for(|yes| *yes).await.expect("this object holds the sender");
     }
 
     /// Proposes a command, here or through the leader; answers when it is committed and applied.
@@ -305,6 +356,12 @@ impl RaftNode {
             }
             tokio::time::sleep(REGISTER_AGAIN).await;
         }
+    }
+
+    /// Stops Raft, and makes the data directory that of a node without a cluster at the next start.
+    pub async fn forget(&self) -> Result<(), RaftError> {
+        self.shutdown().await;
+        Ok(self.inner.dir.set_successor(&Successor::Empty)?)
     }
 
     /// Stops Raft. What is durable stays; other clones of this object get errors.

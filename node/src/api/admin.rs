@@ -223,4 +223,18 @@ impl pb::admin_server::Admin for Admin {
         self.parts.raft.transfer_leader(to).await.map_err(|e| refuse::raft(&e))?;
         Ok(Response::new(pb::TransferLeaderResponse { leader_id: to.get() }))
     }
+
+    async fn cluster_join(
+        &self,
+        request: Request<pb::ClusterJoinRequest>,
+    ) -> Result<Response<pb::ClusterJoinResponse>, Status> {
+        self.join(request.into_inner()).await.map(Response::new)
+    }
+
+    async fn cluster_leave(
+        &self,
+        request: Request<pb::ClusterLeaveRequest>,
+    ) -> Result<Response<pb::ClusterLeaveResponse>, Status> {
+        self.leave(request.into_inner().node).await.map(Response::new)
+    }
 }

@@ -48,6 +48,10 @@ impl LeaseSink for PaperKernel {
         Ok(())
     }
 
+    fn is_bounded(&self) -> bool {
+        true
+    }
+
     fn announce(&self, _: Tenure) -> bool {
         true
     }

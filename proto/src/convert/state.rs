@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use lockstep_model::ids::{EndpointId, Epoch, GroupId, InstallationId, LogIndex, NodeId, Revision, ServiceId};
+use lockstep_model::ids::{
+    EndpointId, Epoch, GroupId, InstallationId, LogIndex, NodeId, Revision, ServiceId,
+};
 use lockstep_model::intent::{NodeSpec, ServiceSpec};
 use lockstep_model::limits::PORT_BLOCKS;
 use lockstep_model::state::{Assignment, Group, Released, Service, SnatRule, State};
