@@ -74,8 +74,11 @@ pub enum LocalError {
         /// Its size.
         bytes: usize,
     },
+    /// Another change of membership is under way, or the leader is new. Nothing happened.
+    #[error("the membership cannot be changed yet: {0}")]
+    Busy(String),
     /// Raft refused a change of membership. Nothing happened.
-    #[error("the membership cannot be changed now: {0}")]
+    #[error("the membership cannot be changed so: {0}")]
     Membership(String),
     /// Raft has stopped, for instance because the disk is full.
     #[error("raft has stopped: {0}")]

@@ -84,9 +84,10 @@ impl RaftService {
     /// A change of membership. What was refused, or had no effect, is told apart from what may have had one.
     fn changed<T>(&self, result: Result<T, RaftError>) -> Result<Response<T>, Status> {
         result.map(Response::new).map_err(|e| match e {
-            RaftError::NoLeader(_) | RaftError::OutcomeUnknown(_) | RaftError::Stopped(_) => {
-                Status::unavailable(e.to_string())
-            }
+            RaftError::NoLeader(_)
+            | RaftError::Busy(_)
+            | RaftError::OutcomeUnknown(_)
+            | RaftError::Stopped(_) => Status::unavailable(e.to_string()),
             // A refusal's text stands for itself.
             RaftError::Refused(why) => Status::failed_precondition(why),
             _ => Status::failed_precondition(e.to_string()),

@@ -68,6 +68,9 @@ pub enum RaftError {
     /// The command was sent, and no answer came: it may have taken effect.
     #[error("no answer to a command that was sent; whether it took effect is unknown: {0}")]
     OutcomeUnknown(String),
+    /// The membership cannot be changed yet.
+    #[error("{0}")]
+    Busy(String),
     /// The cluster refused the request before it reached the log.
     #[error("refused: {0}")]
     Refused(String),
@@ -89,6 +92,7 @@ impl RaftError {
             RaftError::NotAVoter(_) => "not_found",
             RaftError::NoLeader(_) => "no_leader",
             RaftError::OutcomeUnknown(_) => "outcome_unknown",
+            RaftError::Busy(_) => "busy",
             RaftError::Stopped(_) => "stopped",
         }
     }
@@ -98,6 +102,7 @@ impl From<LocalError> for RaftError {
     fn from(e: LocalError) -> Self {
         match e {
             LocalError::NotLeader { .. } | LocalError::NoQuorum(_) => RaftError::NoLeader(e.to_string()),
+            LocalError::Busy(_) => RaftError::Busy(e.to_string()),
             LocalError::OutcomeUnknown => RaftError::OutcomeUnknown(e.to_string()),
             LocalError::TooLarge { .. } | LocalError::Membership(_) => RaftError::Refused(e.to_string()),
             LocalError::Stopped(text) => RaftError::Stopped(text),

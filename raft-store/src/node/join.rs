@@ -235,7 +235,10 @@ fn here(led: Result<Led<BTreeSet<NodeId>>, RaftError>) -> Attempt<BTreeSet<NodeI
     match led {
         Ok(Led::Done(voters)) => Attempt::Done(voters),
         Ok(Led::Elsewhere(_)) => Attempt::Again("this node no longer leads".into()),
-        Err(e @ RaftError::NoLeader(_)) => Attempt::Again(e.to_string()),
+        // Every step may be repeated, so that it need not be known what became of it.
+        Err(e @ (RaftError::NoLeader(_) | RaftError::Busy(_) | RaftError::OutcomeUnknown(_))) => {
+            Attempt::Again(e.to_string())
+        }
         Err(e) => Attempt::Failed(e),
     }
 }

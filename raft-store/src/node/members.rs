@@ -18,18 +18,20 @@ use lockstep_model::state::{Applied, State};
 use lockstep_proto::convert::{installation, required};
 use lockstep_proto::raft::v1 as pb;
 use openraft::TokioRuntime;
+use tokio::time::timeout;
 
 use super::{Inner, RaftError};
-use crate::config::{ELECTION_MAX, HEARTBEAT, MAX_VOTERS};
+use crate::config::MAX_VOTERS;
 use crate::error::Refused;
 use crate::guard::MembershipGuard;
 use crate::metrics::Role;
-use crate::replica::Replica;
+use crate::replica::{LocalError, Replica};
 
-/// A voter that has not answered a heartbeat for so long does not count as there.
-const ANSWERS_WITHIN: Duration = Duration::from_millis(1000);
-const _: () =
-    assert!(ANSWERS_WITHIN.as_millis() > 3 * (ELECTION_MAX.as_millis() + HEARTBEAT.as_millis()) / 2);
+/// A voter that does not answer within this does not count as there.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// What a majority does not commit within this may never be.
+const COMMIT_TIMEOUT: Duration = Duration::from_secs(5);
 
 type Member = Arc<Replica<TokioRuntime>>;
 
@@ -90,7 +92,7 @@ impl Inner {
         let state = self.published.borrow().state.clone();
         let admitted = state.installations.iter().find(|(_, known)| **known == installation);
         let node = *admitted.expect("the admission has been applied, and nobody else changes members").0;
-        member.add_learner(node, address).await?;
+        committed(member.add_learner(node, address)).await?;
         tracing::info!(%node, %address, "a node has joined");
         Ok(node)
     }
@@ -117,7 +119,7 @@ impl Inner {
         }
         let _company = self.company(&member).await?;
         self.guard()?.before_vote(node).await.map_err(RaftError::Refused)?;
-        member.promote(node).await?;
+        committed(member.promote(node)).await?;
         let voters = member.voters();
         tracing::info!(%node, voters = voters.len(), "a node has a vote");
         Ok(Led::Done(voters))
@@ -132,9 +134,9 @@ impl Inner {
         }
         let state = self.newest(&member).await?;
         refuse_owner(&state, node)?;
-        refuse_loss_of_quorum(&member, &state, node)?;
+        self.refuse_loss_of_quorum(&member, &state, node).await?;
         let address = member.address_of(node);
-        member.remove(node).await?;
+        committed(member.remove(node)).await?;
         if state.nodes.contains_key(&node) {
             self.change(&member, Command::RemoveNode { id: node }).await?;
         }
@@ -168,6 +170,59 @@ impl Inner {
         });
     }
 
+    /// Those who would be left must be able to go on.
+    async fn refuse_loss_of_quorum(
+        &self,
+        member: &Member,
+        state: &State,
+        node: NodeId,
+    ) -> Result<(), RaftError> {
+        let voters = member.voters();
+        if !voters.contains(&node) {
+            return Ok(());
+        }
+        let left: BTreeSet<NodeId> = voters.into_iter().filter(|id| *id != node).collect();
+        let leaver = name(state, node);
+        if left.is_empty() {
+            return Err(RaftError::Refused(format!(
+                "{leaver} is the last voter: without it there is no cluster (to end the cluster, stop the daemon)"
+            )));
+        }
+        if node == member.identity().node {
+            return Err(RaftError::Refused(format!("{leaver} leads: leadership has to move first")));
+        }
+        let mut silent = Vec::new();
+        for id in left.iter().filter(|id| **id != member.identity().node) {
+            if !self.answers(member, *id).await {
+                silent.push(name(state, *id));
+            }
+        }
+        if silent.len() > (left.len() - 1) / 2 {
+            return Err(RaftError::Refused(format!(
+                "without {leaver}, {} voters are left, of which {} do(es) not answer: the cluster would stand still. \
+                 Remove the dead first",
+                left.len(),
+                silent.join(", ")
+            )));
+        }
+        Ok(())
+    }
+
+    /// Asked now: Raft itself notices a death only after a while.
+    async fn answers(&self, member: &Member, id: NodeId) -> bool {
+        let Some(mut client) = member.address_of(id).and_then(|address| self.pool.cluster(address).ok())
+        else {
+            return false;
+        };
+        let answer = timeout(ANSWER_TIMEOUT, client.probe(pb::ProbeRequest {})).await;
+        answer.is_ok_and(|answer| {
+            answer.is_ok_and(|answer| {
+                let answer = answer.into_inner();
+                answer.cluster_id == member.identity().cluster_id.0 && answer.node_id == id.get()
+            })
+        })
+    }
+
     fn led(&self, member: &Member) -> Led<()> {
         let metrics = member.metrics();
         match metrics.role {
@@ -187,7 +242,7 @@ impl Inner {
     }
 
     async fn change(&self, member: &Member, command: Command) -> Result<(), RaftError> {
-        match member.write(command).await?.1 {
+        match committed(member.write(command)).await?.1 {
             Applied::Refused(refusal) => Err(RaftError::Refused(refusal.to_string())),
             Applied::Changed { .. } | Applied::Unchanged { .. } => Ok(()),
         }
@@ -243,31 +298,10 @@ fn refuse_owner(state: &State, node: NodeId) -> Result<(), RaftError> {
     )))
 }
 
-/// Those who would be left must be able to go on.
-fn refuse_loss_of_quorum(member: &Member, state: &State, node: NodeId) -> Result<(), RaftError> {
-    let metrics = member.metrics();
-    if !metrics.voters.contains(&node) {
-        return Ok(());
+/// Not for ever: whoever waits holds off every other change.
+async fn committed<T>(change: impl Future<Output = Result<T, LocalError>>) -> Result<T, RaftError> {
+    match timeout(COMMIT_TIMEOUT, change).await {
+        Ok(done) => Ok(done?),
+        Err(_) => Err(RaftError::OutcomeUnknown("no majority answers".into())),
     }
-    let left: BTreeSet<NodeId> = metrics.voters.iter().copied().filter(|id| *id != node).collect();
-    let leaver = name(state, node);
-    if left.is_empty() {
-        return Err(RaftError::Refused(format!(
-            "{leaver} is the last voter: without it there is no cluster (to end the cluster, stop the daemon)"
-        )));
-    }
-    if node == member.identity().node {
-        return Err(RaftError::Refused(format!("{leaver} leads: leadership has to move first")));
-    }
-    let answering = member.answering(ANSWERS_WITHIN);
-    let silent: Vec<String> = left.difference(&answering).map(|id| name(state, *id)).collect();
-    if silent.len() > (left.len() - 1) / 2 {
-        return Err(RaftError::Refused(format!(
-            "without {leaver}, {} voters are left, of which {} do(es) not answer: the cluster would stand still. Remove \
-             the dead first",
-            left.len(),
-            silent.join(", ")
-        )));
-    }
-    Ok(())
 }

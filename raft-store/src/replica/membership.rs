@@ -5,12 +5,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
-use std::time::Duration;
 
 use lockstep_model::ids::NodeId;
 use openraft::async_runtime::watch::WatchReceiver;
-use openraft::errors::{ClientWriteError, RaftError as OpenRaftError};
-use openraft::{AsyncRuntime, ChangeMembers, Instant};
+use openraft::errors::{ChangeMembershipError, ClientWriteError, RaftError as OpenRaftError};
+use openraft::{AsyncRuntime, ChangeMembers};
 
 use super::{LocalError, Replica, not_leader};
 use crate::types::Peer;
@@ -53,15 +52,6 @@ impl<RT: AsyncRuntime> Replica<RT> {
         metrics.membership_config.nodes().map(|(id, _)| NodeId(*id)).collect()
     }
 
-    /// On the leader: the members that have answered within `age`, itself included.
-    pub fn answering(&self, age: Duration) -> BTreeSet<NodeId> {
-        let metrics = self.raft.metrics();
-        let metrics = metrics.borrow_watched();
-        let heard = metrics.heartbeat.iter().flatten();
-        let fresh = heard.filter(|(_, at)| at.as_ref().is_some_and(|at| at.elapsed() < age));
-        fresh.map(|(id, _)| NodeId(*id)).chain([self.identity.node]).collect()
-    }
-
     async fn change(&self, change: ChangeMembers<u64, Peer>) -> Result<(), LocalError> {
         match self.raft.change_membership(change, false).await {
             Ok(_) => Ok(()),
@@ -69,6 +59,9 @@ impl<RT: AsyncRuntime> Replica<RT> {
             Err(OpenRaftError::APIError(ClientWriteError::LogEntryDiscarded(_))) => {
                 Err(LocalError::OutcomeUnknown)
             }
+            Err(OpenRaftError::APIError(ClientWriteError::ChangeMembershipError(
+                e @ (ChangeMembershipError::InProgress(_) | ChangeMembershipError::UncommittedLeaderLog(_)),
+            ))) => Err(LocalError::Busy(e.to_string())),
             Err(OpenRaftError::APIError(e)) => Err(LocalError::Membership(e.to_string())),
             Err(e) => Err(LocalError::Stopped(e.to_string())),
         }

@@ -8,7 +8,7 @@ use super::demand_voters;
 use crate::api;
 use crate::cluster::Cluster;
 use crate::fault::{Fault, inject};
-use crate::manifest::{EXAMPLE, Profile};
+use crate::manifest::{self, Profile};
 use crate::session::Session;
 use crate::topology::Node;
 use crate::wait;
@@ -16,7 +16,7 @@ use crate::wait;
 const TAKEOVER: Duration = Duration::from_secs(10);
 
 pub(in crate::scenarios) fn run() -> anyhow::Result<()> {
-    let mut cluster = Cluster::start_alone(EXAMPLE, Profile::Lan)?;
+    let mut cluster = Cluster::start_alone(&manifest::for_any_node(), Profile::Lan)?;
     let session = Session::start(&cluster, 50)?;
     let result = grow(&mut cluster).and_then(|()| session.finish_measured());
     let gaps = result.map_err(|error| cluster.explain(error))?;
