@@ -148,6 +148,16 @@ pub(crate) enum ClusterCommand {
         /// One that is gone for good, or owns nothing; the node asked if not given.
         node: Option<String>,
     },
+    /// Write what the cluster agreed on to a file.
+    Backup { file: PathBuf },
+    /// Make a new cluster of the node asked, which must be empty, with the intent of a backup.
+    Restore { file: PathBuf },
+    /// Make a new cluster of the node asked, with all it knows, after the majority was lost for good.
+    Recover {
+        /// The others are gone for good. If they are not, groups are served twice.
+        #[arg(long)]
+        force_new_cluster: bool,
+    },
     /// Leader, term, members and how far each is.
     Status,
     /// As `status`.
@@ -162,7 +172,7 @@ pub(crate) enum ClusterCommand {
 impl ClusterCommand {
     /// Whether the answer waits for leases or for the log.
     pub(crate) const fn takes_long(&self) -> bool {
-        matches!(self, ClusterCommand::Join { .. } | ClusterCommand::Leave { .. })
+        !matches!(self, ClusterCommand::Status | ClusterCommand::Members)
     }
 }
 

@@ -1,5 +1,7 @@
 //! `cluster init`, `join`, `leave`, `status`, `transfer-leader`.
 
+mod backup;
+
 use std::net::SocketAddr;
 
 use lockstep_proto::admin::v1 as admin;
@@ -16,6 +18,9 @@ pub(crate) async fn run(client: &mut Client, command: ClusterCommand, output: Ou
         ClusterCommand::Init => init(client).await,
         ClusterCommand::Join { via, learner } => join(client, via, learner).await,
         ClusterCommand::Leave { node } => leave(client, node).await,
+        ClusterCommand::Backup { file } => backup::backup(client, &file).await,
+        ClusterCommand::Restore { file } => backup::restore(client, &file).await,
+        ClusterCommand::Recover { force_new_cluster } => backup::recover(client, force_new_cluster).await,
         ClusterCommand::Status | ClusterCommand::Members => status(client, output).await,
         ClusterCommand::TransferLeader { node } => {
             let request = admin::TransferLeaderRequest { node: node.clone() };

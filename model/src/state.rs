@@ -172,6 +172,18 @@ impl State {
         self.nodes.iter().find(|(_, n)| n.name == name).map(|(id, n)| (*id, n))
     }
 
+    /// What a new cluster begins with that is made from this state: the intent. No node, and so no owner, goes with it;
+    /// numbers that were given are not given again.
+    pub fn refound(&mut self) {
+        let newest = self.nodes.last_key_value().map_or(NodeId(0), |(id, _)| *id);
+        self.last_node = self.last_node.max(newest);
+        self.nodes.clear();
+        self.installations.clear();
+        for group in self.groups.values_mut() {
+            group.assignment = None;
+        }
+    }
+
     /// The nodes that may own `group`, the preferred first: those it names, or every data-plane node by id.
     pub fn candidates(&self, group: &GroupSpec) -> Vec<NodeId> {
         let carries = |node: &NodeSpec| node.role == NodeRole::Dataplane;

@@ -2,6 +2,7 @@
 
 pub(crate) mod admin;
 mod admin_reads;
+mod backup;
 pub(crate) mod inspect;
 mod membership;
 pub(crate) mod refuse;

@@ -34,6 +34,7 @@ use clap::Parser;
 use tracing_subscriber::EnvFilter;
 
 use config::{Config, LogFormat};
+use lockstep_raft_store::Departure;
 use run::End;
 
 /// One node of a Lockstep cluster.
@@ -93,8 +94,9 @@ fn start(args: &Args) -> anyhow::Result<()> {
     }
     match run::run(config.clone())? {
         End::Stopped => Ok(()),
-        End::Left => {
-            if config.dataplane.is_some() {
+        End::Departed(departure) => {
+            // Who has left knows no flow of whatever cluster comes next; a survivor keeps its flows.
+            if departure == Departure::Left && config.dataplane.is_some() {
                 dataplane::purge(&config)?;
             }
             start_over()

@@ -12,7 +12,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use lockstep_proto::sync::v1::sync_server::SyncServer;
 use lockstep_raft_store::fs::real::RealFs;
-use lockstep_raft_store::{RaftConfig, RaftNode};
+use lockstep_raft_store::{Departure, RaftConfig, RaftNode};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
@@ -35,8 +35,8 @@ const MAX_SYNC_MESSAGE: usize = 256 * 1024;
 pub(crate) enum End {
     /// It was told to stop.
     Stopped,
-    /// It has left its cluster: the process is to start over, as an empty node.
-    Left,
+    /// The process is to start over, as another node than it was.
+    Departed(Departure),
 }
 
 /// Runs the node until it is told to stop, or has left its cluster.
@@ -103,11 +103,11 @@ async fn node(config: Config) -> Result<End> {
             member::drain(&parts).await;
             Ok(End::Stopped)
         }
-        () = parts.raft.dismissed() => {
+        departure = parts.raft.departed() => {
             if let Some(lease) = parts.lease() {
                 lease.stop();
             }
-            Ok(End::Left)
+            Ok(End::Departed(departure))
         }
     };
     if let Some(dataplane) = &parts.dataplane {
@@ -116,8 +116,8 @@ async fn node(config: Config) -> Result<End> {
     let end = outcome?;
     stop_api.send_replace(true);
     match end {
-        End::Stopped => parts.raft.shutdown().await,
-        End::Left => parts.raft.forget().await?,
+        End::Stopped | End::Departed(Departure::Refounded) => parts.raft.shutdown().await,
+        End::Departed(Departure::Left) => parts.raft.forget().await?,
     }
     // Connections that do not end by themselves are not waited for.
     drop(tokio::time::timeout(Duration::from_millis(200), api).await);

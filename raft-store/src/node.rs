@@ -10,6 +10,7 @@ mod error;
 mod forward;
 mod join;
 mod members;
+mod refound;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
@@ -30,6 +31,7 @@ use openraft::async_runtime::watch::WatchReceiver;
 use tokio::runtime::{Handle, Runtime};
 use tokio::sync::watch;
 
+use crate::backup::Backup;
 use crate::config::MAX_MESSAGE;
 use crate::error::StoreError;
 use crate::fs::SharedFs;
@@ -70,6 +72,15 @@ pub struct RaftConfig {
     pub options: ReplicaOptions,
 }
 
+/// Why a node has to start over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Departure {
+    /// The cluster goes on without it.
+    Left,
+    /// It is the first of a new cluster.
+    Refounded,
+}
+
 /// A cluster that was formed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Formed {
@@ -93,8 +104,8 @@ pub(crate) struct Inner {
     forming: tokio::sync::Mutex<()>,
     /// Whoever knows the leases, once there are any.
     guard: OnceLock<Arc<dyn MembershipGuard>>,
-    /// The cluster has taken this node out.
-    dismissed: watch::Sender<bool>,
+    /// This node is no more what it was when it started.
+    departed: watch::Sender<Option<Departure>>,
 }
 
 impl Inner {
@@ -190,7 +201,7 @@ impl RaftNode {
             refusals: Refusals::default(),
             forming: tokio::sync::Mutex::new(()),
             guard: OnceLock::new(),
-            dismissed: watch::Sender::new(false),
+            departed: watch::Sender::new(None),
         });
         let node = RaftNode { inner, runtime };
         if let Some(identity) = identity {
@@ -258,10 +269,28 @@ impl RaftNode {
         self.inner.on_dismiss();
     }
 
-    /// Waits until the cluster has taken this node out.
-    pub async fn dismissed(&self) {
-        let mut dismissed = self.inner.dismissed.subscribe();
-        dismissed.wait_for(|yes| *yes).await.expect("this object holds the sender");
+    /// Waits until this node is no more what it was when it started: the process has to start over.
+    pub async fn departed(&self) -> Departure {
+        let mut departed = self.inner.departed.subscribe();
+        let departed = departed.wait_for(Option::is_some).await.expect("this object holds the sender");
+        departed.expect("just waited for")
+    }
+
+    /// The state with everything acknowledged in it, to be kept elsewhere.
+    pub async fn backup(&self) -> Result<Backup, RaftError> {
+        self.run(|inner| async move { inner.backup().await }).await
+    }
+
+    /// Makes this node, which has no data, the first of a new cluster with a backup's intent. It becomes that when the
+    /// process starts over.
+    pub async fn restore(&self, backup: Backup) -> Result<Identity, RaftError> {
+        self.run(|inner| async move { inner.restore(backup).await }).await
+    }
+
+    /// Makes this node the first of a new cluster, with all that it knows of one whose majority is lost for good. It
+    /// becomes that when the process starts over.
+    pub async fn recover(&self) -> Result<Identity, RaftError> {
+        self.run(|inner| async move { inner.recover().await }).await
     }
 
     /// Proposes a command, here or through the leader; answers when it is committed and applied.

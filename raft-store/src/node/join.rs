@@ -13,7 +13,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use super::forward::{Attempt, LATE, harmless, header, no_leader};
 use super::members::{Led, not_a_member};
-use super::{Inner, RaftError};
+use super::{Departure, Inner, RaftError};
 use crate::grpc::client::link_error;
 use crate::layout::{ClusterId, Identity};
 use crate::metrics::Role;
@@ -222,7 +222,7 @@ impl Inner {
     /// `Cluster.Dismiss`: the cluster goes on without this node.
     pub(crate) fn on_dismiss(&self) {
         tracing::warn!("the cluster has taken this node out");
-        self.dismissed.send_replace(true);
+        self.departed.send_replace(Some(Departure::Left));
     }
 
     /// Whether this node's membership can be seen from here: it votes, or receives the log.

@@ -6,12 +6,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
-use lockstep_model::ids::NodeId;
+use lockstep_model::ids::{LogIndex, NodeId};
 use openraft::async_runtime::watch::WatchReceiver;
 use openraft::errors::{ChangeMembershipError, ClientWriteError, RaftError as OpenRaftError};
 use openraft::{AsyncRuntime, ChangeMembers};
 
 use super::{LocalError, Replica, not_leader};
+use crate::log_store::Unapplied;
 use crate::types::Peer;
 
 impl<RT: AsyncRuntime> Replica<RT> {
@@ -50,6 +51,12 @@ impl<RT: AsyncRuntime> Replica<RT> {
         let metrics = self.raft.metrics();
         let metrics = metrics.borrow_watched();
         metrics.membership_config.nodes().map(|(id, _)| NodeId(*id)).collect()
+    }
+
+    /// The highest term and the last index that this node has seen, and what is in its log beyond `applied`: committed or
+    /// not. Of use only when those who could tell are gone for good.
+    pub(crate) fn unapplied(&self, applied: Option<LogIndex>) -> Unapplied {
+        self.log.unapplied(applied.map_or(0, LogIndex::get))
     }
 
     async fn change(&self, change: ChangeMembers<u64, Peer>) -> Result<(), LocalError> {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use lockstep_model::ids::NodeId;
 use lockstep_raft_store::guard::NoGuard;
-use lockstep_raft_store::{RaftError, Role};
+use lockstep_raft_store::{Departure, RaftError, Role};
 use tempfile::TempDir;
 
 use crate::daemon::{Daemon, group, listener, spec};
@@ -74,7 +74,7 @@ async fn a_node_that_left_starts_over_and_gets_another_number() {
     let text = b.node.remove(NodeId(9)).await;
     assert!(text.is_ok(), "who is no member has left already: {text:?}");
     assert_eq!(b.node.remove(NodeId(2)).await.expect("b leaves"), [NodeId(1)].into());
-    b.node.dismissed().await;
+    assert_eq!(b.node.departed().await, Departure::Left);
     assert!(a.node.stale().node("b").is_none());
     let (address, data) = (b.address, dir.path().join("b"));
     b.node.forget().await.expect("what it becomes is written down");

@@ -87,3 +87,23 @@ fn an_owner_is_not_removed() {
     assert_eq!(state, before);
     assert!(matches!(remove(&mut state, 1), Applied::Changed { .. }), "the other owns nothing");
 }
+
+#[test]
+fn a_new_cluster_keeps_the_intent_and_nobody_of_the_old_one() {
+    let mut state = cluster();
+    let changes = vec![Change::UpsertGroup(group("edge", &["10.0.0.1"]))];
+    apply(&mut state, LogIndex(4), &Command::Change { expected: None, changes });
+    let id = state.group("edge").expect("it was made").0;
+    apply(&mut state, LogIndex(5), &Command::Assign { group: id, replaces: Epoch(0), node: NodeId(2) });
+    let before = state.clone();
+    state.refound();
+    assert!(state.nodes.is_empty() && state.groups[&id].assignment.is_none());
+    assert_eq!(
+        (state.groups[&id].spec.clone(), state.revision),
+        (before.groups[&id].spec.clone(), before.revision)
+    );
+    let again = Command::RegisterNode { id: NodeId(3), spec: spec("a", 1) };
+    refusal(apply(&mut state, LogIndex(6), &again));
+    let new = Command::RegisterNode { id: NodeId(4), spec: spec("a", 1) };
+    assert!(matches!(apply(&mut state, LogIndex(6), &new), Applied::Changed { .. }));
+}
