@@ -85,6 +85,21 @@ pub const ALL: &[Scenario] = &[
         "one node becomes three under traffic: its lease never lapses, and then a death is survived (I3)",
         membership::grow::run,
     ),
+    scenario(
+        "membership_leave",
+        "an owner hands over and leaves, the witness leaves, the last node is kept",
+        membership::leave::run,
+    ),
+    scenario(
+        "membership_replace",
+        "a dead node is replaced under its name; who does not belong is refused",
+        membership::replace::run,
+    ),
+    scenario(
+        "membership_recover",
+        "two of three are gone for good: a new cluster in epochs beyond the old, and a backup restored",
+        membership::recover::run,
+    ),
     Scenario {
         limit: Duration::from_secs(240),
         ..scenario("modes", "each mode, over IPv4 and IPv6, with real clients and mixed hooks", modes::run)

@@ -15,7 +15,7 @@ pub(crate) fn wrap(magic: &[u8; 8], payload: &[u8]) -> Vec<u8> {
 
 /// The payload, or what is wrong with the file. `what`: what it should be.
 pub(crate) fn unwrap<'a>(magic: &[u8; 8], what: &str, file: &'a [u8]) -> Result<&'a [u8], String> {
-    if file.len() < HEADER || &file[..6] != &magic[..6] {
+    if file.len() < HEADER || file[..6] != magic[..6] {
         return Err(format!("it does not begin as a {what} does"));
     }
     if &file[..8] != magic {

@@ -1,6 +1,9 @@
 //! Nodes that join, leave, die for good, and come from elsewhere.
 
 pub(super) mod grow;
+pub(super) mod leave;
+pub(super) mod recover;
+pub(super) mod replace;
 
 use std::process::Output;
 

@@ -77,3 +77,6 @@ impl DataDir {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
