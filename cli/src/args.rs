@@ -138,13 +138,45 @@ pub(crate) enum GroupCommand {
 pub(crate) enum ClusterCommand {
     /// Make a cluster of this node and the peers its configuration names.
     Init,
+    /// Make this node a member of a cluster that exists. May be repeated, also to give a learner its vote.
+    Join {
+        /// cluster.listen of members, tried in turn; those in the node's cluster.peers if not given.
+        via: Vec<std::net::SocketAddr>,
+        /// Carry traffic without a vote.
+        #[arg(long)]
+        learner: bool,
+    },
+    /// Take a node out of the cluster. A node that lives is told on its own API, and gives its groups away first.
+    Leave {
+        /// One that is gone for good, or owns nothing; the node asked if not given.
+        node: Option<String>,
+    },
+    /// Write what the cluster agreed on to a file.
+    Backup { file: PathBuf },
+    /// Make a new cluster of the node asked, which must be empty, with the intent of a backup.
+    Restore { file: PathBuf },
+    /// Make a new cluster of the node asked, with all it knows, after the majority was lost for good.
+    Recover {
+        /// The others are gone for good. If they are not, groups are served twice.
+        #[arg(long)]
+        force_new_cluster: bool,
+    },
     /// Leader, term, members and how far each is.
     Status,
+    /// As `status`.
+    Members,
     /// Move Raft leadership.
     TransferLeader {
         /// The next leader's name.
         node: String,
     },
+}
+
+impl ClusterCommand {
+    /// Whether the answer waits for leases or for the log.
+    pub(crate) const fn takes_long(&self) -> bool {
+        !matches!(self, ClusterCommand::Status | ClusterCommand::Members)
+    }
 }
 
 #[derive(Debug, Subcommand)]

@@ -1,4 +1,8 @@
-//! `cluster init`, `cluster status`, `cluster transfer-leader`.
+//! `cluster init`, `join`, `leave`, `status`, `transfer-leader`.
+
+mod backup;
+
+use std::net::SocketAddr;
 
 use lockstep_proto::admin::v1 as admin;
 use lockstep_proto::types::v1::NodeRole;
@@ -12,7 +16,12 @@ use crate::print;
 pub(crate) async fn run(client: &mut Client, command: ClusterCommand, output: Output) -> Result<(), Failure> {
     match command {
         ClusterCommand::Init => init(client).await,
-        ClusterCommand::Status => status(client, output).await,
+        ClusterCommand::Join { via, learner } => join(client, via, learner).await,
+        ClusterCommand::Leave { node } => leave(client, node).await,
+        ClusterCommand::Backup { file } => backup::backup(client, &file).await,
+        ClusterCommand::Restore { file } => backup::restore(client, &file).await,
+        ClusterCommand::Recover { force_new_cluster } => backup::recover(client, force_new_cluster).await,
+        ClusterCommand::Status | ClusterCommand::Members => status(client, output).await,
         ClusterCommand::TransferLeader { node } => {
             let request = admin::TransferLeaderRequest { node: node.clone() };
             client.admin.transfer_leader(request).await?;
@@ -26,6 +35,32 @@ async fn init(client: &mut Client) -> Result<(), Failure> {
     let answer = client.admin.cluster_init(admin::ClusterInitRequest {}).await?.into_inner();
     print::text(&format!("cluster {} made of {} nodes\n", hex(&answer.cluster_id), answer.nodes.len()));
     Ok(())
+}
+
+async fn join(client: &mut Client, via: Vec<SocketAddr>, learner: bool) -> Result<(), Failure> {
+    let request = admin::ClusterJoinRequest { via: via.into_iter().map(Into::into).collect(), learner };
+    let answer = client.admin.cluster_join(request).await?.into_inner();
+    print::text(&format!(
+        "node {} of cluster {}, {}; {} voter(s)\n{}",
+        answer.node_id,
+        hex(&answer.cluster_id),
+        if answer.voter { "with a vote" } else { "without a vote" },
+        answer.voters,
+        line(&answer.advice),
+    ));
+    Ok(())
+}
+
+async fn leave(client: &mut Client, node: Option<String>) -> Result<(), Failure> {
+    let request = admin::ClusterLeaveRequest { node: node.unwrap_or_default() };
+    let answer = client.admin.cluster_leave(request).await?.into_inner();
+    let (name, id, voters) = (&answer.node, answer.node_id, answer.voters);
+    print::text(&format!("node {name} ({id}) has left; {voters} voter(s)\n{}", line(&answer.advice)));
+    Ok(())
+}
+
+fn line(text: &str) -> String {
+    if text.is_empty() { String::new() } else { format!("{text}\n") }
 }
 
 async fn status(client: &mut Client, output: Output) -> Result<(), Failure> {

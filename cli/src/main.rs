@@ -20,6 +20,9 @@ use args::{Cli, Command};
 use client::Client;
 use failure::Failure;
 
+/// For what waits for leases to end, or for the log to arrive: --timeout, if it is longer.
+const LONG: std::time::Duration = std::time::Duration::from_secs(90);
+
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> std::process::ExitCode {
     let cli = Cli::parse();
@@ -36,8 +39,12 @@ async fn run(cli: Cli) -> Result<(), Failure> {
     if let Command::Doctor { config } = &cli.command {
         return Err(doctor::run(config));
     }
-    let mut client = Client::connect(&cli.global).await?;
-    let output = cli.global.output;
+    let mut global = cli.global;
+    if matches!(&cli.command, Command::Cluster(command) if command.takes_long()) {
+        global.timeout = global.timeout.max(LONG);
+    }
+    let mut client = Client::connect(&global).await?;
+    let output = global.output;
     match cli.command {
         Command::Apply { file, dry_run, prune } => intent::apply(&mut client, &file, dry_run, prune).await,
         Command::Get { kind, name, watch } => intent::get(&mut client, kind, name, output, watch).await,

@@ -41,6 +41,8 @@ pub struct Cluster {
     /// The network.
     pub topology: Topology,
     keys: Keys,
+    /// Node A makes a cluster of itself alone.
+    alone: bool,
     /// Its name and folders.
     pub run: Run,
 }
@@ -64,7 +66,7 @@ impl Cluster {
             fs::write(&path, example(node)).with_context(|| format!("cannot write {}", path.display()))?;
         }
         let members = &Node::ALL;
-        Ok(Cluster { processes: [None, None, None], members, program: None, topology, keys, run })
+        Ok(Cluster { processes: [None, None, None], members, program: None, alone: false, topology, keys, run })
     }
 
     /// All nodes started, the cluster made, `manifest` applied, and the group served with a standby ready.
@@ -72,6 +74,38 @@ impl Cluster {
         let mut cluster = Self::prepare()?;
         cluster.bring_up(manifest, profile).map_err(|error| cluster.explain(error))?;
         Ok(cluster)
+    }
+
+    /// Node A as a cluster of one, which others may join; `manifest` applied, and the group served.
+    pub fn start_first(manifest: &str, profile: Profile) -> anyhow::Result<Self> {
+        let mut cluster = Self::prepare()?;
+        cluster.alone = true;
+        cluster.bring_up_first(manifest, profile).map_err(|error| cluster.explain(error))?;
+        Ok(cluster)
+    }
+
+    fn bring_up_first(&mut self, manifest: &str, profile: Profile) -> anyhow::Result<()> {
+        self.start_node(Node::A)?;
+        self.wait_answering(Node::A)?;
+        self.lockstep(Node::A, &["cluster", "init"])?;
+        self.apply(Node::A, manifest)?;
+        self.apply(Node::A, &manifest::cluster(profile))?;
+        self.wait_serving(Node::A)
+    }
+
+    /// Waits until a node holds the group's lease.
+    pub fn wait_serving(&self, node: Node) -> anyhow::Result<()> {
+        wait::until_ok(&format!("{} to hold the lease", node.name()), READY_LIMIT, || {
+            anyhow::ensure!(self.group(node)?.lease_held, "{} does not hold the lease", node.name());
+            Ok(())
+        })
+    }
+
+    /// Starts a node and lets it join the cluster; what `lockstep cluster join` said.
+    pub fn join(&mut self, node: Node, arguments: &[&str]) -> anyhow::Result<String> {
+        self.start_node(node)?;
+        self.wait_answering(node)?;
+        self.lockstep(node, &[&["cluster", "join"], arguments].concat())
     }
 
     /// As [`Cluster::start`], with IPv6 beside IPv4, and what `adjust` changes in each balancer's file.

@@ -40,6 +40,11 @@ pub fn without_sync() -> String {
     EXAMPLE.replace("sync: immediate", "sync: none")
 }
 
+/// The example with its group open to any node, also to those that join later.
+pub fn for_any_node() -> String {
+    EXAMPLE.replace("nodes: [a, b]", "nodes: []")
+}
+
 /// The services of a manifest with other weights: which endpoint a flow would get changes for a good part of
 /// all flows, so that live ones can be kept only by knowing them.
 pub fn reweighted(manifest: &str) -> String {
@@ -74,6 +79,11 @@ mod tests {
             assert_eq!(changed.matches(weight).count(), 2, "{weight}");
         }
         assert!(!changed.contains("weight: 100}"));
+    }
+
+    #[test]
+    fn a_group_for_any_node_names_none() {
+        assert!(EXAMPLE.contains("nodes: [a, b]") && for_any_node().contains("nodes: []"));
     }
 
     #[test]

@@ -15,6 +15,7 @@ mod interfaces;
 mod leaks;
 mod lease_planted;
 mod links;
+mod membership;
 mod modes;
 mod reply_without_flow;
 mod restart_each;
@@ -88,6 +89,26 @@ pub const ALL: &[Scenario] = &[
         "health",
         "an endpoint that is down gets no new flows and keeps its live ones; one node alone is not believed (I9)",
         health::run,
+    ),
+    scenario(
+        "membership_grow",
+        "one node becomes three under traffic: its lease never lapses, and then a death is survived (I3)",
+        membership::grow::run,
+    ),
+    scenario(
+        "membership_leave",
+        "an owner hands over and leaves, the witness leaves, the last node is kept",
+        membership::leave::run,
+    ),
+    scenario(
+        "membership_replace",
+        "a dead node is replaced under its name; who does not belong is refused",
+        membership::replace::run,
+    ),
+    scenario(
+        "membership_recover",
+        "two of three are gone for good: a new cluster in epochs beyond the old, and a backup restored",
+        membership::recover::run,
     ),
     Scenario {
         limit: Duration::from_secs(240),

@@ -6,6 +6,7 @@ use crate::capture::judge;
 use crate::capture::watch::{Capture, Seen};
 use crate::clock::{self, Nanos};
 use crate::cluster::Cluster;
+use crate::stats::{Percentiles, longest_gap};
 use crate::topology::CLIENTS;
 use crate::traffic::load::{Clients, Endpoints, Outcome, Volume};
 use crate::traffic::stray::Strays;
@@ -42,6 +43,11 @@ impl Session {
     /// Ends it and demands that nothing was lost, wrong, or answered with a reset, and that no two nodes served at
     /// once.
     pub fn finish(self) -> anyhow::Result<()> {
+        self.finish_measured().map(drop)
+    }
+
+    /// As [`Session::finish`]; the longest silences of the UDP probes.
+    pub fn finish_measured(self) -> anyhow::Result<Percentiles> {
         let until = clock::now();
         let outcome = self.clients.finish()?;
         self.strays.stop()?;
@@ -56,9 +62,11 @@ impl Session {
             from = to;
         }
         anyhow::ensure!(judged > 0, "no packet was judged");
+        let probes = outcome.udp.iter().filter(|flow| flow.is_probe());
+        let gaps = Percentiles::of(probes.map(|flow| longest_gap(&flow.heard, self.from, until)).collect());
         drop(outcome);
         self.endpoints.stop()?;
-        result
+        result.map(|()| gaps)
     }
 }
 

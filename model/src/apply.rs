@@ -24,6 +24,8 @@ pub(crate) fn apply(state: &mut State, index: LogIndex, command: &Command) -> Ap
         Command::AllocatePortBlocks { address, count } => blocks::allocate(state, *address, *count),
         Command::ReleasePortBlocks { address, blocks } => blocks::release(state, *address, *blocks),
         Command::Judge { at_unix_ms, judgements } => health::judge(state, index, *at_unix_ms, judgements),
+        Command::AdmitNode { installation, spec } => node::admit(state, *installation, spec),
+        Command::RemoveNode { id } => node::remove(state, *id),
     };
     applied.unwrap_or_else(Applied::Refused)
 }

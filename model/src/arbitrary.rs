@@ -15,7 +15,7 @@ use proptest::sample::{select, subsequence};
 
 use crate::command::{Change, Command};
 use crate::flow::{FlowKey, FlowKind, FlowRecord, FlowState, FlowVersion};
-use crate::ids::{EndpointId, Epoch, GroupId, LogIndex, NodeId, Revision, ServiceId};
+use crate::ids::{EndpointId, Epoch, GroupId, InstallationId, LogIndex, NodeId, Revision, ServiceId};
 use crate::intent::{ClusterSettings, GroupSpec, LeaseProfile, NodeRole, NodeSpec, OnQuorumLoss};
 use crate::protocol::Protocol;
 use crate::state::{State, apply};
@@ -71,6 +71,9 @@ pub fn command() -> impl Strategy<Value = Command> {
             .prop_map(|(address, blocks)| Command::ReleasePortBlocks { address, blocks }),
         2 => (0_u64..99, vec(health::judgement(), 0..4))
             .prop_map(|(at_unix_ms, judgements)| Command::Judge { at_unix_ms, judgements }),
+        1 => (1_u8..4, node_spec())
+            .prop_map(|(n, spec)| Command::AdmitNode { installation: InstallationId([n; 16]), spec }),
+        1 => (1_u64..6).prop_map(|id| Command::RemoveNode { id: NodeId(id) }),
         2 => (any_group_id(), 0_u64..50, 1_u64..5).prop_map(|(group, replaces, node)| Command::Assign {
             group,
             replaces: Epoch(replaces),

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use serde::{Deserialize, Serialize};
 
 use crate::health::Judgement;
-use crate::ids::{Epoch, GroupId, NodeId, Revision};
+use crate::ids::{Epoch, GroupId, InstallationId, NodeId, Revision};
 use crate::intent::{ClusterSettings, GroupSpec, NodeSpec, ServiceSpec, SnatRuleSpec};
 
 /// A command of the Raft log.
@@ -57,6 +57,19 @@ pub enum Command {
         at_unix_ms: u64,
         /// At most [`crate::limits::MAX_JUDGEMENTS`].
         judgements: Vec<Judgement>,
+    },
+    /// A node joins a cluster that exists: it is given the next number, and registered. The same installation
+    /// gets the same number again.
+    AdmitNode {
+        /// Whose data directory it is.
+        installation: InstallationId,
+        /// What the node says of itself.
+        spec: NodeSpec,
+    },
+    /// A node has left. Refused while it owns a group. Its number is never given again.
+    RemoveNode {
+        /// Its number.
+        id: NodeId,
     },
 }
 

@@ -28,7 +28,7 @@ macro_rules! id {
 }
 
 id!(
-    /// A node's number, given by `cluster init`, never reused.
+    /// A node's number, given by `cluster init` or `cluster join`, never reused.
     NodeId
 );
 id!(
@@ -55,6 +55,17 @@ id!(
     /// A position in the Raft log.
     LogIndex
 );
+
+/// One installation of a node: drawn with its data directory. Two machines that claim one name differ in it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct InstallationId(pub [u8; 16]);
+
+impl std::fmt::Display for InstallationId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.iter().try_for_each(|b| write!(f, "{b:02x}"))
+    }
+}
 
 impl LogIndex {
     /// Bits of an id that tell apart the objects made by one command. The rest is the log index.

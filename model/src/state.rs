@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::command::Command;
 use crate::health::Verdict;
-use crate::ids::{EndpointId, Epoch, GroupId, LogIndex, NodeId, Revision, ServiceId};
+use crate::ids::{EndpointId, Epoch, GroupId, InstallationId, LogIndex, NodeId, Revision, ServiceId};
 use crate::intent::{
     ClusterSettings, EndpointSpec, EndpointState, GroupSpec, NodeRole, NodeSpec, ServiceSpec, SnatRuleSpec,
 };
@@ -35,6 +35,11 @@ pub struct State {
     /// Addresses that flows leave with. Bit b: source ports b * 1024 to b * 1024 + 1023 belong to the group
     /// that owns the address (I8). Bit 0 is never set; some other bit is.
     pub port_blocks: BTreeMap<IpAddr, u64>,
+    /// Numbers up to here were given to nodes: who has one of them and is not in `nodes` has left. 0 until a
+    /// node joins or leaves; those that `cluster init` numbers register in any order.
+    pub last_node: NodeId,
+    /// Of nodes that joined a cluster that existed.
+    pub installations: BTreeMap<NodeId, InstallationId>,
 }
 
 /// A group and its ownership.
@@ -185,6 +190,18 @@ impl State {
     /// The node of that name.
     pub fn node(&self, name: &str) -> Option<(NodeId, &NodeSpec)> {
         self.nodes.iter().find(|(_, n)| n.name == name).map(|(id, n)| (*id, n))
+    }
+
+    /// What a new cluster begins with that is made from this state: the intent. No node, and so no owner, goes with it;
+    /// numbers that were given are not given again.
+    pub fn refound(&mut self) {
+        let newest = self.nodes.last_key_value().map_or(NodeId(0), |(id, _)| *id);
+        self.last_node = self.last_node.max(newest);
+        self.nodes.clear();
+        self.installations.clear();
+        for group in self.groups.values_mut() {
+            group.assignment = None;
+        }
     }
 
     /// The nodes that may own `group`, the preferred first: those it names, or every data-plane node by id.

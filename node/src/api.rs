@@ -3,7 +3,9 @@
 pub(crate) mod admin;
 mod admin_reads;
 mod health;
+mod backup;
 pub(crate) mod inspect;
+mod membership;
 pub(crate) mod refuse;
 mod status;
 

@@ -26,13 +26,17 @@ mod run;
 mod sync;
 mod tls;
 
+use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use anyhow::Context;
 use clap::Parser;
 use tracing_subscriber::EnvFilter;
 
 use config::{Config, LogFormat};
+use lockstep_raft_store::Departure;
+use run::End;
 
 /// One node of a Lockstep cluster.
 #[derive(Debug, Parser)]
@@ -89,5 +93,23 @@ fn start(args: &Args) -> anyhow::Result<()> {
         LogFormat::Text => logs.init(),
         LogFormat::Json => logs.json().init(),
     }
-    run::run(config)
+    match run::run(config.clone())? {
+        End::Stopped => Ok(()),
+        End::Departed(departure) => {
+            // Who has left knows no flow of whatever cluster comes next; a survivor keeps its flows.
+            if departure == Departure::Left && config.dataplane.is_some() {
+                dataplane::purge(&config)?;
+            }
+            start_over()
+        }
+    }
+}
+
+/// Becomes the same program anew, under the same process id: what has started as a member of one cluster cannot become
+/// one of another. Returns only when that fails.
+fn start_over() -> anyhow::Result<()> {
+    let program = std::env::current_exe().context("the daemon's own program cannot be found")?;
+    tracing::info!("starting over");
+    Err(std::process::Command::new(program).args(std::env::args_os().skip(1)).exec())
+        .context("the daemon cannot start over")
 }

@@ -3,11 +3,12 @@
 
 mod announcements;
 mod events;
+mod guard;
 mod sink;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use lockstep_model::ids::{Epoch, LogIndex, NodeId};
@@ -79,8 +80,9 @@ impl Start {
         let lease = lease::spawn(&settings, sink::sink(&parts, sync.clone()), events)
             .context("the lease thread cannot be started")?;
         log.attach(lease.clone());
-        let member = Member { lease, sync };
+        let member = Member { lease, sync, since: Instant::now() };
         assert!(parts.member.set(member).is_ok(), "a node becomes a member once");
+        parts.raft.set_guard(Arc::new(guard::Guard { parts: parts.clone() }));
 
         tokio::spawn(register(parts.clone()));
         tokio::spawn(follow_state(parts.clone(), node));
@@ -115,14 +117,7 @@ fn connector(parts: &Arc<Parts>, tls: &Tls) -> lockstep_sync_transport::Connecto
 }
 
 async fn register(parts: Arc<Parts>) {
-    let config = &parts.config;
-    let spec = NodeSpec {
-        name: config.node.name.clone(),
-        role: config.node.role,
-        cluster_address: config.cluster.listen,
-        lease_address: config.lease.listen,
-    };
-    if let Err(refusal) = parts.raft.register(spec).await {
+    if let Err(refusal) = parts.raft.register(parts.spec()).await {
         tracing::error!(%refusal, "the cluster refuses this node's registration: it takes no part; check its configuration");
     }
 }
@@ -209,13 +204,11 @@ fn tell_status(parts: &Parts) {
 /// keeps its lease: its kernel goes on serving without the daemon (I12).
 pub(crate) async fn drain(parts: &Arc<Parts>) {
     let Some(member) = parts.member.get() else { return };
-    if parts.raft.metrics().voters.len() <= 1 {
-        tracing::info!("the only voter stops: its kernel goes on forwarding");
+    if parts.raft.stale().nodes.len() <= 1 && parts.raft.metrics().voters.len() <= 1 {
+        tracing::info!("the only node stops: its kernel goes on forwarding");
         return;
     }
-    parts.drain();
-    tell_status(parts);
-    if !idle(&member.lease, DRAIN_TIMEOUT).await {
+    if !hand_over(parts).await {
         tracing::warn!("no other node took the groups over in time: giving them back to the voters");
         member.lease.surrender();
         if !idle(&member.lease, SURRENDER_TIMEOUT).await {
@@ -226,8 +219,22 @@ pub(crate) async fn drain(parts: &Arc<Parts>) {
     member.lease.stop();
 }
 
+/// Asks for its groups to be taken over; whether it owns nothing then.
+pub(crate) async fn hand_over(parts: &Arc<Parts>) -> bool {
+    let Some(lease) = parts.lease() else { return true };
+    parts.drain(true);
+    tell_status(parts);
+    idle(lease, DRAIN_TIMEOUT).await
+}
+
+/// It stays after all.
+pub(crate) fn stay(parts: &Arc<Parts>) {
+    parts.drain(false);
+    tell_status(parts);
+}
+
 /// A leader that stops hands over first: the others need no election, which would take half a second.
-async fn leave_leadership(parts: &Parts) {
+pub(crate) async fn leave_leadership(parts: &Parts) {
     let metrics = parts.raft.metrics();
     if metrics.role != Role::Leader {
         return;

@@ -5,6 +5,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use lockstep_model::ids::GroupId;
+use lockstep_model::intent::NodeSpec;
 use lockstep_raft_store::RaftNode;
 
 use crate::config::Config;
@@ -28,6 +29,8 @@ pub(crate) struct Member {
     pub(crate) lease: lease::Handle,
     /// Absent on a witness.
     pub(crate) sync: Option<sync::Sync>,
+    /// When the lease thread began.
+    pub(crate) since: Instant,
 }
 
 impl Parts {
@@ -52,9 +55,19 @@ impl Parts {
         self.draining.load(Ordering::Relaxed)
     }
 
-    /// From now on it is.
-    pub(crate) fn drain(&self) {
-        self.draining.store(true, Ordering::Relaxed);
+    /// From now on it is, or no more.
+    pub(crate) fn drain(&self, draining: bool) {
+        self.draining.store(draining, Ordering::Relaxed);
+    }
+
+    /// What this node says of itself to the cluster.
+    pub(crate) fn spec(&self) -> NodeSpec {
+        NodeSpec {
+            name: self.config.node.name.clone(),
+            role: self.config.node.role,
+            cluster_address: self.config.cluster.listen,
+            lease_address: self.config.lease.listen,
+        }
     }
 
     /// Why this node does not do its job, if so.
@@ -65,7 +78,8 @@ impl Parts {
         }
         if self.member.get().is_none() {
             return Some(
-                "this node belongs to no cluster yet: run `lockstep cluster init` on one node".to_owned(),
+                "this node belongs to no cluster yet: run `lockstep cluster init` on one node, or `lockstep cluster join` here"
+                    .to_owned(),
             );
         }
         if raft.leader.is_none() {

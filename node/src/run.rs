@@ -12,7 +12,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use lockstep_proto::sync::v1::sync_server::SyncServer;
 use lockstep_raft_store::fs::real::RealFs;
-use lockstep_raft_store::{RaftConfig, RaftNode};
+use lockstep_raft_store::{Departure, RaftConfig, RaftNode};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
@@ -30,8 +30,17 @@ const WORKERS: usize = 2;
 /// Replication messages of a subscriber; see `lockstep-sync-transport`.
 const MAX_SYNC_MESSAGE: usize = 256 * 1024;
 
-/// Runs the node until it is told to stop.
-pub(crate) fn run(config: Config) -> Result<()> {
+/// Why a node ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum End {
+    /// It was told to stop.
+    Stopped,
+    /// The process is to start over, as another node than it was.
+    Departed(Departure),
+}
+
+/// Runs the node until it is told to stop, or has left its cluster.
+pub(crate) fn run(config: Config) -> Result<End> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(WORKERS)
         .thread_name("node")
@@ -44,7 +53,7 @@ pub(crate) fn run(config: Config) -> Result<()> {
     outcome
 }
 
-async fn node(config: Config) -> Result<()> {
+async fn node(config: Config) -> Result<End> {
     let tls = Tls::load(&config.tls)?;
     let secret = tls::read_secret(&config.cluster.secret_file)?;
     let mut stop = Stop::listen()?;
@@ -92,23 +101,32 @@ async fn node(config: Config) -> Result<()> {
 
     let member = member::Start { parts: parts.clone(), tls, secret, late_sync, log, programmed };
     let outcome = tokio::select! {
-        outcome = member.run() => outcome,
+        outcome = member.run() => outcome.map(|()| End::Stopped),
         reason = stop.wait() => {
             tracing::info!(reason, "stopping");
             member::drain(&parts).await;
-            Ok(())
+            Ok(End::Stopped)
+        }
+        departure = parts.raft.departed() => {
+            if let Some(lease) = parts.lease() {
+                lease.stop();
+            }
+            Ok(End::Departed(departure))
         }
     };
     if let Some(dataplane) = &parts.dataplane {
         dataplane.hops.stop();
     }
-    outcome?;
+    let end = outcome?;
     stop_api.send_replace(true);
-    parts.raft.shutdown().await;
+    match end {
+        End::Stopped | End::Departed(Departure::Refounded) => parts.raft.shutdown().await,
+        End::Departed(Departure::Left) => parts.raft.forget().await?,
+    }
     // Connections that do not end by themselves are not waited for.
     drop(tokio::time::timeout(Duration::from_millis(200), api).await);
-    tracing::info!("stopped");
-    Ok(())
+    tracing::info!(?end, "stopped");
+    Ok(end)
 }
 
 async fn stopped(mut stop: watch::Receiver<bool>) {

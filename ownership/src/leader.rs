@@ -376,6 +376,10 @@ impl Leader {
             return;
         }
         let Some(membership) = log.membership() else { return };
+        if membership.configs.len() > 1 {
+            // Whoever began a change of membership is to end it.
+            return;
+        }
         let target = membership
             .voters()
             .into_iter()

@@ -132,6 +132,12 @@ impl LogView {
         current
     }
 
+    /// Whether the log, applied or not, knows of another node than `me` that might serve: one that is registered, or
+    /// one that a group was given to.
+    pub fn knows_other_than(&self, me: NodeId) -> bool {
+        self.view.nodes.keys().any(|node| *node != me) || self.assigns.values().any(|a| a.node != me)
+    }
+
     /// The epoch below which a voter with this log refuses.
     pub fn floor(&self, group: GroupId) -> Epoch {
         self.newest_assignment(group).map_or(Epoch(0), |a| a.epoch)

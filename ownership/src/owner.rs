@@ -36,7 +36,7 @@ pub use self::staleness::STALE_AFTER;
 use self::staleness::Staleness;
 use crate::identity::Identity;
 use crate::log::LogView;
-use crate::membership::Membership;
+use crate::membership::{LogId, Membership};
 use crate::message::{RefusalReason, ReleaseAck, Reply, Request, Tenure};
 use crate::time::{Instant, drift_over, renewal_interval};
 
@@ -62,6 +62,8 @@ pub struct Owner {
     next_nonce: u64,
     next_request: Option<Instant>,
     staleness: Staleness,
+    /// Under which membership was asked last.
+    asked_under: Option<LogId>,
     /// A membership with other nodes is about to be proposed: no unbounded lease any more.
     bounded: bool,
     outputs: VecDeque<Output>,
@@ -82,6 +84,7 @@ impl Owner {
             next_nonce: 1,
             next_request: None,
             staleness: Staleness::default(),
+            asked_under: None,
             bounded: false,
             outputs: VecDeque::new(),
             counters: Counters::default(),
@@ -120,6 +123,10 @@ impl Owner {
         self.given_back.retain(|group, _| log.view().groups.contains_key(group));
         self.foreign.retain(|group| log.view().groups.contains_key(group));
         self.bind_unbounded(now, log);
+        // A new voter is asked at once: until it has promised, the lease runs on what is left of the last renewal.
+        if self.next_request.is_some() && self.asked_under != log.membership_id() {
+            self.next_request = Some(now);
+        }
         if self.next_request.is_none() && self.claims.values().any(Claim::asks) {
             self.next_request = Some(now);
         }
@@ -287,8 +294,12 @@ impl Owner {
         self.claims.values().all(|c| c.until != Some(Until::Unbounded))
     }
 
+    /// Whether this node needs nobody's promise. Not as the only voter of others, though: a group could be given to one
+    /// of them, whose request this node's voter would grant, not knowing of a lease that nobody asked it for.
     fn is_alone(&self, log: &LogView) -> bool {
-        !self.bounded && log.membership().is_some_and(|m| m.is_sole(self.me.node))
+        !self.bounded
+            && log.membership().is_some_and(|m| m.is_sole(self.me.node))
+            && !log.knows_other_than(self.me.node)
     }
 
     /// Gives unbounded leases an end once this node is not alone any more.
@@ -405,6 +416,7 @@ impl Owner {
         self.next_nonce += 1;
         self.sent.retain(|_, s| now < s.at + s.duration);
         self.sent.insert(nonce, Sent { at: now, duration });
+        self.asked_under = Some(membership.id);
         self.next_request = Some(now + renewal_interval(duration));
         self.counters.requests += 1;
         let request = Request { nonce, membership: membership.id, duration, tenures: asking };

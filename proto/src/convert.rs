@@ -12,6 +12,8 @@ mod service;
 mod snat;
 mod state;
 
+use lockstep_model::ids::InstallationId;
+
 /// A message that does not say something the model can hold.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{field}: {problem}")]
@@ -90,6 +92,12 @@ where
 {
     let convert = |(i, value)| M::try_from(value).map_err(|e| e.within(format_args!("{field}[{i}]")));
     values.into_iter().enumerate().map(convert).collect()
+}
+
+/// An installation's 16 bytes.
+pub fn installation(field: &'static str, value: &[u8]) -> Result<InstallationId, ConvertError> {
+    let length = || Problem::Length { got: value.len(), expected: 16 };
+    value.try_into().map(InstallationId).map_err(|_| ConvertError::new(field, length()))
 }
 
 fn port(field: &'static str, value: u32) -> Result<u16, ConvertError> {

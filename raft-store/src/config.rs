@@ -32,6 +32,15 @@ pub const SNAPSHOT_CHUNK: usize = 1 << 20;
 /// allow to be written.
 pub const MAX_SNAPSHOT: usize = 256 << 20;
 
+/// Nodes that vote, at most, by joining: five survive two deaths, and every commit and lease waits for three. More would
+/// cost more than they give.
+pub const MAX_VOTERS: usize = 5;
+
+/// How far the log of a cluster that is made from another's state begins beyond it. Log indexes are epochs, and those
+/// who are lost may have gone on: 2^32 entries are five days at 10000 a second. Ids have 44 bits for the index
+/// (`LogIndex::object`), so that this can be done 4096 times.
+pub const EPOCH_JUMP: u64 = 1 << 32;
+
 /// A command that encodes to more is refused before it is proposed. Below what a log record and an RPC hold.
 pub const MAX_COMMAND: usize = 8 << 20;
 

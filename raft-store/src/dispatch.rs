@@ -10,6 +10,7 @@ use openraft::AsyncRuntime;
 use crate::codec::{self, messages};
 use crate::error::Refused;
 use crate::layout::ClusterId;
+use crate::metrics::Role;
 use crate::replica::{LocalError, Replica};
 use crate::snapshot::SnapshotBytes;
 use crate::types::Snapshot;
@@ -22,7 +23,7 @@ impl From<ConvertError> for Refused {
 
 impl<RT: AsyncRuntime> Replica<RT> {
     /// Whether the request is of this cluster and meant for this node.
-    fn admit(&self, header: Option<&pb::Header>) -> Result<(), Refused> {
+    pub(crate) fn admit(&self, header: Option<&pb::Header>) -> Result<(), Refused> {
         let header = header.ok_or_else(|| Refused::Malformed("header: missing".into()))?;
         let (sender, target) = (NodeId(header.sender), NodeId(header.target));
         if header.cluster_id != self.identity.cluster_id.0 {
@@ -38,6 +39,18 @@ impl<RT: AsyncRuntime> Replica<RT> {
             return Err(Refused::WrongTarget { sender, target, ours: self.identity.node });
         }
         Ok(())
+    }
+
+    /// As [`Self::admit`], and the sender has not been taken out. Only of use on the leader, whose log has the newest
+    /// membership; Raft's own messages are let in from everybody, because a follower may be behind.
+    pub(crate) fn admit_member(&self, header: Option<&pb::Header>) -> Result<NodeId, Refused> {
+        self.admit(header)?;
+        let sender = NodeId(header.map_or(0, |h| h.sender));
+        let leads = self.metrics().role == Role::Leader;
+        if leads && !self.members().contains(&sender) {
+            return Err(Refused::NotAMember { sender });
+        }
+        Ok(sender)
     }
 
     /// `Raft.AppendEntries`.
@@ -104,7 +117,7 @@ impl<RT: AsyncRuntime> Replica<RT> {
     /// `Cluster.Write`.
     pub async fn on_write(&self, request: pb::WriteRequest) -> Result<pb::WriteResponse, Forwarded> {
         use pb::write_response::Result as Outcome;
-        self.admit(request.header.as_ref())?;
+        self.admit_member(request.header.as_ref())?;
         let command: Command = required("command", request.command).map_err(Refused::from)?;
         let result = match self.write(command).await {
             Ok((index, applied)) => {
@@ -122,7 +135,7 @@ impl<RT: AsyncRuntime> Replica<RT> {
         request: pb::ReadIndexRequest,
     ) -> Result<pb::ReadIndexResponse, Forwarded> {
         use pb::read_index_response::Result as Outcome;
-        self.admit(request.header.as_ref())?;
+        self.admit_member(request.header.as_ref())?;
         let result = match self.read_index().await {
             Ok(index) => Outcome::ReadPoint(pb::ReadPoint { log_index: index.get() }),
             Err(LocalError::NotLeader { leader }) => Outcome::NotLeader(not_leader(leader)),
@@ -162,6 +175,6 @@ fn stopped(e: impl std::fmt::Display) -> Refused {
     Refused::Stopped(e.to_string())
 }
 
-fn not_leader(leader: Option<NodeId>) -> pb::NotLeader {
+pub(crate) fn not_leader(leader: Option<NodeId>) -> pb::NotLeader {
     pb::NotLeader { leader: leader.map_or(0, NodeId::get) }
 }

@@ -114,6 +114,15 @@ pub enum Refused {
     /// The node belongs to no cluster yet.
     #[error("this node belongs to no cluster yet; run `lockstep cluster init`")]
     NotInitialised,
+    /// The sender has been taken out of the cluster.
+    #[error(
+        "node {sender} is no member of this cluster (any more): stop it, empty its data directory, start it, and run \
+         `lockstep cluster join` on it"
+    )]
+    NotAMember {
+        /// Who asked.
+        sender: NodeId,
+    },
     /// The message cannot be understood.
     #[error("{0}")]
     Malformed(String),
@@ -129,6 +138,7 @@ impl Refused {
             Refused::ForeignCluster { .. } => "foreign_cluster",
             Refused::WrongTarget { .. } => "wrong_target",
             Refused::NotInitialised => "not_initialised",
+            Refused::NotAMember { .. } => "not_a_member",
             Refused::Malformed(_) => "malformed",
             Refused::Stopped(_) => "stopped",
         }

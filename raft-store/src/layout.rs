@@ -2,16 +2,20 @@
 //!
 //! ```text
 //! DATA_DIR/lock         held by the running daemon
+//! DATA_DIR/installation the number that tells this directory from every other
 //! DATA_DIR/identity     cluster and node id, once the node belongs to a cluster
+//! DATA_DIR/next         what the directory is to become, while it is on the way there
 //! DATA_DIR/log/         write-ahead log
 //! DATA_DIR/snapshots/   snapshots
 //! ```
+
+pub(crate) mod succession;
 
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use lockstep_model::ids::NodeId;
+use lockstep_model::ids::{InstallationId, NodeId};
 use lockstep_proto::raft::v1 as pb;
 use prost::Message;
 
@@ -57,8 +61,16 @@ pub struct Identity {
     pub node: NodeId,
 }
 
-const MAGIC: &[u8; 8] = b"LSIDENT1";
+const IDENTITY: Kind = Kind { name: "identity", magic: b"LSIDENT1" };
+const INSTALLATION: Kind = Kind { name: "installation", magic: b"LSINSTL1" };
 const HEADER: usize = 12;
+
+/// A small file that is replaced as a whole: `magic | crc32c | content`.
+#[derive(Clone, Copy)]
+struct Kind {
+    name: &'static str,
+    magic: &'static [u8; 8],
+}
 
 /// An open data directory. Nobody else can open it while this lives.
 #[derive(Debug)]
@@ -111,54 +123,72 @@ impl DataDir {
 
     /// Who this node is; `None`: it belongs to no cluster yet.
     pub fn identity(&self) -> Result<Option<Identity>, StoreError> {
-        let path = self.identity_path();
+        let Some(content) = self.read_whole(IDENTITY)? else { return Ok(None) };
+        let decoded = decode(&content);
+        decoded.map(Some).map_err(|problem| StoreError::corrupt(&self.root.join(IDENTITY.name), 0, problem))
+    }
+
+    /// Makes this node who `identity` says, durably.
+    pub fn set_identity(&self, identity: &Identity) -> Result<(), StoreError> {
+        self.write_whole(IDENTITY, &encode(identity))
+    }
+
+    /// Which installation this is: drawn when it is first asked for.
+    pub fn installation(&self) -> Result<InstallationId, StoreError> {
+        if let Some(content) = self.read_whole(INSTALLATION)? {
+            let path = self.root.join(INSTALLATION.name);
+            let id = content.as_slice().try_into();
+            return id.map(InstallationId).map_err(|_| StoreError::corrupt(&path, 0, "other than 16 bytes"));
+        }
+        let drawn = InstallationId(rand::random());
+        self.write_whole(INSTALLATION, &drawn.0)?;
+        Ok(drawn)
+    }
+
+    /// A small file's content, if the file is there.
+    fn read_whole(&self, kind: Kind) -> Result<Option<Vec<u8>>, StoreError> {
+        let path = self.root.join(kind.name);
         let bytes = match self.fs.read(&path) {
             Ok(bytes) => bytes,
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(e) => return Err(StoreError::io(&path, "read")(e)),
         };
-        decode(&bytes).map(Some).map_err(|problem| StoreError::corrupt(&path, 0, problem))
+        if bytes.len() < HEADER || &bytes[..8] != kind.magic {
+            return Err(StoreError::corrupt(&path, 0, format!("it does not begin as an {} does", kind.name)));
+        }
+        let crc = u32::from_le_bytes(bytes[8..HEADER].try_into().expect("four bytes"));
+        if crc != crc32c::crc32c(&bytes[HEADER..]) {
+            return Err(StoreError::corrupt(&path, 0, "its checksum is wrong"));
+        }
+        Ok(Some(bytes[HEADER..].to_vec()))
     }
 
-    /// Makes this node who `identity` says, durably.
-    pub fn set_identity(&self, identity: &Identity) -> Result<(), StoreError> {
-        let path = self.identity_path();
-        let aside = self.root.join("identity.tmp");
+    /// Replaces a small file, durably: either the old content or the new one is there, whenever power is lost.
+    fn write_whole(&self, kind: Kind, content: &[u8]) -> Result<(), StoreError> {
+        let path = self.root.join(kind.name);
+        let aside = self.root.join(format!("{}.tmp", kind.name));
+        let mut bytes = kind.magic.to_vec();
+        bytes.extend_from_slice(&crc32c::crc32c(content).to_le_bytes());
+        bytes.extend_from_slice(content);
         let mut file = self.fs.create(&aside).map_err(StoreError::io(&aside, "create"))?;
-        file.append(&encode(identity)).map_err(StoreError::io(&aside, "write"))?;
+        file.append(&bytes).map_err(StoreError::io(&aside, "write"))?;
         file.sync(SyncPoint::IdentityContent).map_err(StoreError::io(&aside, "sync"))?;
         self.fs.rename(&aside, &path).map_err(StoreError::io(&path, "rename to"))?;
         self.fs.sync_dir(&self.root, SyncPoint::IdentityName).map_err(StoreError::io(&self.root, "sync"))
     }
-
-    fn identity_path(&self) -> PathBuf {
-        self.root.join("identity")
-    }
 }
 
 fn encode(identity: &Identity) -> Vec<u8> {
-    let payload = pb::Identity {
+    pb::Identity {
         cluster_name: identity.cluster_name.clone(),
         cluster_id: identity.cluster_id.to_vec(),
         node_id: identity.node.get(),
     }
-    .encode_to_vec();
-    let mut bytes = MAGIC.to_vec();
-    bytes.extend_from_slice(&crc32c::crc32c(&payload).to_le_bytes());
-    bytes.extend_from_slice(&payload);
-    bytes
+    .encode_to_vec()
 }
 
-fn decode(bytes: &[u8]) -> Result<Identity, String> {
-    if bytes.len() < HEADER || &bytes[..8] != MAGIC {
-        return Err("it does not begin as an identity does".into());
-    }
-    let crc = u32::from_le_bytes(bytes[8..HEADER].try_into().expect("four bytes"));
-    let payload = &bytes[HEADER..];
-    if crc != crc32c::crc32c(payload) {
-        return Err("its checksum is wrong".into());
-    }
-    let message = pb::Identity::decode(payload).map_err(|e| e.to_string())?;
+fn decode(content: &[u8]) -> Result<Identity, String> {
+    let message = pb::Identity::decode(content).map_err(|e| e.to_string())?;
     let cluster_id =
         ClusterId::from_slice(&message.cluster_id).ok_or("a cluster id of other than 16 bytes")?;
     Ok(Identity { cluster_name: message.cluster_name, cluster_id, node: NodeId(message.node_id) })

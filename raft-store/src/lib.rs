@@ -10,13 +10,16 @@
 
 #![forbid(unsafe_code)]
 
+pub mod backup;
 mod codec;
 pub mod commit;
 pub mod config;
 pub mod dispatch;
+mod envelope;
 pub mod error;
 pub mod fs;
 pub mod grpc;
+pub mod guard;
 pub mod layout;
 pub mod log_store;
 pub mod metrics;
@@ -32,5 +35,5 @@ mod wal;
 
 pub use grpc::{Connector, PlainConnector};
 pub use metrics::{Metrics, Role};
-pub use node::{Formed, RaftConfig, RaftError, RaftNode};
+pub use node::{Departure, Formed, RaftConfig, RaftError, RaftNode};
 pub use wal::{SEGMENT_BYTES, WalStats};

@@ -43,6 +43,15 @@ impl Memory {
     }
 }
 
+/// The end of a log.
+pub(crate) struct Unapplied {
+    /// The highest term seen.
+    pub(crate) term: u64,
+    /// Index of the last entry.
+    pub(crate) last: u64,
+    pub(crate) entries: Vec<Entry>,
+}
+
 /// The log.
 pub struct LogStore<RT> {
     memory: Arc<Mutex<Memory>>,
@@ -92,6 +101,15 @@ impl<RT: AsyncRuntime> LogStore<RT> {
             observer,
             runtime: PhantomData,
         })
+    }
+
+    /// See [`crate::replica::Replica::unapplied`].
+    pub(crate) fn unapplied(&self, applied: u64) -> Unapplied {
+        let memory = self.memory();
+        let (last_term, last) = memory.last().map_or((0, 0), |id| (id.leader_id.term, id.index));
+        let term = memory.vote.map_or(0, |vote| vote.leader_id.term).max(last_term);
+        let entries = memory.entries.range(applied + 1..).map(|(_, (entry, _))| entry.clone()).collect();
+        Unapplied { term, last: last.max(applied), entries }
     }
 
     /// Counters.

@@ -45,6 +45,10 @@ pub struct Metrics {
     pub purged: u64,
     /// Voters of the newest membership, all halves of a joint one together.
     pub voters: BTreeSet<NodeId>,
+    /// Those that receive the log without a vote.
+    pub learners: BTreeSet<NodeId>,
+    /// Whether the membership is on its way from one set of voters to another.
+    pub joint: bool,
     /// Which entry made it.
     pub membership: Option<MembershipId>,
     /// On the leader: up to where each node's log is known to match.
@@ -72,6 +76,8 @@ impl Metrics {
             snapshot: index(&m.snapshot),
             purged: index(&m.purged),
             voters: m.membership_config.voter_ids().map(NodeId).collect(),
+            learners: m.membership_config.membership().learner_ids().map(NodeId).collect(),
+            joint: m.membership_config.membership().get_joint_config().len() > 1,
             membership: m.membership_config.log_id().map(MembershipId::from),
             matched: m
                 .replication

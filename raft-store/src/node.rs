@@ -8,12 +8,15 @@
 mod bootstrap;
 mod error;
 mod forward;
+mod join;
+mod members;
+mod refound;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use lockstep_model::command::Command;
@@ -28,12 +31,15 @@ use openraft::async_runtime::watch::WatchReceiver;
 use tokio::runtime::{Handle, Runtime};
 use tokio::sync::watch;
 
+use crate::backup::Backup;
 use crate::config::MAX_MESSAGE;
 use crate::error::StoreError;
 use crate::fs::SharedFs;
 use crate::grpc::Connector;
 use crate::grpc::client::Pool;
 use crate::grpc::server::{RaftService, Refusals};
+use crate::guard::MembershipGuard;
+use crate::layout::succession::Successor;
 use crate::layout::{ClusterId, DataDir, Identity};
 use crate::metrics::Metrics;
 use crate::observer::LogObserver;
@@ -42,6 +48,7 @@ use crate::state_machine::Published;
 use crate::types::Types;
 use crate::wal::WalStats;
 pub use error::RaftError;
+pub(crate) use members::Led;
 
 /// Threads of Raft's runtime: one may wait for a lock or decode a large message while the other sends
 /// heartbeats.
@@ -65,6 +72,15 @@ pub struct RaftConfig {
     pub options: ReplicaOptions,
 }
 
+/// Why a node has to start over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Departure {
+    /// The cluster goes on without it.
+    Left,
+    /// It is the first of a new cluster.
+    Refounded,
+}
+
 /// A cluster that was formed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Formed {
@@ -84,8 +100,12 @@ pub(crate) struct Inner {
     published: watch::Sender<Published>,
     metrics: watch::Sender<Metrics>,
     pub(crate) refusals: Refusals,
-    /// One change of membership at a time: `init` and `Adopt` exclude each other.
+    /// One change of membership at a time: `init`, `Adopt`, `Join`, `Enlist` and `Remove` exclude each other.
     forming: tokio::sync::Mutex<()>,
+    /// Whoever knows the leases, once there are any.
+    guard: OnceLock<Arc<dyn MembershipGuard>>,
+    /// This node is no more what it was when it started.
+    departed: watch::Sender<Option<Departure>>,
 }
 
 impl Inner {
@@ -152,6 +172,9 @@ impl RaftNode {
         observer: Arc<dyn LogObserver>,
     ) -> Result<RaftNode, RaftError> {
         let dir = DataDir::open(fs, &config.data_dir)?;
+        if dir.succeed()? {
+            tracing::warn!(path = %config.data_dir.display(), "the data directory has become another, as was asked");
+        }
         let identity = dir.identity()?;
         if let Some(identity) = &identity
             && identity.cluster_name != config.cluster_name
@@ -177,6 +200,8 @@ impl RaftNode {
             metrics: watch::Sender::default(),
             refusals: Refusals::default(),
             forming: tokio::sync::Mutex::new(()),
+            guard: OnceLock::new(),
+            departed: watch::Sender::new(None),
         });
         let node = RaftNode { inner, runtime };
         if let Some(identity) = identity {
@@ -211,6 +236,61 @@ impl RaftNode {
     /// not reachable, has data, or is configured for a cluster of another name.
     pub async fn init(&self) -> Result<Formed, RaftError> {
         self.run(|inner| async move { inner.init().await }).await
+    }
+
+    /// From now on `guard` is asked before this node, as leader, changes the membership. Until then it changes none.
+    pub fn set_guard(&self, guard: Arc<dyn MembershipGuard>) {
+        assert!(self.inner.guard.set(guard).is_ok(), "there is one guard");
+    }
+
+    /// Makes this node a member, without a vote, of the cluster that the nodes at `via` belong to; answers when it
+    /// holds the log. May be repeated.
+    pub async fn join_cluster(&self, via: Vec<SocketAddr>, spec: NodeSpec) -> Result<Identity, RaftError> {
+        self.run(|inner| async move { inner.join_cluster(via, spec).await }).await
+    }
+
+    /// Gives this member a vote; answers with those who vote then. May be repeated.
+    pub async fn enlist(&self) -> Result<BTreeSet<NodeId>, RaftError> {
+        self.run(|inner| async move { inner.enlist().await }).await
+    }
+
+    /// Takes a member out; answers with those who vote then. May be repeated.
+    pub async fn remove(&self, node: NodeId) -> Result<BTreeSet<NodeId>, RaftError> {
+        self.run(move |inner| async move { inner.remove(node).await }).await
+    }
+
+    /// Whether this node is a member without a vote.
+    pub fn is_learner(&self) -> bool {
+        self.inner.is_learner()
+    }
+
+    /// Says that the cluster has taken this node out, as the leader would.
+    pub fn dismiss(&self) {
+        self.inner.on_dismiss();
+    }
+
+    /// Waits until this node is no more what it was when it started: the process has to start over.
+    pub async fn departed(&self) -> Departure {
+        let mut departed = self.inner.departed.subscribe();
+        let departed = departed.wait_for(Option::is_some).await.expect("this object holds the sender");
+        departed.expect("just waited for")
+    }
+
+    /// The state with everything acknowledged in it, to be kept elsewhere.
+    pub async fn backup(&self) -> Result<Backup, RaftError> {
+        self.run(|inner| async move { inner.backup().await }).await
+    }
+
+    /// Makes this node, which has no data, the first of a new cluster with a backup's intent. It becomes that when the
+    /// process starts over.
+    pub async fn restore(&self, backup: Backup) -> Result<Identity, RaftError> {
+        self.run(|inner| async move { inner.restore(backup).await }).await
+    }
+
+    /// Makes this node the first of a new cluster, with all that it knows of one whose majority is lost for good. It
+    /// becomes that when the process starts over.
+    pub async fn recover(&self) -> Result<Identity, RaftError> {
+        self.run(|inner| async move { inner.recover().await }).await
     }
 
     /// Proposes a command, here or through the leader; answers when it is committed and applied.
@@ -305,6 +385,12 @@ impl RaftNode {
             }
             tokio::time::sleep(REGISTER_AGAIN).await;
         }
+    }
+
+    /// Stops Raft, and makes the data directory that of a node without a cluster at the next start.
+    pub async fn forget(&self) -> Result<(), RaftError> {
+        self.shutdown().await;
+        Ok(self.inner.dir.set_successor(&Successor::Empty)?)
     }
 
     /// Stops Raft. What is durable stays; other clones of this object get errors.

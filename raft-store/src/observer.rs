@@ -84,7 +84,9 @@ pub(crate) fn observed(entry: &Entry) -> Option<Observed> {
             | Command::RegisterNode { .. }
             | Command::AllocatePortBlocks { .. }
             | Command::ReleasePortBlocks { .. }
-            | Command::Judge { .. } => None,
+            | Command::Judge { .. }
+            | Command::AdmitNode { .. }
+            | Command::RemoveNode { .. } => None,
         },
         Payload::Membership(m) => {
             Some(Observed::Membership { id: entry.log_id.into(), voters: voters(m.get_joint_config()) })

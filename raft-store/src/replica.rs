@@ -1,5 +1,7 @@
 //! One member of a formed cluster: Raft over the store and a transport.
 
+mod membership;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::marker::PhantomData;
 use std::net::SocketAddr;
@@ -72,6 +74,12 @@ pub enum LocalError {
         /// Its size.
         bytes: usize,
     },
+    /// Another change of membership is under way, or the leader is new. Nothing happened.
+    #[error("the membership cannot be changed yet: {0}")]
+    Busy(String),
+    /// Raft refused a change of membership. Nothing happened.
+    #[error("the membership cannot be changed so: {0}")]
+    Membership(String),
     /// Raft has stopped, for instance because the disk is full.
     #[error("raft has stopped: {0}")]
     Stopped(String),

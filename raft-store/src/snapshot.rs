@@ -8,6 +8,7 @@ use lockstep_proto::raft::v1 as pb;
 use prost::Message;
 
 use crate::codec;
+use crate::envelope;
 use crate::error::StoreError;
 use crate::fs::{SharedFs, SyncPoint};
 use crate::types::SnapshotMeta;
@@ -17,7 +18,6 @@ use crate::types::SnapshotMeta;
 pub struct SnapshotBytes(pub Bytes);
 
 const MAGIC: &[u8; 8] = b"LSSNAP01";
-const HEADER: usize = 20;
 const SUFFIX: &str = ".snap";
 
 /// The one before the newest stays, in case the newest cannot be read: the log behind it may still be there.
@@ -68,7 +68,9 @@ impl SnapshotDir {
         for name in self.names()?.iter().rev() {
             let path = self.dir.join(name);
             let file = self.fs.read(&path).map_err(StoreError::io(&path, "read"))?;
-            match content(&file).and_then(|payload| Image::decode(Bytes::copy_from_slice(payload))) {
+            match envelope::unwrap(MAGIC, "snapshot", &file)
+                .and_then(|payload| Image::decode(Bytes::copy_from_slice(payload)))
+            {
                 Ok(image) => return Ok(Some(image)),
                 Err(problem) => {
                     tracing::error!(path = %path.display(), problem, "a damaged snapshot is passed over")
@@ -83,11 +85,7 @@ impl SnapshotDir {
         let name = name(&image.meta);
         let path = self.dir.join(&name);
         let aside = self.dir.join(format!("{name}.tmp"));
-        let mut bytes = Vec::with_capacity(HEADER + image.bytes.len());
-        bytes.extend_from_slice(MAGIC);
-        bytes.extend_from_slice(&(image.bytes.len() as u64).to_le_bytes());
-        bytes.extend_from_slice(&crc32c::crc32c(&image.bytes).to_le_bytes());
-        bytes.extend_from_slice(&image.bytes);
+        let bytes = envelope::wrap(MAGIC, &image.bytes);
         let mut file = self.fs.create(&aside).map_err(StoreError::io(&aside, "create"))?;
         file.append(&bytes).map_err(StoreError::io(&aside, "write"))?;
         file.sync(SyncPoint::SnapshotContent).map_err(StoreError::io(&aside, "sync"))?;
@@ -113,20 +111,4 @@ fn name(meta: &SnapshotMeta) -> String {
     let (index, term, node) =
         meta.last_log_id.map_or((0, 0, 0), |id| (id.index, id.leader_id.term, id.leader_id.node_id));
     format!("{index:016x}-{term:016x}-{node:016x}{SUFFIX}")
-}
-
-fn content(file: &[u8]) -> Result<&[u8], String> {
-    if file.len() < HEADER || &file[..8] != MAGIC {
-        return Err("it does not begin as a snapshot does".into());
-    }
-    let (header, payload) = file.split_at(HEADER);
-    let length = u64::from_le_bytes(header[8..16].try_into().expect("eight bytes"));
-    if length != payload.len() as u64 {
-        return Err(format!("it holds {} bytes, its header says {length}", payload.len()));
-    }
-    let crc = u32::from_le_bytes(header[16..20].try_into().expect("four bytes"));
-    if crc != crc32c::crc32c(payload) {
-        return Err("its checksum is wrong".into());
-    }
-    Ok(payload)
 }

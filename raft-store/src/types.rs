@@ -43,6 +43,8 @@ impl fmt::Display for Proposal {
                 write!(f, "release {} port blocks of {address}", blocks.count_ones())
             }
             Command::Judge { judgements, .. } => write!(f, "{} verdicts", judgements.len()),
+            Command::AdmitNode { spec, .. } => write!(f, "admit node {}", spec.name),
+            Command::RemoveNode { id } => write!(f, "remove node {id}"),
         }
     }
 }

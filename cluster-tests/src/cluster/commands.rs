@@ -29,6 +29,9 @@ impl Cluster {
             .env("LOCKSTEP_TLS__CERT", self.keys.certificate(node))
             .env("LOCKSTEP_TLS__KEY", self.keys.key(node))
             .env("NO_COLOR", "1");
+        if self.alone && node == Node::A {
+            command.env("LOCKSTEP_CLUSTER__PEERS", "[]");
+        }
         if node != Node::W {
             command.env("LOCKSTEP_DATAPLANE__PIN_DIR", self.pin_dir(node));
         }

@@ -199,6 +199,11 @@ impl LeaseWriter {
         self.maps.leases.refuse_new_flows(refuse);
     }
 
+    /// Whether no lease in the kernel, whoever wrote it, is without an end.
+    pub fn is_bounded(&self) -> bool {
+        self.maps.leases.cells().iter().all(|cell| cell.flags.load(Ordering::Acquire) & UNBOUNDED == 0)
+    }
+
     /// The lease as the kernel has it: epoch, and until when; `None` if closed or unknown.
     pub fn read(&self, group: GroupId) -> Option<(Epoch, LeaseUntil)> {
         let lease = self.maps.leases.read(self.maps.leases.slot_of(group)?)?;

@@ -1,5 +1,6 @@
 mod blocks;
 mod health;
+mod nodes;
 mod services;
 mod snat;
 

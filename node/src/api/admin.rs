@@ -10,7 +10,7 @@ use lockstep_model::ids::{LogIndex, NodeId, Revision};
 use lockstep_model::manifest;
 use lockstep_model::state::{self, Applied, State};
 use lockstep_proto::admin::v1 as pb;
-use tonic::{Request, Response, Status};
+use tonic::{Request, Response, Status, Streaming};
 
 use super::refuse;
 use crate::parts::Parts;
@@ -222,5 +222,41 @@ impl pb::admin_server::Admin for Admin {
         }
         self.parts.raft.transfer_leader(to).await.map_err(|e| refuse::raft(&e))?;
         Ok(Response::new(pb::TransferLeaderResponse { leader_id: to.get() }))
+    }
+
+    async fn cluster_join(
+        &self,
+        request: Request<pb::ClusterJoinRequest>,
+    ) -> Result<Response<pb::ClusterJoinResponse>, Status> {
+        self.join(request.into_inner()).await.map(Response::new)
+    }
+
+    async fn cluster_leave(
+        &self,
+        request: Request<pb::ClusterLeaveRequest>,
+    ) -> Result<Response<pb::ClusterLeaveResponse>, Status> {
+        self.leave(request.into_inner().node).await.map(Response::new)
+    }
+
+    type ClusterBackupStream = Streamed<pb::ClusterBackupResponse>;
+    async fn cluster_backup(
+        &self,
+        _request: Request<pb::ClusterBackupRequest>,
+    ) -> Result<Response<Self::ClusterBackupStream>, Status> {
+        self.backup().await.map(Response::new)
+    }
+
+    async fn cluster_restore(
+        &self,
+        request: Request<Streaming<pb::ClusterRestoreRequest>>,
+    ) -> Result<Response<pb::ClusterRestoreResponse>, Status> {
+        self.restore(request.into_inner()).await.map(Response::new)
+    }
+
+    async fn cluster_recover(
+        &self,
+        request: Request<pb::ClusterRecoverRequest>,
+    ) -> Result<Response<pb::ClusterRecoverResponse>, Status> {
+        self.recover(request.into_inner().force_new_cluster).await.map(Response::new)
     }
 }

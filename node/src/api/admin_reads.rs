@@ -153,14 +153,14 @@ impl Admin {
         };
         let members = metrics
             .voters
-            .iter()
+            .union(&metrics.learners)
             .map(|id| {
                 let spec = state.nodes.get(id);
                 let mut member = pb::Member {
                     id: id.get(),
                     name: spec.map(|s| s.name.clone()).unwrap_or_default(),
                     cluster_address: spec.map(|s| s.cluster_address.into()),
-                    voter: true,
+                    voter: metrics.voters.contains(id),
                     leader: metrics.leader == Some(*id),
                     matched_index: metrics.matched.get(id).copied().flatten().map(|i| i.get()),
                     ..Default::default()

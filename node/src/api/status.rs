@@ -34,7 +34,7 @@ pub(super) fn raft(parts: &Parts) -> pb::RaftStateResponse {
         snapshot_index: metrics.snapshot,
         purged_index: metrics.purged,
         voters: metrics.voters.iter().map(|id| id.get()).collect(),
-        learners: Vec::new(),
+        learners: metrics.learners.iter().map(|id| id.get()).collect(),
         membership_index: metrics.membership.map_or(0, |id| id.index),
         replication: metrics
             .matched

@@ -14,6 +14,7 @@ use lockstep_ownership::message::Tenure;
 use lockstep_ownership::status::LocalStatus;
 use lockstep_ownership::view::View;
 use nix::sys::eventfd::EventFd;
+use tokio::sync::oneshot;
 
 use super::snapshot::Snapshot;
 
@@ -33,6 +34,9 @@ pub(super) enum Input {
     Flushed(Tenure),
     OperatorTransfer,
     Surrender,
+    /// Answered once no lease is without an end, in the kernel.
+    PrepareGrowth(oneshot::Sender<()>),
+    GrowthDone,
     /// From the helper threads.
     Prepared(Vec<Tenure>),
     GraceOver(Tenure),
@@ -91,6 +95,19 @@ impl Handle {
     /// Gives every lease back although nobody has taken over. Done when the snapshot says `idle`.
     pub(crate) fn surrender(&self) {
         self.tell(Input::Surrender);
+    }
+
+    /// Another node is about to come: resolves once the kernel has acknowledged that every lease has an end, and none
+    /// without is made until [`Self::growth_done`].
+    pub(crate) fn prepare_growth(&self) -> oneshot::Receiver<()> {
+        let (sender, bounded) = oneshot::channel();
+        self.tell(Input::PrepareGrowth(sender));
+        bounded
+    }
+
+    /// The other node is part of the state told to [`Self::applied`], or does not come.
+    pub(crate) fn growth_done(&self) {
+        self.tell(Input::GrowthDone);
     }
 
     /// Ends the thread. Leases in the kernel run out by themselves.

@@ -31,6 +31,9 @@ pub(crate) trait LeaseSink: Send + Sync + 'static {
     /// Closes the lease of the group, if it has one. Called on the lease thread: it must not block.
     fn close(&self, tenure: Tenure) -> Result<(), NotInKernel>;
 
+    /// Whether the kernel holds no lease without an end, this run's or an earlier one's. Called on the lease thread.
+    fn is_bounded(&self) -> bool;
+
     /// Tells the segments that the group's addresses are here, for the first time after [`Self::set`];
     /// repeating it is for whoever gets [`super::Event::Opened`]. Called on the lease thread: it must not
     /// block. Whether anything was sent.

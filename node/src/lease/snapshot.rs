@@ -2,10 +2,12 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
+use std::time::Duration;
 
 use lockstep_model::ids::{GroupId, NodeId};
 use lockstep_ownership::failover::FailoverRecord;
 use lockstep_ownership::leader::{Ineligible, Standing};
+use lockstep_ownership::membership::Membership;
 use lockstep_ownership::message::Tenure;
 use lockstep_ownership::owner::Until;
 use lockstep_ownership::participant::Participant;
@@ -16,6 +18,9 @@ use super::counters::{self, Counters};
 
 /// Takeovers remembered.
 pub(super) const MAX_FAILOVERS: usize = 64;
+
+/// A node that has reported within this is heard: several reports of the slowest profile.
+const LATELY: Duration = Duration::from_secs(1);
 
 /// How a node stands for a group, or why it cannot be chosen.
 pub(crate) type StandingOf = (NodeId, Result<(Standing, Flows), Ineligible>);
@@ -29,6 +34,8 @@ pub(crate) struct Snapshot {
     pub(crate) claims: Vec<ClaimStatus>,
     /// How each node stands for each group, from the reports that this node gets.
     pub(crate) standings: BTreeMap<GroupId, Vec<StandingOf>>,
+    /// Nodes whose reports have come lately, over the network.
+    pub(crate) reporting: Vec<NodeId>,
     /// The newest takeovers by this node, oldest first.
     pub(crate) failovers: Arc<VecDeque<FailoverRecord>>,
     /// Nothing is claimed and nothing is left to give back.
@@ -64,7 +71,11 @@ impl Snapshot {
             let standing = |n: &NodeId| (*n, participant.leader().standing(now, *n, *group, view, log));
             (*group, nodes.map(standing).collect())
         });
+        let voters = log.membership().map(Membership::voters).unwrap_or_default();
+        let known = log.view().nodes.keys().copied().chain(voters);
+        let lately = |n: &NodeId| participant.leader().report(now, *n).is_some_and(|(_, age)| age < LATELY);
         Snapshot {
+            reporting: known.filter(lately).collect(),
             held,
             claims: owner.claims().map(claim).collect(),
             standings: standings.collect(),

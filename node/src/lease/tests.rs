@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::net::UdpSocket;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -32,6 +33,10 @@ fn monotonic() -> u64 {
 #[derive(Default)]
 struct PaperKernel {
     writes: Mutex<Vec<(u64, Epoch, u64)>>,
+    /// It holds a lease without an end, of an earlier run.
+    endless: AtomicBool,
+    /// How often it was asked.
+    asked: AtomicU64,
 }
 
 impl LeaseSink for PaperKernel {
@@ -46,6 +51,11 @@ impl LeaseSink for PaperKernel {
     fn close(&self, tenure: Tenure) -> Result<(), NotInKernel> {
         self.writes.lock().unwrap().push((monotonic(), tenure.epoch, 0));
         Ok(())
+    }
+
+    fn is_bounded(&self) -> bool {
+        self.asked.fetch_add(1, Ordering::SeqCst);
+        !self.endless.load(Ordering::SeqCst)
     }
 
     fn announce(&self, _: Tenure) -> bool {
@@ -258,4 +268,22 @@ async fn a_draining_owner_hands_over_and_a_stranger_is_not_heard() {
     cluster.assert_single_owner();
     cluster.until_counter(1, "dropped_malformed", 1).await;
     cluster.until_counter(3, "assignments_owner_draining", 1).await;
+}
+
+#[tokio::test]
+async fn i3_single_owner_growth_waits_for_the_kernel_and_not_for_the_machine_alone() {
+    let cluster = Cluster::new();
+    let node = cluster.node(1);
+    node.kernel.endless.store(true, Ordering::SeqCst);
+    // This run has no lease without an end; the kernel, which outlived an earlier one, has.
+    let mut bounded = node.handle.prepare_growth();
+    let asked = async {
+        while node.kernel.asked.load(Ordering::SeqCst) < 3 {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(DEADLINE, asked).await.expect("the kernel is looked at again and again");
+    assert!(bounded.try_recv().is_err(), "answered while the kernel holds a lease without an end");
+    node.kernel.endless.store(false, Ordering::SeqCst);
+    tokio::time::timeout(DEADLINE, bounded).await.expect("answered in time").expect("the thread lives");
 }

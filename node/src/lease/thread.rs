@@ -20,7 +20,7 @@ use lockstep_ownership::time::Instant;
 use nix::poll::{PollFd, PollFlags, ppoll};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use nix::sys::time::TimeSpec;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 use super::clock::{self, CLOCK_STEP};
 use super::counters::Counters;
@@ -89,6 +89,7 @@ pub(super) fn start(
         was_idle: true,
         published: Instant::default(),
         counters: Counters::default(),
+        growing: Vec::new(),
     };
     std::thread::Builder::new()
         .name("lease".to_owned())
@@ -128,6 +129,8 @@ struct LeaseThread {
     was_idle: bool,
     published: Instant,
     counters: Counters,
+    /// Who waits for every lease to have an end.
+    growing: Vec<oneshot::Sender<()>>,
 }
 
 impl LeaseThread {
@@ -140,6 +143,7 @@ impl LeaseThread {
                 return;
             }
             self.expire();
+            self.answer_growth();
             self.publish();
         }
     }
@@ -186,6 +190,11 @@ impl LeaseThread {
                 Input::Status(status) => self.participant.handle_status(now, status),
                 Input::Flushed(tenure) => self.participant.handle_flushed(now, tenure),
                 Input::OperatorTransfer => self.participant.handle_operator_transfer(now),
+                Input::PrepareGrowth(bounded) => {
+                    self.participant.prepare_growth(now);
+                    self.growing.push(bounded);
+                }
+                Input::GrowthDone => self.participant.growth_done(),
                 Input::Surrender => self.participant.surrender(now),
                 Input::Prepared(tenures) => tenures.into_iter().for_each(|t| self.open(t)),
                 Input::GraceOver(tenure) => self.closed(now, tenure),
@@ -254,6 +263,16 @@ impl LeaseThread {
             self.tell(Event::Idle);
         }
         self.was_idle = idle;
+    }
+
+    /// What the machine says is not enough: the kernel is looked at, which may hold what an earlier run wrote.
+    fn answer_growth(&mut self) {
+        if !self.growing.is_empty() && self.participant.owner().is_bounded() && self.sink.is_bounded() {
+            for waiting in self.growing.drain(..) {
+                // Who has given up waiting has also said that nothing grows.
+                let _gone = waiting.send(());
+            }
+        }
     }
 
     fn carry_out(&mut self) {

@@ -49,6 +49,10 @@ impl LeaseSink for Kernel {
         self.leases.close(tenure.group).map_err(|_| NotInKernel)
     }
 
+    fn is_bounded(&self) -> bool {
+        self.leases.is_bounded()
+    }
+
     fn announce(&self, tenure: Tenure) -> bool {
         self.parts.dataplane.as_ref().is_some_and(|dataplane| dataplane.announce(tenure.group))
     }
@@ -70,6 +74,10 @@ impl LeaseSink for Nowhere {
 
     fn close(&self, _: Tenure) -> Result<(), NotInKernel> {
         Ok(())
+    }
+
+    fn is_bounded(&self) -> bool {
+        true
     }
 
     fn announce(&self, _: Tenure) -> bool {

@@ -1,4 +1,5 @@
 use lockstep_model::ids::LogIndex;
+use lockstep_model::intent::NodeRole;
 use lockstep_model::state::Assignment;
 
 use super::*;
@@ -238,12 +239,39 @@ fn alone_it_needs_nobody_until_it_is_not_alone() {
     b.log.handle_event(at(9050), membership(9, &[1, 2]));
     b.owner.growth_done();
     b.owner.handle_log(at(9050), &b.log);
-    let nonce = match b.pass(9068).as_slice() {
+    let nonce = match b.outputs().as_slice() {
         [Output::Request(r)] => r.nonce,
-        other => panic!("{other:?}"),
+        other => panic!("the new voter is asked at once: {other:?}"),
     };
-    assert_eq!(b.answer(9069, 1, nonce, 5, Ok(())), [], "one of two");
-    assert!(matches!(b.answer(9069, 2, nonce, 5, Ok(()))[..], [Output::SetLease { first: false, .. }]));
+    assert_eq!(b.answer(9051, 1, nonce, 5, Ok(())), [], "one of two");
+    assert!(matches!(b.answer(9051, 2, nonce, 5, Ok(()))[..], [Output::SetLease { first: false, .. }]));
+}
+
+#[test]
+fn i3_single_owner_the_only_voter_of_others_is_not_alone() {
+    let mut b = Bench::new(&[1]);
+    b.assigned(2000, 5, 1);
+    assert!(!b.owner.is_bounded(), "alone");
+    // Another node registers: it could be given the group.
+    let nodes = [(NodeId(1), NodeRole::Dataplane), (NodeId(2), NodeRole::Dataplane)];
+    let view = View { applied: LogIndex(6), nodes: nodes.into(), ..b.log.view().clone() };
+    b.outputs();
+    b.log.handle_view(view);
+    b.owner.handle_log(at(2500), &b.log);
+    let outputs = b.outputs();
+    assert!(matches!(outputs[0], Output::SetLease { until: Until::At(_), first: false, .. }), "{outputs:?}");
+    assert!(matches!(outputs[1], Output::Request(_)) && b.owner.is_bounded(), "{outputs:?}");
+}
+
+#[test]
+fn i3_single_owner_a_group_that_the_log_gives_away_ends_being_alone() {
+    let mut b = Bench::new(&[1]);
+    b.assigned(2000, 5, 1);
+    b.outputs();
+    let away = LogEvent::Assign { index: LogIndex(9), group: G, replaces: Epoch(5), node: NodeId(2) };
+    b.log.handle_event(at(2500), away);
+    b.owner.handle_log(at(2500), &b.log);
+    assert!(b.owner.is_bounded(), "not committed, and bounded all the same");
 }
 
 #[test]

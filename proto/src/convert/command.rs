@@ -4,7 +4,7 @@ use lockstep_model::command::{Change, Command};
 use lockstep_model::ids::{Epoch, GroupId, NodeId, Revision};
 
 use super::address::{address_from_bytes, address_to_bytes};
-use super::{ConvertError, Problem, each, required};
+use super::{ConvertError, Problem, each, installation, required};
 use crate::types::v1 as pb;
 use crate::types::v1::change::Change as WireChange;
 use crate::types::v1::command::Command as WireCommand;
@@ -36,6 +36,11 @@ impl From<&Command> for pb::Command {
                 at_unix_ms: *at_unix_ms,
                 judgements: judgements.iter().map(Into::into).collect(),
             }),
+            Command::AdmitNode { installation, spec } => WireCommand::AdmitNode(pb::AdmitNode {
+                installation: installation.0.to_vec(),
+                spec: Some(spec.into()),
+            }),
+            Command::RemoveNode { id } => WireCommand::RemoveNode(pb::RemoveNode { id: id.get() }),
         };
         pb::Command { command: Some(command) }
     }
@@ -75,6 +80,11 @@ impl TryFrom<pb::Command> for Command {
                 at_unix_ms: judge.at_unix_ms,
                 judgements: each("judge.judgements", judge.judgements)?,
             }),
+            Some(WireCommand::AdmitNode(admit)) => Ok(Command::AdmitNode {
+                installation: installation("admit_node.installation", &admit.installation)?,
+                spec: required("admit_node.spec", admit.spec)?,
+            }),
+            Some(WireCommand::RemoveNode(remove)) => Ok(Command::RemoveNode { id: NodeId(remove.id) }),
         }
     }
 }

@@ -3,13 +3,15 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use lockstep_model::ids::{EndpointId, Epoch, GroupId, LogIndex, NodeId, Revision, ServiceId};
+use lockstep_model::ids::{
+    EndpointId, Epoch, GroupId, InstallationId, LogIndex, NodeId, Revision, ServiceId,
+};
 use lockstep_model::intent::{NodeSpec, ServiceSpec};
 use lockstep_model::limits::PORT_BLOCKS;
 use lockstep_model::state::{Assignment, Group, Released, Service, SnatRule, State};
 
 use super::address::{address_from_bytes, address_to_bytes};
-use super::{ConvertError, Problem, each, required};
+use super::{ConvertError, Problem, each, installation, required};
 use crate::types::v1 as pb;
 
 impl From<&State> for pb::State {
@@ -27,6 +29,8 @@ impl From<&State> for pb::State {
                 .iter()
                 .map(|(address, blocks)| (*address, *blocks).into())
                 .collect(),
+            last_node: model.last_node.get(),
+            installations: model.installations.iter().map(|(node, id)| (*node, *id).into()).collect(),
         }
     }
 }
@@ -44,6 +48,8 @@ impl TryFrom<pb::State> for State {
             released: unique("released", each("released", wire.released)?)?,
             snat_rules: unique("snat_rules", each("snat_rules", wire.snat_rules)?)?,
             port_blocks: unique("port_blocks", each("port_blocks", wire.port_blocks)?)?,
+            last_node: NodeId(wire.last_node),
+            installations: unique("installations", each("installations", wire.installations)?)?,
         })
     }
 }
@@ -202,5 +208,19 @@ impl TryFrom<pb::PortBlocks> for (IpAddr, u64) {
             return Err(ConvertError::new("blocks", problem));
         }
         Ok((address_from_bytes("address", &wire.address)?, wire.blocks))
+    }
+}
+
+impl From<(NodeId, InstallationId)> for pb::Installation {
+    fn from((node, id): (NodeId, InstallationId)) -> Self {
+        pb::Installation { node: node.get(), id: id.0.to_vec() }
+    }
+}
+
+impl TryFrom<pb::Installation> for (NodeId, InstallationId) {
+    type Error = ConvertError;
+
+    fn try_from(wire: pb::Installation) -> Result<Self, ConvertError> {
+        Ok((NodeId(wire.node), installation("id", &wire.id)?))
     }
 }

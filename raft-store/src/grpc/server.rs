@@ -1,10 +1,11 @@
 //! The receiving side: `lockstep.raft.v1` on the cluster listener.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::{Bytes, BytesMut};
+use lockstep_model::ids::NodeId;
 use lockstep_proto::raft::v1 as pb;
 use lockstep_proto::raft::v1::cluster_server::Cluster;
 use lockstep_proto::raft::v1::raft_server::Raft;
@@ -12,9 +13,9 @@ use openraft::TokioRuntime;
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::config::MAX_SNAPSHOT;
-use crate::dispatch::Forwarded;
+use crate::dispatch::{Forwarded, not_leader};
 use crate::error::Refused;
-use crate::node::Inner;
+use crate::node::{Inner, Led, RaftError};
 use crate::replica::{LocalError, Replica};
 
 /// Requests refused, by reason (I14).
@@ -23,6 +24,7 @@ pub(crate) struct Refusals {
     foreign_cluster: AtomicU64,
     wrong_target: AtomicU64,
     not_initialised: AtomicU64,
+    not_a_member: AtomicU64,
     malformed: AtomicU64,
     stopped: AtomicU64,
 }
@@ -33,6 +35,7 @@ impl Refusals {
             Refused::ForeignCluster { .. } => &self.foreign_cluster,
             Refused::WrongTarget { .. } => &self.wrong_target,
             Refused::NotInitialised => &self.not_initialised,
+            Refused::NotAMember { .. } => &self.not_a_member,
             Refused::Malformed(_) => &self.malformed,
             Refused::Stopped(_) => &self.stopped,
         };
@@ -44,6 +47,7 @@ impl Refusals {
             ("foreign_cluster", &self.foreign_cluster),
             ("wrong_target", &self.wrong_target),
             ("not_initialised", &self.not_initialised),
+            ("not_a_member", &self.not_a_member),
             ("malformed", &self.malformed),
             ("stopped", &self.stopped),
         ]
@@ -75,6 +79,19 @@ impl RaftService {
 
     fn answer<T>(&self, result: Result<T, Refused>) -> Result<Response<T>, Status> {
         result.map(Response::new).map_err(|e| self.refuse(&e))
+    }
+
+    /// A change of membership. What was refused, or had no effect, is told apart from what may have had one.
+    fn changed<T>(&self, result: Result<T, RaftError>) -> Result<Response<T>, Status> {
+        result.map(Response::new).map_err(|e| match e {
+            RaftError::NoLeader(_)
+            | RaftError::Busy(_)
+            | RaftError::OutcomeUnknown(_)
+            | RaftError::Stopped(_) => Status::unavailable(e.to_string()),
+            // A refusal's text stands for itself.
+            RaftError::Refused(why) => Status::failed_precondition(why),
+            _ => Status::failed_precondition(e.to_string()),
+        })
     }
 
     fn forwarded<T>(&self, result: Result<T, Forwarded>) -> Result<Response<T>, Status> {
@@ -191,4 +208,49 @@ impl Cluster for RaftService {
     ) -> Result<Response<pb::MoveLeaderResponse>, Status> {
         self.forwarded(self.member()?.on_move_leader(request.into_inner()).await)
     }
+
+    async fn join(&self, request: Request<pb::JoinRequest>) -> Result<Response<pb::JoinResponse>, Status> {
+        self.changed(self.node.on_join(request.into_inner()).await)
+    }
+
+    async fn enlist(
+        &self,
+        request: Request<pb::EnlistRequest>,
+    ) -> Result<Response<pb::EnlistResponse>, Status> {
+        use pb::enlist_response::Result as Outcome;
+        let header = request.into_inner().header;
+        let sender = self.member()?.admit_member(header.as_ref()).map_err(|e| self.refuse(&e))?;
+        let result = match self.changed(self.node.on_enlist(sender).await)?.into_inner() {
+            Led::Done(voters) => Outcome::Voters(names(&voters)),
+            Led::Elsewhere(leader) => Outcome::NotLeader(not_leader(leader)),
+        };
+        Ok(Response::new(pb::EnlistResponse { result: Some(result) }))
+    }
+
+    async fn remove(
+        &self,
+        request: Request<pb::RemoveRequest>,
+    ) -> Result<Response<pb::RemoveResponse>, Status> {
+        use pb::remove_response::Result as Outcome;
+        let request = request.into_inner();
+        self.member()?.admit_member(request.header.as_ref()).map_err(|e| self.refuse(&e))?;
+        let result = match self.changed(self.node.on_remove(NodeId(request.node)).await)?.into_inner() {
+            Led::Done(voters) => Outcome::Voters(names(&voters)),
+            Led::Elsewhere(leader) => Outcome::NotLeader(not_leader(leader)),
+        };
+        Ok(Response::new(pb::RemoveResponse { result: Some(result) }))
+    }
+
+    async fn dismiss(
+        &self,
+        request: Request<pb::DismissRequest>,
+    ) -> Result<Response<pb::DismissResponse>, Status> {
+        self.member()?.admit(request.into_inner().header.as_ref()).map_err(|e| self.refuse(&e))?;
+        self.node.on_dismiss();
+        Ok(Response::new(pb::DismissResponse {}))
+    }
+}
+
+fn names(voters: &BTreeSet<NodeId>) -> pb::Voters {
+    pb::Voters { ids: voters.iter().map(|id| id.get()).collect() }
 }

@@ -56,7 +56,7 @@ impl Inner {
     }
 
     /// Takes `identity`, unless the node has data as another.
-    async fn become_node(self: &Arc<Self>, identity: Identity) -> Result<(), RaftError> {
+    pub(super) async fn become_node(self: &Arc<Self>, identity: Identity) -> Result<(), RaftError> {
         if let Some(member) = self.member() {
             if *member.identity() == identity {
                 return Ok(());

@@ -29,7 +29,9 @@ pub enum RaftError {
     #[error("cannot start raft's threads: {0}")]
     Runtime(std::io::Error),
     /// The node belongs to no cluster.
-    #[error("this node belongs to no cluster yet; run `lockstep cluster init` on one node")]
+    #[error(
+        "this node belongs to no cluster yet; run `lockstep cluster init` on one node, or `lockstep cluster join` here"
+    )]
     NotInitialised,
     /// `cluster init` a second time.
     #[error("this node already belongs to cluster {name:?} ({cluster_id}); `cluster init` is allowed once")]
@@ -38,6 +40,16 @@ pub enum RaftError {
         name: String,
         /// The cluster.
         cluster_id: ClusterId,
+    },
+    /// `cluster join` of a member.
+    #[error("this node is node {node} of cluster {name:?} ({cluster_id}) already")]
+    AlreadyMember {
+        /// The cluster's name.
+        name: String,
+        /// The cluster.
+        cluster_id: ClusterId,
+        /// This node.
+        node: NodeId,
     },
     /// A peer cannot take part in a new cluster.
     #[error("peer {address}: {problem}")]
@@ -56,6 +68,9 @@ pub enum RaftError {
     /// The command was sent, and no answer came: it may have taken effect.
     #[error("no answer to a command that was sent; whether it took effect is unknown: {0}")]
     OutcomeUnknown(String),
+    /// The membership cannot be changed yet.
+    #[error("{0}")]
+    Busy(String),
     /// The cluster refused the request before it reached the log.
     #[error("refused: {0}")]
     Refused(String),
@@ -72,11 +87,12 @@ impl RaftError {
             RaftError::ForeignDataDir { .. } => "foreign",
             RaftError::Runtime(_) => "runtime",
             RaftError::NotInitialised => "not_initialized",
-            RaftError::AlreadyInitialised { .. } => "already_initialized",
+            RaftError::AlreadyInitialised { .. } | RaftError::AlreadyMember { .. } => "already_initialized",
             RaftError::Peer { .. } | RaftError::Refused(_) => "refused",
             RaftError::NotAVoter(_) => "not_found",
             RaftError::NoLeader(_) => "no_leader",
             RaftError::OutcomeUnknown(_) => "outcome_unknown",
+            RaftError::Busy(_) => "busy",
             RaftError::Stopped(_) => "stopped",
         }
     }
@@ -86,8 +102,9 @@ impl From<LocalError> for RaftError {
     fn from(e: LocalError) -> Self {
         match e {
             LocalError::NotLeader { .. } | LocalError::NoQuorum(_) => RaftError::NoLeader(e.to_string()),
+            LocalError::Busy(_) => RaftError::Busy(e.to_string()),
             LocalError::OutcomeUnknown => RaftError::OutcomeUnknown(e.to_string()),
-            LocalError::TooLarge { .. } => RaftError::Refused(e.to_string()),
+            LocalError::TooLarge { .. } | LocalError::Membership(_) => RaftError::Refused(e.to_string()),
             LocalError::Stopped(text) => RaftError::Stopped(text),
         }
     }

@@ -1,6 +1,5 @@
 //! Writes and linearizable reads from any node: done here if it leads, else sent to the leader.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -25,7 +24,7 @@ const DEADLINE: Duration = Duration::from_secs(5);
 const LOOK_AGAIN: Duration = Duration::from_millis(25);
 
 /// What became of an attempt.
-enum Attempt<T> {
+pub(super) enum Attempt<T> {
     Done(T),
     /// Nothing happened; try again.
     Again(String),
@@ -74,7 +73,7 @@ impl Inner {
     }
 
     /// Tries until done, failed, or too late. Only what certainly had no effect is tried again.
-    async fn attempt<T, F>(
+    pub(super) async fn attempt<T, F>(
         self: &Arc<Self>,
         deadline: Instant,
         mut once: impl FnMut(Arc<Replica<TokioRuntime>>, Option<NodeId>) -> F,
@@ -212,31 +211,25 @@ impl Inner {
         }
     }
 
-    fn leader_client(
+    pub(super) fn leader_client(
         &self,
         member: &Replica<TokioRuntime>,
         leader: NodeId,
     ) -> Result<pb::cluster_client::ClusterClient<tonic::transport::Channel>, String> {
-        let address = peer_address(member, leader).ok_or_else(|| format!("node {leader} has no address"))?;
+        let address = member.address_of(leader).ok_or_else(|| format!("node {leader} has no address"))?;
         self.pool.cluster(address).map_err(|e| e.to_string())
     }
 }
 
-const LATE: &str = "the leader did not answer in time";
+pub(super) const LATE: &str = "the leader did not answer in time";
 
-fn no_leader<T>() -> Attempt<T> {
+pub(super) fn no_leader<T>() -> Attempt<T> {
     Attempt::Again("no node leads, or a majority of the voters is not reachable".into())
 }
 
-fn header(member: &Replica<TokioRuntime>, target: NodeId) -> pb::Header {
+pub(super) fn header(member: &Replica<TokioRuntime>, target: NodeId) -> pb::Header {
     let identity = member.identity();
     pb::Header { cluster_id: identity.cluster_id.to_vec(), sender: identity.node.get(), target: target.get() }
-}
-
-fn peer_address(member: &Replica<TokioRuntime>, id: NodeId) -> Option<SocketAddr> {
-    let metrics = member.raft.metrics();
-    let metrics = metrics.borrow_watched();
-    metrics.membership_config.get_node(&id.get()).map(|peer| peer.address)
 }
 
 /// A write that was not answered is tried again only if it certainly had no effect.
@@ -249,7 +242,7 @@ fn sent_write<T>(status: &tonic::Status) -> Attempt<T> {
 }
 
 /// A request without effect is tried again unless it was refused.
-fn harmless<T>(status: &tonic::Status) -> Attempt<T> {
+pub(super) fn harmless<T>(status: &tonic::Status) -> Attempt<T> {
     match link_error(status) {
         LinkError::Refused(why) => Attempt::Failed(RaftError::Refused(why)),
         LinkError::Unreachable(why) | LinkError::Broken(why) => Attempt::Again(why),

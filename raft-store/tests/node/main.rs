@@ -1,15 +1,15 @@
 //! Three nodes over real gRPC on the loopback interface, with real files: forming, forwarding, refusing.
 
-use std::net::{Ipv4Addr, SocketAddr};
-use std::path::Path;
-use std::sync::Arc;
-use std::time::Duration;
+mod daemon;
+mod membership;
 
+use std::net::{Ipv4Addr, SocketAddr};
+
+use daemon::{Cluster, Daemon, group, listener, open_again, rebind, spec, three, three_with};
 use lockstep_model::command::{Change, Command};
 use lockstep_model::ids::NodeId;
 use lockstep_model::intent::{
-    Algorithm, EndpointSpec, EndpointState, GroupSpec, Mode, NodeRole, NodeSpec, OnMiss, PortRange,
-    ServiceSpec, SyncPolicy,
+    Algorithm, EndpointSpec, EndpointState, Mode, OnMiss, PortRange, ServiceSpec, SyncPolicy,
 };
 use lockstep_model::protocol::Protocol;
 use lockstep_model::state::Applied;
@@ -17,115 +17,7 @@ use lockstep_proto::raft::v1 as pb;
 use lockstep_proto::raft::v1::cluster_client::ClusterClient;
 use lockstep_proto::raft::v1::raft_client::RaftClient;
 use lockstep_raft_store::config::{Compaction, SNAPSHOT_CHUNK};
-use lockstep_raft_store::fs::real::RealFs;
-use lockstep_raft_store::observer::NoObserver;
 use lockstep_raft_store::replica::ReplicaOptions;
-use lockstep_raft_store::{Metrics, PlainConnector, RaftConfig, RaftError, RaftNode};
-use tempfile::TempDir;
-use tokio::net::TcpListener;
-use tokio::task::JoinHandle;
-
-struct Daemon {
-    node: RaftNode,
-    address: SocketAddr,
-    server: JoinHandle<()>,
-}
-
-impl Daemon {
-    async fn start(
-        cluster: &str,
-        listener: TcpListener,
-        peers: &[SocketAddr],
-        data: &Path,
-    ) -> Result<Self, RaftError> {
-        Self::with(ReplicaOptions::default(), cluster, listener, peers, data).await
-    }
-
-    async fn with(
-        options: ReplicaOptions,
-        cluster: &str,
-        listener: TcpListener,
-        peers: &[SocketAddr],
-        data: &Path,
-    ) -> Result<Self, RaftError> {
-        let address = listener.local_addr().expect("a bound socket has an address");
-        let config = RaftConfig {
-            cluster_name: cluster.to_owned(),
-            address,
-            peers: peers.to_vec(),
-            data_dir: data.to_owned(),
-            options,
-        };
-        let node =
-            RaftNode::start(config, Arc::new(RealFs), Arc::new(PlainConnector), Arc::new(NoObserver)).await?;
-        let (raft, cluster) = (node.raft_server(), node.cluster_server());
-        let serve = tonic::transport::Server::builder()
-            .add_service(raft)
-            .add_service(cluster)
-            .serve_with_incoming(tokio_stream::wrappers::TcpListenerStream::new(listener));
-        let server =
-            node.runtime().spawn(async move { serve.await.expect("the server runs until it is aborted") });
-        Ok(Daemon { node, address, server })
-    }
-
-    async fn stop(self) {
-        self.server.abort();
-        self.node.shutdown().await;
-    }
-
-    async fn until(&self, what: &str, condition: impl FnMut(&Metrics) -> bool) {
-        let mut metrics = self.node.watch_metrics();
-        let reached = tokio::time::timeout(Duration::from_secs(10), metrics.wait_for(condition)).await;
-        reached.unwrap_or_else(|_| panic!("{what}: not within 10 s")).expect("the node lives");
-    }
-}
-
-async fn listener() -> TcpListener {
-    TcpListener::bind("127.0.0.1:0").await.expect("a free port")
-}
-
-struct Cluster {
-    daemons: Vec<Daemon>,
-    dir: TempDir,
-}
-
-async fn three(names: [&str; 3]) -> Cluster {
-    three_with(names, ReplicaOptions::default()).await
-}
-
-async fn three_with(names: [&str; 3], options: ReplicaOptions) -> Cluster {
-    let dir = tempfile::tempdir().expect("a temporary directory");
-    let listeners = [listener().await, listener().await, listener().await];
-    let addresses: Vec<SocketAddr> = listeners.iter().map(|l| l.local_addr().expect("bound")).collect();
-    let mut daemons = Vec::new();
-    for (i, listener) in listeners.into_iter().enumerate() {
-        let data = dir.path().join(i.to_string());
-        let daemon = Daemon::with(options, names[i], listener, &addresses, &data).await;
-        daemons.push(daemon.expect("an empty node starts"));
-    }
-    Cluster { daemons, dir }
-}
-
-fn group(name: &str) -> Command {
-    let spec = GroupSpec {
-        name: name.to_owned(),
-        addresses: Vec::new(),
-        interfaces: Vec::new(),
-        nodes: Vec::new(),
-        standbys: 1,
-        failback: false,
-    };
-    Command::Change { expected: None, changes: vec![Change::UpsertGroup(spec)] }
-}
-
-fn spec(name: &str, address: SocketAddr) -> NodeSpec {
-    NodeSpec {
-        name: name.to_owned(),
-        role: NodeRole::Dataplane,
-        cluster_address: address,
-        lease_address: address,
-    }
-}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_cluster_forms_once_and_serves_writes_and_reads_anywhere() {
@@ -184,40 +76,6 @@ async fn i1_acknowledged_writes_survive_a_restart_of_all() {
     for daemon in &daemons {
         assert_eq!(*daemon.node.read().await.expect("a read after the restart"), *before);
     }
-}
-
-/// The port may still be in use by a connection that is closing.
-async fn rebind(address: SocketAddr) -> TcpListener {
-    let bind = async {
-        loop {
-            match TcpListener::bind(address).await {
-                Ok(listener) => return listener,
-                Err(_) => tokio::task::yield_now().await,
-            }
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(10), bind).await.expect("the port becomes free")
-}
-
-/// The lock is given back when the last user of the old node is gone, which shutting down does not wait for.
-async fn open_again(
-    options: ReplicaOptions,
-    listener: TcpListener,
-    peers: &[SocketAddr],
-    data: &Path,
-) -> Daemon {
-    let lock = data.join("lock");
-    let free = async {
-        loop {
-            let file = std::fs::File::open(&lock).expect("a lock file");
-            if file.try_lock().is_ok() {
-                return;
-            }
-            tokio::task::yield_now().await;
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(10), free).await.expect("the old node is gone");
-    Daemon::with(options, "edge", listener, peers, data).await.expect("a node starts from its data")
 }
 
 /// A service that takes some ten kilobytes in a snapshot.
