@@ -1,0 +1,147 @@
+//! What goes wrong, and what operators do meanwhile: one random step after another.
+
+use lockstep_model::command::{Change, Command};
+use lockstep_model::ids::{Epoch, NodeId};
+use lockstep_model::intent::{ClusterSettings, LeaseProfile};
+
+use crate::net::{Channel, now_ns};
+use crate::world::{Event, MS, World, group_addresses, group_spec};
+
+const BOTH: &[Channel] = &[Channel::Raft, Channel::Lease];
+
+impl World {
+    /// One random fault or change. `lease_ns`: the unit in which faults last.
+    pub(crate) fn disturb(&mut self, lease_ns: u64) {
+        let ids = self.ids();
+        let node = *self.rng.pick(&ids);
+        let until = now_ns() + self.rng.below(3 * lease_ns);
+        match self.rng.below(100) {
+            0..20 => self.assign_anything(),
+            20..32 => {
+                let until =
+                    now_ns() + self.rng.below(*[3, 3, 12].get(until as usize % 3).unwrap_or(&3) * lease_ns);
+                self.pause(node, until);
+            }
+            32..46 => {
+                let power = self.rng.percent(60);
+                self.stop(node, power);
+                let back = self.rng.below(3 * lease_ns);
+                self.after(back, Event::Start { node });
+            }
+            46..66 => self.cut_something(node, until + lease_ns),
+            66..72 => self.with_daemon(node, |participant, now| participant.surrender(now)),
+            72..78 => self.drain_for(node, 4 * lease_ns),
+            78..84 => self.move_leadership(node),
+            84..92 => self.move_an_address(),
+            92..95 => self.change_lease(),
+            _ => {
+                // Power fails everywhere at once.
+                for id in ids {
+                    self.stop(id, true);
+                    let back = self.rng.below(lease_ns);
+                    self.after(back, Event::Start { node: id });
+                }
+            }
+        }
+    }
+
+    /// Whoever leads gives any group to any node, on the view of some node.
+    fn assign_anything(&mut self) {
+        let ids = self.ids();
+        let (view, to) = (*self.rng.pick(&ids), *self.rng.pick(&ids));
+        let Some(daemon) = self.nodes.get(&view).and_then(|n| n.daemon.as_ref()) else { return };
+        let state = daemon.published.state.clone();
+        let groups: Vec<_> = state.groups.iter().collect();
+        if groups.is_empty() {
+            return;
+        }
+        let (group, known) = *self.rng.pick(&groups);
+        let replaces = known.assignment.map_or(Epoch(0), |a| a.epoch);
+        let leaders: Vec<NodeId> = self.raft_leaders();
+        if !leaders.is_empty() {
+            let leader = *self.rng.pick(&leaders);
+            self.propose(leader, Command::Assign { group: *group, replaces, node: to });
+        }
+    }
+
+    /// One way, both ways, or a whole node; Raft, leases, or both.
+    fn cut_something(&mut self, node: NodeId, until_ns: u64) {
+        let ids = self.ids();
+        let channels = *self.rng.pick(&[BOTH, BOTH, &BOTH[..1], &BOTH[1..]]);
+        let alone = self.rng.percent(50);
+        let (out, back) = *self.rng.pick(&[(true, true), (true, false), (false, true)]);
+        let others: Vec<NodeId> = if alone { ids } else { vec![*self.rng.pick(&ids)] };
+        self.net.note(format_args!(
+            "cut {channels:?} of node {node} and {others:?}, out {out}, back {back}, until {until_ns}"
+        ));
+        let mut net = self.net.lock();
+        for other in others.into_iter().filter(|other| *other != node) {
+            for channel in channels {
+                if out {
+                    net.cut(*channel, node, other, until_ns);
+                }
+                if back {
+                    net.cut(*channel, other, node, until_ns);
+                }
+            }
+        }
+    }
+
+    fn drain_for(&mut self, node: NodeId, longest_ns: u64) {
+        self.drain(node, true);
+        let back = self.rng.below(longest_ns);
+        self.after(back, Event::Undrain { node });
+    }
+
+    fn move_leadership(&mut self, to: NodeId) {
+        if let Some(leader) = self.raft_leader().and_then(|id| self.replica(id)) {
+            use openraft::AsyncRuntime;
+            self.net.note(format_args!("leadership is to go to node {to}"));
+            // Refused if it leads no more, which changes nothing.
+            drop(openraft_rt_sim::SimRuntime::spawn(async move { drop(leader.move_leader(to).await) }));
+        }
+    }
+
+    /// The second address of a group goes to another group, or back.
+    fn move_an_address(&mut self) {
+        let Some(leader) = self.raft_leader() else { return };
+        let Some(daemon) = self.nodes.get(&leader).and_then(|n| n.daemon.as_ref()) else { return };
+        let groups = daemon.published.state.groups.len();
+        if groups < 2 {
+            return;
+        }
+        let all: Vec<usize> = (0..groups).collect();
+        let (from, to) = (*self.rng.pick(&all), *self.rng.pick(&all));
+        let changes = all
+            .iter()
+            .map(|group| {
+                let [first, second] = group_addresses(*group);
+                let mut addresses = vec![first];
+                if *group == to {
+                    addresses.push(group_addresses(from)[1]);
+                }
+                if *group != from && *group != to {
+                    addresses.push(second);
+                }
+                Change::UpsertGroup(group_spec(*group, addresses))
+            })
+            .collect();
+        self.propose(leader, Command::Change { expected: None, changes });
+    }
+
+    fn change_lease(&mut self) {
+        let Some(leader) = self.raft_leader() else { return };
+        let lease = *self.rng.pick(&[LeaseProfile::Fast, LeaseProfile::Lan]);
+        let settings = ClusterSettings { lease, ..ClusterSettings::default() };
+        let changes = vec![Change::SetCluster(settings)];
+        self.propose(leader, Command::Change { expected: None, changes });
+    }
+
+    /// Loss and delay from now on.
+    pub(crate) fn weather(&mut self) {
+        let mut net = self.net.lock();
+        net.loss_percent = *self.rng.pick(&[0, 0, 2, 8, 20]);
+        net.late_percent = if net.loss_percent > 0 { 6 } else { *self.rng.pick(&[0, 3]) };
+        net.long_delay_ns = *self.rng.pick(&[20, 100, 300]) * MS;
+    }
+}
