@@ -1,10 +1,16 @@
 //! What goes wrong, and what operators do meanwhile: one random step after another.
 
+use std::sync::Arc;
+
 use lockstep_model::command::{Change, Command};
 use lockstep_model::ids::{Epoch, NodeId};
 use lockstep_model::intent::{ClusterSettings, LeaseProfile};
 
-use crate::net::{Channel, now_ns};
+use lockstep_raft_store::replica::Replica;
+use openraft::AsyncRuntime;
+use openraft_rt_sim::SimRuntime;
+
+use crate::net::{Channel, address, now_ns};
 use crate::world::{Event, MS, World, group_addresses, group_spec};
 
 const BOTH: &[Channel] = &[Channel::Raft, Channel::Lease];
@@ -18,8 +24,8 @@ impl World {
         match self.rng.below(100) {
             0..20 => self.assign_anything(),
             20..32 => {
-                let until =
-                    now_ns() + self.rng.below(*[3, 3, 12].get(until as usize % 3).unwrap_or(&3) * lease_ns);
+                let longest = *self.rng.pick(&[3, 3, 12]) * lease_ns;
+                let until = now_ns() + self.rng.below(longest);
                 self.pause(node, until);
             }
             32..46 => {
@@ -32,8 +38,10 @@ impl World {
             66..72 => self.with_daemon(node, |participant, now| participant.surrender(now)),
             72..78 => self.drain_for(node, 4 * lease_ns),
             78..84 => self.move_leadership(node),
-            84..92 => self.move_an_address(),
-            92..95 => self.change_lease(),
+            84..89 => self.move_an_address(),
+            89..96 => self.change_membership(node),
+            96 => self.change_lease(),
+            97 => self.hold_raft_up(),
             _ => {
                 // Power fails everywhere at once.
                 for id in ids {
@@ -41,6 +49,29 @@ impl World {
                     let back = self.rng.below(lease_ns);
                     self.after(back, Event::Start { node: id });
                 }
+            }
+        }
+    }
+
+    /// Nodes that lost power at a moment of the network's choice come back.
+    pub(crate) fn take_power_cuts(&mut self) {
+        let cuts = std::mem::take(&mut self.net.lock().power_cuts);
+        for node in cuts {
+            self.stop(node, true);
+            let back = self.rng.below(100 * MS);
+            self.after(back, Event::Start { node });
+        }
+    }
+
+    /// Raft gets nothing through, while leases are renewed.
+    fn hold_raft_up(&mut self) {
+        let until = now_ns() + self.rng.below(4000) * MS;
+        self.net.note(format_args!("Raft is held up until {until}"));
+        let ids = self.ids();
+        let mut net = self.net.lock();
+        for from in &ids {
+            for to in &ids {
+                net.cut(Channel::Raft, *from, *to, until);
             }
         }
     }
@@ -95,10 +126,9 @@ impl World {
 
     fn move_leadership(&mut self, to: NodeId) {
         if let Some(leader) = self.raft_leader().and_then(|id| self.replica(id)) {
-            use openraft::AsyncRuntime;
             self.net.note(format_args!("leadership is to go to node {to}"));
             // Refused if it leads no more, which changes nothing.
-            drop(openraft_rt_sim::SimRuntime::spawn(async move { drop(leader.move_leader(to).await) }));
+            drop(SimRuntime::spawn(async move { drop(leader.move_leader(to).await) }));
         }
     }
 
@@ -129,6 +159,35 @@ impl World {
         self.propose(leader, Command::Change { expected: None, changes });
     }
 
+    /// Makes a node a voter, or takes its vote.
+    fn change_membership(&mut self, node: NodeId) {
+        let Some(leader) = self.raft_leader().and_then(|id| self.replica(id)) else { return };
+        let voters = leader.voters();
+        let joins = !voters.contains(&node);
+        // Nobody is left alone: what a sole voter may do is another protocol.
+        if !joins && voters.len() <= 2 {
+            return;
+        }
+        if joins {
+            return self.join(leader, node);
+        }
+        let net = self.net.clone();
+        drop(SimRuntime::spawn(async move {
+            let removed = leader.remove(node).await;
+            net.note(format_args!("node {node} removed: {removed:?}"));
+        }));
+    }
+
+    /// Gives a node a vote. Refused, for instance, while another change is under way.
+    pub(crate) fn join(&mut self, leader: Arc<Replica<SimRuntime>>, node: NodeId) {
+        let net = self.net.clone();
+        drop(SimRuntime::spawn(async move {
+            let added = leader.add_learner(node, address(node)).await;
+            let promoted = if added.is_ok() { leader.promote(node).await } else { added };
+            net.note(format_args!("node {node} joined: {promoted:?}"));
+        }));
+    }
+
     fn change_lease(&mut self) {
         let Some(leader) = self.raft_leader() else { return };
         let lease = *self.rng.pick(&[LeaseProfile::Fast, LeaseProfile::Lan]);
@@ -142,6 +201,7 @@ impl World {
         let mut net = self.net.lock();
         net.loss_percent = *self.rng.pick(&[0, 0, 2, 8, 20]);
         net.late_percent = if net.loss_percent > 0 { 6 } else { *self.rng.pick(&[0, 3]) };
+        net.power_after_vote_percent = *self.rng.pick(&[0, 0, 40]);
         net.long_delay_ns = *self.rng.pick(&[20, 100, 300]) * MS;
     }
 }

@@ -62,6 +62,10 @@ pub struct Net {
     pub late_percent: u64,
     /// See `late_percent`.
     pub long_delay_ns: u64,
+    /// Of a hundred nodes whose vote has just reached its candidate, how many lose power at that moment.
+    pub power_after_vote_percent: u64,
+    /// Nodes that have lost power that way.
+    pub power_cuts: Vec<NodeId>,
     /// What happened.
     pub trace: Trace,
     /// What nodes have to tell their lease threads, by run.
@@ -97,6 +101,8 @@ impl SharedNet {
             loss_percent: 0,
             late_percent: 0,
             long_delay_ns: 0,
+            power_after_vote_percent: 0,
+            power_cuts: Vec::new(),
             trace: Trace::new(keep_text),
             news: VecDeque::new(),
         };
@@ -176,6 +182,7 @@ impl Net {
         self.cuts.clear();
         self.loss_percent = 0;
         self.late_percent = 0;
+        self.power_after_vote_percent = 0;
         for host in self.hosts.values_mut() {
             host.paused_until_ns = 0;
         }
@@ -190,6 +197,13 @@ impl Net {
         let arrives_ns = Some(self.delay_ns());
         let again_ns = self.rng.percent(self.loss_percent / 3).then(|| self.delay_ns());
         Fate { arrives_ns, again_ns }
+    }
+
+    /// A vote has reached its candidate.
+    fn voted(&mut self, voter: NodeId) {
+        if self.rng.percent(self.power_after_vote_percent) {
+            self.power_cuts.push(voter);
+        }
     }
 
     fn delay_ns(&mut self) -> u64 {

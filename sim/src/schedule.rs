@@ -59,6 +59,7 @@ pub fn run(seed: u64, options: Options) -> Report {
         let voters = *rng.pick(&[3, 3, 3, 3, 2, 5]);
         let shape = Shape {
             voters,
+            spares: if rng.percent(35) { rng.below(2) + 1 } else { 0 },
             witness: rng.percent(40),
             groups: rng.below(2) as usize + 1,
             lease: *rng.pick(&[LeaseProfile::Fast, LeaseProfile::Lan]),
@@ -67,7 +68,7 @@ pub fn run(seed: u64, options: Options) -> Report {
         let mut world = World::found(&mut rng, shape, options.keep_text).await;
         world.run_for(rng.below(SETTLE_NS)).await;
         world.begin_clients();
-        let steps = 6 + rng.below(12);
+        let steps = 10 + rng.below(30);
         for step in 0..steps {
             if step % 6 == 0 {
                 world.weather();

@@ -92,6 +92,7 @@ impl World {
     pub async fn run_for(&mut self, ns: u64) {
         let end = now_ns() + ns;
         loop {
+            self.take_power_cuts();
             self.take_news();
             self.take_results();
             let now = now_ns();

@@ -48,7 +48,7 @@ fn two_runs_of_a_seed_are_byte_equal() {
         let differs = one.text.lines().zip(other.text.lines()).find(|(a, b)| a != b);
         assert_eq!(differs, None, "seed {seed}");
         assert_eq!((one.hash, one.lines), (other.hash, other.lines), "seed {seed}");
-        assert!(one.lines > 1000, "seed {seed}: the trace is empty");
+        assert!(one.lines > 300, "seed {seed}: the trace is empty");
     }
     assert_ne!(run(1, options).hash, run(2, options).hash, "the seed matters");
 }

@@ -87,7 +87,7 @@ impl From<LocalError> for RaftError {
         match e {
             LocalError::NotLeader { .. } | LocalError::NoQuorum(_) => RaftError::NoLeader(e.to_string()),
             LocalError::OutcomeUnknown => RaftError::OutcomeUnknown(e.to_string()),
-            LocalError::TooLarge { .. } => RaftError::Refused(e.to_string()),
+            LocalError::TooLarge { .. } | LocalError::Membership(_) => RaftError::Refused(e.to_string()),
             LocalError::Stopped(text) => RaftError::Stopped(text),
         }
     }

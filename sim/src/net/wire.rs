@@ -160,7 +160,12 @@ impl Transport for Wire {
 
     async fn vote(&self, to: SocketAddr, message: pb::VoteRequest) -> Result<pb::VoteResponse, LinkError> {
         let what = of_vote(&message, "vote");
-        self.call(to, what, message, |peer, m| async move { peer.on_vote(m).await }).await
+        let answer = self.call(to, what, message, |peer, m| async move { peer.on_vote(m).await }).await;
+        if answer.as_ref().is_ok_and(|answer| answer.vote_granted) {
+            self.net.lock().voted(node_at(to));
+            self.net.wake();
+        }
+        answer
     }
 
     async fn pre_vote(

@@ -20,6 +20,8 @@ use crate::rng::Rng;
 pub struct Shape {
     /// Voters at the beginning.
     pub voters: u64,
+    /// Nodes that run, and may become voters later.
+    pub spares: u64,
     /// The last voter is a witness.
     pub witness: bool,
     /// Groups, each with two addresses.
@@ -63,7 +65,7 @@ impl World {
             next_rule: 0,
             results: Results::default(),
         };
-        for id in (1..=shape.voters).map(NodeId) {
+        for id in (1..=shape.voters + shape.spares).map(NodeId) {
             // Extreme rates are where the bound is tested.
             let ppm = match world.rng.below(4) {
                 0 => 0,
@@ -75,7 +77,7 @@ impl World {
             world.start(id).await;
         }
         world.after(0, Event::Roles);
-        let members = world.ids().into_iter().map(|id| (id, address(id))).collect();
+        let members = (1..=shape.voters).map(|id| (NodeId(id), address(NodeId(id)))).collect();
         let first = world.replica(NodeId(1)).expect("it was started");
         if let Err(e) = first.initialise(&members).await {
             world.oracle.violate(format!("the cluster cannot be formed: {e}"));

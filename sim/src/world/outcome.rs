@@ -32,6 +32,7 @@ impl World {
         let end = now_ns() + within_ns;
         loop {
             self.run_for(POLL_NS).await;
+            self.readmit();
             if self.oracle.violation().is_some() {
                 return;
             }
@@ -46,10 +47,21 @@ impl World {
         }
     }
 
+    /// Whoever has no vote gets one.
+    fn readmit(&mut self) {
+        let Some(leader) = self.raft_leader().and_then(|id| self.replica(id)) else { return };
+        let voters = leader.voters();
+        let Some(node) = self.ids().into_iter().find(|id| !voters.contains(id)) else { return };
+        self.join(leader, node);
+    }
+
     /// Whether all agree, and every group is served by its owner and by nobody else.
     fn converged(&self) -> Result<(), String> {
         let leader = self.raft_leader().ok_or("nobody leads")?;
         let metrics = self.replica(leader).ok_or("the leader does not run")?.metrics();
+        if metrics.voters.len() < self.nodes.len() {
+            return Err(format!("only {:?} vote", metrics.voters));
+        }
         for (id, node) in &self.nodes {
             let daemon = node.daemon.as_ref().ok_or_else(|| format!("node {id} does not run"))?;
             let applied = daemon.published.applied.map_or(0, |i| i.get());
