@@ -64,6 +64,8 @@ pub struct Daemon {
     pub published: Published,
     /// Leases that wait for what is queued to be applied.
     pub opening: BTreeMap<Tenure, Until>,
+    /// True time at which the last of them is prepared.
+    pub prepared_ns: u64,
     /// Leases in the kernel.
     pub written: BTreeSet<Tenure>,
     /// When this run applied the index at which an address left its former group.

@@ -8,7 +8,7 @@ use lockstep_model::ids::NodeId;
 use lockstep_model::intent::{PortRange, Prefix, SnatAction, SnatRuleSpec};
 use lockstep_model::protocol::Family;
 use lockstep_model::state::Applied;
-use lockstep_raft_store::replica::LocalError;
+use lockstep_raft_store::replica::{LocalError, Replica};
 use openraft::AsyncRuntime;
 use openraft_rt_sim::SimRuntime;
 
@@ -52,6 +52,18 @@ fn rule(name: String) -> SnatRuleSpec {
         protocol: None,
         ports: PortRange::ANY,
         action: SnatAction::None,
+    }
+}
+
+/// Up to which index a node has applied the log when it answers a linearizable read.
+async fn linearizable(replica: &Replica<SimRuntime>) -> Result<u64, LocalError> {
+    let index = replica.read_index().await?;
+    loop {
+        let applied = replica.metrics().applied;
+        if applied >= index.get() {
+            return Ok(applied);
+        }
+        SimRuntime::sleep(Duration::from_millis(1)).await;
     }
 }
 
@@ -110,8 +122,8 @@ impl World {
         let (wire, results) = (self.wire(id), self.results.clone());
         self.net.note(format_args!("client reads from node {id}, knowing {known}"));
         drop(SimRuntime::spawn(async move {
-            let result = match SimRuntime::timeout(PATIENCE, replica.read_index()).await {
-                Ok(Ok(index)) => OpResult::At(index.get()),
+            let result = match SimRuntime::timeout(PATIENCE, linearizable(&replica)).await {
+                Ok(Ok(index)) => OpResult::At(index),
                 Ok(Err(_)) | Err(_) => OpResult::Unknown,
             };
             let result = if wire.reaches().await { result } else { OpResult::Unknown };

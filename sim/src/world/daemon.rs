@@ -88,6 +88,7 @@ impl World {
             replica,
             published: Published::default(),
             opening: BTreeMap::new(),
+            prepared_ns: 0,
             written: BTreeSet::new(),
             moves: BTreeMap::new(),
             leads: false,
@@ -270,8 +271,10 @@ impl World {
                 if daemon.written.contains(&tenure) {
                     self.write_lease(id, tenure, until);
                 } else if daemon.opening.insert(tenure, until).is_none() {
-                    let prepared = self.rng.below(PREPARE_NS);
-                    self.after(prepared, Event::Prepared { node: id, run, tenure });
+                    // One thread prepares them, in their order.
+                    let prepared = daemon.prepared_ns.max(now_ns() + self.rng.below(PREPARE_NS));
+                    daemon.prepared_ns = prepared;
+                    self.at(prepared, Event::Prepared { node: id, run, tenure });
                 }
             }
             Output::CloseLease(tenure) => {
