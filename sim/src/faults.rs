@@ -15,41 +15,73 @@ use crate::world::{Event, MS, World, group_addresses, group_spec};
 
 const BOTH: &[Channel] = &[Channel::Raft, Channel::Lease];
 
+/// What a schedule is about: how often each fault or change comes, in parts of all.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Focus {
+    weights: [u64; 12],
+    /// Steps follow each other within this, on average half of it; in the unit in which faults last.
+    pub(crate) pause_percent: u64,
+}
+
+/// In the order of the weights.
+const FAULTS: [fn(&mut World, NodeId, u64); 12] = [
+    |world, _, _| world.assign_anything(),
+    World::pause_for,
+    World::restart,
+    World::cut_something,
+    |world, node, _| world.with_daemon(node, |participant, now| participant.surrender(now)),
+    World::drain_for,
+    |world, node, _| world.move_leadership(node),
+    |world, _, _| world.move_an_address(),
+    |world, node, _| world.change_membership(node),
+    |world, _, _| world.change_lease(),
+    |world, _, _| world.hold_raft_up(),
+    |world, _, unit| world.black_out(unit),
+];
+
+/// A bit of everything; leases that are lost and given away in quick succession; addresses that move; voters
+/// that come and go.
+pub(crate) const FOCUSES: [Focus; 4] = [
+    Focus { weights: [20, 12, 14, 20, 6, 6, 6, 5, 7, 1, 1, 2], pause_percent: 200 },
+    Focus { weights: [42, 12, 22, 14, 4, 0, 2, 0, 0, 2, 2, 0], pause_percent: 70 },
+    Focus { weights: [10, 8, 8, 10, 2, 4, 4, 40, 0, 0, 12, 2], pause_percent: 200 },
+    Focus { weights: [22, 8, 10, 18, 0, 0, 4, 0, 34, 0, 3, 1], pause_percent: 120 },
+];
+
 impl World {
-    /// One random fault or change. `lease_ns`: the unit in which faults last.
-    pub(crate) fn disturb(&mut self, lease_ns: u64) {
+    /// One random fault or change. `unit_ns`: in which faults last.
+    pub(crate) fn disturb(&mut self, focus: Focus, unit_ns: u64) {
         let ids = self.ids();
         let node = *self.rng.pick(&ids);
-        let until = now_ns() + self.rng.below(3 * lease_ns);
-        match self.rng.below(100) {
-            0..20 => self.assign_anything(),
-            20..32 => {
-                let longest = *self.rng.pick(&[3, 3, 12]) * lease_ns;
-                let until = now_ns() + self.rng.below(longest);
-                self.pause(node, until);
+        let mut drawn = self.rng.below(focus.weights.iter().sum());
+        for (weight, fault) in focus.weights.iter().zip(FAULTS) {
+            if drawn < *weight {
+                return fault(self, node, unit_ns);
             }
-            32..46 => {
-                let power = self.rng.percent(60);
-                self.stop(node, power);
-                let back = self.rng.below(3 * lease_ns);
-                self.after(back, Event::Start { node });
-            }
-            46..66 => self.cut_something(node, until + lease_ns),
-            66..72 => self.with_daemon(node, |participant, now| participant.surrender(now)),
-            72..78 => self.drain_for(node, 4 * lease_ns),
-            78..84 => self.move_leadership(node),
-            84..89 => self.move_an_address(),
-            89..96 => self.change_membership(node),
-            96 => self.change_lease(),
-            97 => self.hold_raft_up(),
-            _ => {
-                // Power fails everywhere at once.
-                for id in ids {
-                    self.stop(id, true);
-                    let back = self.rng.below(lease_ns);
-                    self.after(back, Event::Start { node: id });
-                }
-            }
+            drawn -= weight;
+        }
+    }
+
+    fn pause_for(&mut self, node: NodeId, unit_ns: u64) {
+        let longest = *self.rng.pick(&[3, 3, 12]) * unit_ns;
+        let until = now_ns() + self.rng.below(longest);
+        self.pause(node, until);
+    }
+
+    fn restart(&mut self, node: NodeId, unit_ns: u64) {
+        let power = self.rng.percent(40);
+        self.stop(node, power);
+        let longest = *self.rng.pick(&[1, 1, 4]) * unit_ns;
+        let back = self.rng.below(longest);
+        self.after(back, Event::Start { node });
+    }
+
+    /// Power fails everywhere at once.
+    fn black_out(&mut self, unit_ns: u64) {
+        for node in self.ids() {
+            self.stop(node, true);
+            let back = self.rng.below(unit_ns);
+            self.after(back, Event::Start { node });
         }
     }
 
@@ -96,7 +128,8 @@ impl World {
     }
 
     /// One way, both ways, or a whole node; Raft, leases, or both.
-    fn cut_something(&mut self, node: NodeId, until_ns: u64) {
+    fn cut_something(&mut self, node: NodeId, unit_ns: u64) {
+        let until_ns = now_ns() + unit_ns + self.rng.below(3 * unit_ns);
         let ids = self.ids();
         let channels = *self.rng.pick(&[BOTH, BOTH, &BOTH[..1], &BOTH[1..]]);
         let alone = self.rng.percent(50);
@@ -118,9 +151,9 @@ impl World {
         }
     }
 
-    fn drain_for(&mut self, node: NodeId, longest_ns: u64) {
+    fn drain_for(&mut self, node: NodeId, unit_ns: u64) {
         self.drain(node, true);
-        let back = self.rng.below(longest_ns);
+        let back = self.rng.below(4 * unit_ns);
         self.after(back, Event::Undrain { node });
     }
 

@@ -4,6 +4,7 @@ use lockstep_model::intent::LeaseProfile;
 use openraft::AsyncRuntime;
 use openraft_rt_sim::SimRuntime;
 
+use crate::faults::FOCUSES;
 use crate::net::now_ns;
 use crate::rng::Rng;
 use crate::world::{MS, Shape, World};
@@ -68,14 +69,16 @@ pub fn run(seed: u64, options: Options) -> Report {
         let mut world = World::found(&mut rng, shape, options.keep_text).await;
         world.run_for(rng.below(SETTLE_NS)).await;
         world.begin_clients();
-        let steps = 10 + rng.below(30);
+        let focus = *rng.pick(&FOCUSES);
+        let steps = 15 + rng.below(35);
         for step in 0..steps {
-            if step % 6 == 0 {
+            if step % 8 == 0 {
                 world.weather();
             }
-            let lease_ns = rng.pick(&[50, 150, 150, 400]) * MS;
-            world.disturb(lease_ns);
-            world.run_for(rng.below(2 * lease_ns)).await;
+            let units = [shape.lease.duration().as_nanos() as u64, 150 * MS, 400 * MS];
+            let unit_ns = *rng.pick(&units);
+            world.disturb(focus, unit_ns);
+            world.run_for(rng.below(unit_ns * focus.pause_percent / 100)).await;
         }
         world.heal().await;
         world.converge(CONVERGE_NS).await;
