@@ -47,7 +47,7 @@ struct Sent {
 }
 
 /// An owner.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Owner {
     me: Identity,
     /// The kernel clock's step: by how much the reading that a lease is compared with may be old.

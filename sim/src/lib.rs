@@ -12,6 +12,7 @@
 #![warn(missing_docs)]
 
 pub mod clock;
+pub mod exhaust;
 mod faults;
 pub mod net;
 pub mod node;
