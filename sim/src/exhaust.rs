@@ -23,8 +23,8 @@ pub struct Explored {
     pub violation: Option<(String, Vec<String>)>,
 }
 
-/// Explores all of a scenario, or until a violation. `limit`: more states than this are a failure of the bounds.
-pub fn explore(scenario: &Scenario, limit: u64) -> Explored {
+/// Explores all of a scenario, or until a violation. `None`: it has more states than `limit`.
+pub fn explore(scenario: &Scenario, limit: u64) -> Option<Explored> {
     let mut found = Explored { states: 0, ends: 0, serving: 0, violation: None };
     let mut seen = HashSet::new();
     let first = Cluster::new(scenario);
@@ -32,15 +32,17 @@ pub fn explore(scenario: &Scenario, limit: u64) -> Explored {
     let mut open = vec![first];
     while let Some(state) = open.pop() {
         found.states += 1;
-        assert!(found.states <= limit, "more than {limit} states: narrow the bounds");
+        if found.states > limit {
+            return None;
+        }
         found.serving += u64::from(state.serves());
         if let Some(violation) = state.violation() {
-            found.violation = Some((violation.to_owned(), state.steps().to_vec()));
-            return found;
+            found.violation = Some((violation.to_owned(), state.steps()));
+            return Some(found);
         }
         let next = state.successors();
         found.ends += u64::from(next.is_empty());
         open.extend(next.into_iter().filter(|s| seen.insert(s.fingerprint())));
     }
-    found
+    Some(found)
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::rc::Rc;
 use std::time::Duration;
 
 use lockstep_model::ids::{Epoch, GroupId, LogIndex, NodeId};
@@ -67,7 +68,14 @@ pub struct Cluster<'a> {
     nodes: BTreeMap<NodeId, Node>,
     letters: Vec<Letter>,
     violation: Option<String>,
-    steps: Vec<String>,
+    steps: Option<Rc<Step>>,
+}
+
+/// How a state was reached.
+#[derive(Debug)]
+struct Step {
+    what: String,
+    before: Option<Rc<Step>>,
 }
 
 impl<'a> Cluster<'a> {
@@ -82,7 +90,7 @@ impl<'a> Cluster<'a> {
             nodes: BTreeMap::new(),
             letters: Vec::new(),
             violation: None,
-            steps: Vec::new(),
+            steps: None,
         };
         for id in (1..=scenario.nodes).map(NodeId) {
             // Node 1's clock is as slow as it may be, the others' are as fast.
@@ -119,8 +127,20 @@ impl<'a> Cluster<'a> {
     }
 
     /// How it came to this.
-    pub fn steps(&self) -> &[String] {
-        &self.steps
+    pub fn steps(&self) -> Vec<String> {
+        let mut steps = Vec::new();
+        let mut step = self.steps.as_ref();
+        while let Some(known) = step {
+            steps.push(known.what.clone());
+            step = known.before.as_ref();
+        }
+        steps.reverse();
+        steps
+    }
+
+    fn note(&mut self, what: String) {
+        let before = self.steps.take();
+        self.steps = Some(Rc::new(Step { what, before }));
     }
 
     /// Whether any kernel forwards.
@@ -164,9 +184,13 @@ impl<'a> Cluster<'a> {
         for (i, letter) in self.letters.iter().enumerate().filter(|(_, l)| l.to == to && !l.late) {
             let fate = |what: &str, spend: fn(&mut Budget) -> Option<()>| {
                 let mut state = self.clone();
+                let before = state.budget;
                 spend(&mut state.budget)?;
+                if state.budget != before {
+                    state.budget.all = state.budget.all.checked_sub(1)?;
+                }
                 let letter = state.letters.remove(i);
-                state.steps.push(format!("{what}: {} -> {to} {:?}", letter.from.node, letter.message));
+                state.note(format!("{what}: {} -> {to} {:?}", letter.from.node, letter.message));
                 Some((state, letter))
             };
             if let Some((mut state, letter)) = fate("arrives", |_| Some(())) {
@@ -200,7 +224,7 @@ impl<'a> Cluster<'a> {
         if self.log_steps < self.scenario.log_steps {
             next.extend(self.ids().into_iter().flat_map(|id| [self.append(id), self.apply(id)]).flatten());
         }
-        if self.budget.restarts > 0 {
+        if self.budget.restarts > 0 && self.budget.all > 0 {
             next.extend(self.ids().into_iter().map(|id| self.restart(id)));
         }
         if self.round < self.scenario.rounds {
@@ -245,7 +269,7 @@ impl<'a> Cluster<'a> {
         }
         let mut state = self.clone();
         state.log_steps += 1;
-        state.steps.push(format!("node {id} appends entry {}", node.has + 1));
+        state.note(format!("node {id} appends entry {}", node.has + 1));
         let at = node.has;
         let event = state.event(at);
         state.with(id, |node, now| {
@@ -269,7 +293,7 @@ impl<'a> Cluster<'a> {
         }
         let mut state = self.clone();
         state.log_steps += 1;
-        state.steps.push(format!("node {id} applies entry {}", node.applied + 1));
+        state.note(format!("node {id} applies entry {}", node.applied + 1));
         let (view, moved) = (state.view(node.applied + 1), state.entry(node.applied));
         let moved = if let Some(Entry::Move { to, .. }) = moved { Some(*to) } else { None };
         let now_ns = state.now_ns;
@@ -290,7 +314,8 @@ impl<'a> Cluster<'a> {
     fn restart(&self, id: NodeId) -> Self {
         let mut state = self.clone();
         state.budget.restarts -= 1;
-        state.steps.push(format!("node {id} restarts"));
+        state.budget.all -= 1;
+        state.note(format!("node {id} restarts"));
         let Some(node) = state.nodes.get_mut(&id) else { return state };
         node.me.incarnation += 1;
         let now = node.clock.local(state.now_ns);
@@ -326,7 +351,7 @@ impl<'a> Cluster<'a> {
     /// Time passes until the next round; what is due on the way is done on the way.
     fn pass(&mut self) {
         let end = self.now_ns + ROUND_NS;
-        self.steps.push(format!("round {}", self.round + 1));
+        self.note(format!("round {}", self.round + 1));
         while let Some((at, id)) = self.next_deadline().filter(|(at, _)| *at <= end) {
             self.now_ns = at.max(self.now_ns + 1);
             self.with(id, |node, now| {

@@ -30,6 +30,8 @@ pub enum Entry {
 /// How much may go wrong, in all.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Budget {
+    /// Of all kinds together.
+    pub all: u8,
     /// Messages, or answers, that are lost.
     pub lost: u8,
     /// Messages that arrive a round later, or still later.
@@ -80,7 +82,7 @@ pub fn two_leaders() -> Scenario {
         rival: Some((assign(0, 2, 3), nodes([3, 4]))),
         rounds: 5,
         log_steps: 2,
-        budget: Budget { lost: 1, late: 1, twice: 1, restarts: 1 },
+        budget: Budget { all: 2, lost: 1, late: 1, twice: 1, restarts: 1 },
     }
 }
 
@@ -93,7 +95,7 @@ pub fn restarted_voter() -> Scenario {
         rival: None,
         rounds: 6,
         log_steps: 2,
-        budget: Budget { lost: 2, late: 1, twice: 1, restarts: 1 },
+        budget: Budget { all: 2, lost: 2, late: 1, twice: 1, restarts: 1 },
     }
 }
 
@@ -108,9 +110,9 @@ pub fn two_memberships() -> Scenario {
             assign(0, 2, 4),
         ],
         rival: None,
-        rounds: 8,
-        log_steps: 4,
-        budget: Budget { lost: 1, late: 1, twice: 0, restarts: 0 },
+        rounds: 6,
+        log_steps: 3,
+        budget: Budget { all: 2, lost: 1, late: 1, twice: 0, restarts: 0 },
     }
 }
 
@@ -123,6 +125,6 @@ pub fn moved_address() -> Scenario {
         rival: None,
         rounds: 6,
         log_steps: 2,
-        budget: Budget { lost: 1, late: 0, twice: 0, restarts: 0 },
+        budget: Budget { all: 2, lost: 1, late: 0, twice: 0, restarts: 0 },
     }
 }
