@@ -29,21 +29,25 @@ fn holds(name: &str, scenario: &Scenario, complete: u8) {
 }
 
 #[test]
+#[ignore = "its bounds are not settled: whether all states are within the limit has not been seen"]
 fn i3_model_two_leaders_propose_owners_at_once() {
     holds("two leaders, 5 voters", &scenario::two_leaders(), 0);
 }
 
 #[test]
+#[ignore = "its bounds are not settled: whether all states are within the limit has not been seen"]
 fn i3_model_a_voter_restarts_inside_its_promise() {
     holds("restarted voter, 3 voters", &scenario::restarted_voter(), 0);
 }
 
 #[test]
+#[ignore = "its bounds are not settled: whether all states are within the limit has not been seen"]
 fn i3_model_the_voters_change_twice() {
     holds("two memberships, 4 nodes", &scenario::two_memberships(), 0);
 }
 
 #[test]
+#[ignore = "its bounds are not settled: whether all states are within the limit has not been seen"]
 fn i3_model_an_address_moves_between_groups() {
     holds("moved address, 3 voters", &scenario::moved_address(), 0);
 }
