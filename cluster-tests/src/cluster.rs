@@ -66,7 +66,15 @@ impl Cluster {
             fs::write(&path, example(node)).with_context(|| format!("cannot write {}", path.display()))?;
         }
         let members = &Node::ALL;
-        Ok(Cluster { processes: [None, None, None], members, program: None, alone: false, topology, keys, run })
+        Ok(Cluster {
+            processes: [None, None, None],
+            members,
+            program: None,
+            alone: false,
+            topology,
+            keys,
+            run,
+        })
     }
 
     /// All nodes started, the cluster made, `manifest` applied, and the group served with a standby ready.

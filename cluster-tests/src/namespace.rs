@@ -98,6 +98,23 @@ impl Handle {
         })
     }
 
+    /// Starts a named thread inside it, which ends by itself or by what it was given. Of several, or of one with a flag to
+    /// stop it, [`crate::workers::Workers`] takes care.
+    pub fn spawn<T: Send + 'static>(
+        &self,
+        name: &str,
+        work: impl FnOnce() -> anyhow::Result<T> + Send + 'static,
+    ) -> anyhow::Result<std::thread::JoinHandle<anyhow::Result<T>>> {
+        let handle = self.clone();
+        std::thread::Builder::new()
+            .name(name.to_owned())
+            .spawn(move || {
+                handle.enter()?;
+                work()
+            })
+            .with_context(|| format!("cannot start thread {name}"))
+    }
+
     /// Writes files under /proc/sys as this namespace sees them.
     pub fn sysctl(&self, settings: &[(&str, &str)]) -> anyhow::Result<()> {
         self.run(|| {

@@ -2,8 +2,8 @@
 
 pub(crate) mod admin;
 mod admin_reads;
-mod health;
 mod backup;
+mod health;
 pub(crate) mod inspect;
 mod membership;
 pub(crate) mod refuse;

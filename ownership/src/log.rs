@@ -44,7 +44,7 @@ struct Assign {
 }
 
 /// The part of the log that voter and owner look at.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct LogView {
     view: View,
     /// Not applied yet.

@@ -47,7 +47,7 @@ struct Sent {
 }
 
 /// An owner.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Owner {
     me: Identity,
     /// The kernel clock's step: by how much the reading that a lease is compared with may be old.
@@ -216,7 +216,7 @@ impl Owner {
                     *self.counters.refused.entry(refused.reason).or_default() += 1;
                     if matches!(refused.reason, RefusalReason::BelowFloor | RefusalReason::Released) {
                         claim.refused_by.insert(voter);
-                        self.yield_if_superseded(now, answer.tenure, log);
+                        self.yield_if_hopeless(now, answer.tenure, refused.reason, log);
                     }
                 }
             }
@@ -261,10 +261,18 @@ impl Owner {
     /// When so many voters know of a higher epoch that no quorum can renew, the lease is going to end: use
     /// what is left of it to hand over. One such voter is no reason: the epoch it knows of may never be
     /// committed.
-    fn yield_if_superseded(&mut self, now: Instant, tenure: Tenure, log: &LogView) {
+    ///
+    /// An epoch that an earlier run of this node gave back is over, which only the voters know any more: saying
+    /// so is what makes the leader assign the group anew, to this node if there is no other.
+    fn yield_if_hopeless(&mut self, now: Instant, tenure: Tenure, reason: RefusalReason, log: &LogView) {
         let Some(membership) = log.membership() else { return };
         let Some(claim) = self.claims.get(&tenure) else { return };
-        if claim.phase == Phase::Open && !membership.is_quorum(|n| !claim.refused_by.contains(&n)) {
+        let ends = match claim.phase {
+            Phase::Open => true,
+            Phase::Asking => reason == RefusalReason::Released,
+            Phase::Yielding | Phase::Closing | Phase::Abandoned => false,
+        };
+        if ends && !membership.is_quorum(|n| !claim.refused_by.contains(&n)) {
             self.end(now, tenure);
         }
     }

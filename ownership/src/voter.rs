@@ -66,7 +66,7 @@ pub struct Counters {
 }
 
 /// A voter.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Voter {
     /// Before this, nothing is promised.
     started: Instant,

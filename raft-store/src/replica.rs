@@ -169,10 +169,21 @@ impl<RT: AsyncRuntime> Replica<RT> {
         }
     }
 
-    /// Begins to hand leadership to `to`, a voter.
+    /// Begins to hand leadership to `to`. Refused if that has no vote: until another leads, this leader takes no
+    /// proposals and sends no heartbeats, and a sole voter would wait for that forever.
     pub async fn move_leader(&self, to: NodeId) -> Result<(), LocalError> {
+        let metrics = self.metrics();
         if !self.raft.is_leader() {
-            return Err(LocalError::NotLeader { leader: self.metrics().leader });
+            return Err(LocalError::NotLeader { leader: metrics.leader });
+        }
+        if !metrics.voters.contains(&to) {
+            let voters: Vec<u64> = metrics.voters.iter().map(|id| id.get()).collect();
+            return Err(LocalError::Membership(format!(
+                "leadership to node {to}; allowed: a voter, of {voters:?}"
+            )));
+        }
+        if to == self.identity.node {
+            return Ok(());
         }
         self.raft.trigger().transfer_leader(to.get()).await.map_err(|e| LocalError::Stopped(e.to_string()))
     }

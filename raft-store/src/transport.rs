@@ -5,6 +5,8 @@ use std::net::SocketAddr;
 
 use bytes::Bytes;
 use lockstep_proto::raft::v1 as pb;
+/// What travels, for whoever implements [`Transport`].
+pub use lockstep_proto::raft::v1 as messages;
 
 /// Why a message was not answered.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -12,6 +12,7 @@ mod process;
 mod repository;
 mod setup;
 mod signals;
+mod sim;
 mod test;
 
 use std::process::ExitCode;
@@ -50,6 +51,13 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
+    /// Simulate whole clusters in virtual time, one for each seed (see `cargo xtask sim --help`)
+    #[command(disable_help_flag = true)]
+    Sim {
+        /// Handed to the simulation as they are
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
     /// Tell what the verifier makes of each program, and which kernels would refuse it
     #[command(disable_help_flag = true)]
     Verifier {
@@ -82,6 +90,7 @@ fn main() -> ExitCode {
         Command::Demo { arguments } => demo::run(&arguments),
         Command::Bench { what: Benchmark::Dataplane, arguments } => bench::run("dataplane", &arguments),
         Command::Bench { what: Benchmark::E2e, arguments } => bench::run("e2e", &arguments),
+        Command::Sim { arguments } => sim::run(&arguments),
         Command::Verifier { arguments } => bench::run("verifier", &arguments),
         Command::Mutants { invariant } => mutants::run(invariant.as_deref()),
     };

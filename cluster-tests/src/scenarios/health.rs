@@ -83,7 +83,7 @@ fn check(cluster: &mut Cluster) -> anyhow::Result<()> {
         let from = CLIENTS[i % CLIENTS.len()].into();
         flows.open(&format!("flow {i}"), &cluster.topology.clients, from, TO)?;
     }
-    let held = Held::start(flows);
+    let held = Held::start(flows)?;
     stops_and_returns(cluster, &held, &mut healthy)?;
     one_node_does_not_reach_it(cluster, &held)?;
     the_owner_reaches_none(cluster, &held)?;

@@ -41,7 +41,7 @@ pub enum Phase {
 }
 
 /// A claim.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Claim {
     pub(crate) phase: Phase,
     /// By voter, when its promise ends, as this node must count it.

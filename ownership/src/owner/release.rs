@@ -12,7 +12,7 @@ use crate::time::Instant;
 /// What a lost release costs the successor; doubled for every further one.
 const FIRST_RETRY: Duration = Duration::from_millis(10);
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Pending {
     unacked: BTreeSet<NodeId>,
     next: Instant,
@@ -21,7 +21,7 @@ struct Pending {
 }
 
 /// Releases under way.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Releases {
     pending: BTreeMap<Tenure, Pending>,
     pub(crate) sent: u64,

@@ -11,7 +11,7 @@ use crate::time::Instant;
 pub const STALE_AFTER: Duration = Duration::from_secs(2);
 
 /// Compares what voters say with what is applied here.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Staleness {
     newest_seen: LogIndex,
     /// What is to be reached, and since when it has been known.

@@ -198,6 +198,21 @@ fn a_lease_that_ends_before_the_flush_does_is_closed() {
 }
 
 #[test]
+fn an_epoch_that_an_earlier_run_gave_back_is_given_back_again() {
+    let mut b = Bench::new(&[1, 2]);
+    b.assigned(2000, 5, 1);
+    b.outputs();
+    let nonce = b.request(2034);
+    b.answer(2035, 2, nonce, 5, below(8));
+    assert_eq!(b.owner.given_back().count(), 0, "that epoch may never be committed");
+    let released = Err(Refused { reason: RefusalReason::Released, floor: Epoch(5) });
+    b.answer(2036, 2, nonce, 5, released);
+    assert_eq!(b.owner.given_back().collect::<Vec<_>>(), [tenure(5)], "the leader can assign it anew");
+    b.pass(2040);
+    assert!(b.owner.claims().next().is_none(), "it is asked for no more");
+}
+
+#[test]
 fn a_lapsed_lease_is_asked_for_again_and_opens_anew() {
     let mut b = Bench::new(&[1, 2, 3]);
     b.open(2000, 5);

@@ -41,7 +41,7 @@ pub(crate) struct Hearing {
 }
 
 /// One group.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Ballot {
     /// The highest epoch promised or validly asked for.
     pub(crate) asked: Epoch,

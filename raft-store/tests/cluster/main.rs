@@ -166,6 +166,15 @@ fn leadership_moves_on_request() {
     simulate(6, async {
         let world = World::new(Compaction::default()).await;
         let leader = world.leader().await;
+        let stranger = world.nodes[&leader].replica.move_leader(NodeId(9)).await;
+        assert!(matches!(stranger, Err(LocalError::Membership(_))), "it would lead nobody: {stranger:?}");
+        assert_eq!(
+            world.nodes[&leader].replica.move_leader(NodeId(leader)).await,
+            Ok(()),
+            "it leads already"
+        );
+        world.write(group(0)).await;
+        assert_eq!(world.leader().await, leader, "neither has disturbed the leader");
         let to = leader % 3 + 1;
         world.nodes[&leader].replica.move_leader(NodeId(to)).await.expect("the leader takes the request");
         world

@@ -40,6 +40,16 @@ const ALLOWED: &[(&str, &[&str])] = &[
         ],
     ),
     ("lockstep-cli", &["lockstep-proto", "lockstep-model"]),
+    (
+        "lockstep-sim",
+        &[
+            "lockstep-model",
+            "lockstep-raft-store",
+            "lockstep-ownership",
+            "lockstep-sync-core",
+            "lockstep-packet",
+        ],
+    ),
     ("lockstep-cluster-tests", &["lockstep-proto"]),
     (
         "lockstep-bench",
