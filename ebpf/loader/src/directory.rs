@@ -113,7 +113,7 @@ impl<'a, A: KernelFamily> Directory<'a, A> {
             address_stamp: address.stamp as u16,
             group: address.group,
             service: current.service,
-            service_slot: current.service_slot as u16,
+            service_slot: current.service_slot,
             flow_flags: version.map_or(0, |version| sync_flags(&version)),
             affinity_mask: keeps.map(|version| version.affinity_mask),
         }))
