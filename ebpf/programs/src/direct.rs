@@ -2,7 +2,7 @@
 
 mod encapsulate;
 
-use core::ptr::{addr_of, addr_of_mut};
+use core::ptr::addr_of;
 
 use lockstep_abi::flow::{FORWARD_DSR_L2, FORWARDING, FlowKey, FlowValue};
 use lockstep_abi::reason::Reason;
@@ -66,8 +66,7 @@ pub(crate) fn forward<H: Hook, F: Family>(
     let endpoint = F::narrow(target.address);
     match hop::find::<H, F>(hook, bytes, ip.protocol, &key.source_be, &endpoint)? {
         Way::Known(hop, word) => {
-            // SAFETY: a live map value; one aligned word, good by itself.
-            unsafe { addr_of_mut!((*translation.entry()).hop).write_volatile(word) };
+            translation.keep_hop(word);
             let verdict = hop::send(hook, &hop)?;
             count(Reason::ForwardedSlow);
             Ok(verdict)

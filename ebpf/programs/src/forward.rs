@@ -61,6 +61,19 @@ impl<A: Address> Translation<A> {
         self.entry
     }
 
+    /// Keeps the flow's next hop in its entry. If that has become another flow's meanwhile, the other asks for itself.
+    #[inline(always)]
+    pub(crate) fn keep_hop(&self, word: u32) {
+        // SAFETY: a live value of the flow map; one aligned word.
+        unsafe {
+            let hop = addr_of_mut!((*self.entry).hop);
+            hop.write_volatile(word);
+            if addr_of!((*self.entry).generation).read_volatile() != self.generation {
+                hop.write_volatile(0);
+            }
+        }
+    }
+
     /// Proves that the entry was this flow's all the time, after everything has been taken out of it.
     #[inline(always)]
     pub(crate) fn prove(&self, key: &FlowKey<A>) -> Result<(), Reason> {
@@ -115,8 +128,7 @@ pub(crate) fn forward<H: Hook, F: Family>(
     key: &FlowKey<F::Address>,
     translation: &Translation<F::Address>,
 ) -> Verdict {
-    // SAFETY: a live map value; one aligned word, good by itself.
-    let keep = |word| unsafe { addr_of_mut!((*translation.entry()).hop).write_volatile(word) };
+    let keep = |word| translation.keep_hop(word);
     on_its_way::<H, F>(hook, ip, key, translation, keep)
 }
 
@@ -131,8 +143,11 @@ pub(crate) fn begun<H: Hook, F: Family>(
 ) -> Verdict {
     let keep = |word| {
         if let Some(entry) = F::flows().get_ptr_mut(key) {
-            // SAFETY: a live map value; one aligned word, good by itself.
-            unsafe { addr_of_mut!((*entry).hop).write_volatile(word) };
+            // SAFETY: a live map value.
+            let made = unsafe { Translation::of(entry) };
+            if made.generation == translation.generation {
+                made.keep_hop(word);
+            }
         }
         hop::keep_for_endpoint::<F>(endpoint, &translation.twin().source_be, word);
     };

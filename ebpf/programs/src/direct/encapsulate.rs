@@ -1,6 +1,6 @@
 //! In an outer header to the endpoint: IP in IP, or Generic UDP Encapsulation, over either family. At tc.
 
-use core::ptr::{addr_of, addr_of_mut};
+use core::ptr::addr_of;
 
 use aya_ebpf::bindings::bpf_adj_room_mode::BPF_ADJ_ROOM_MAC;
 use aya_ebpf::bindings::{
@@ -160,8 +160,7 @@ fn into<F: Encapsulated, O: Outer>(
         },
     };
     if let Way::Known(_, word @ 1..) = way {
-        // SAFETY: a live map value; one aligned word, good by itself.
-        unsafe { addr_of_mut!((*translation.entry()).hop).write_volatile(word) };
+        translation.keep_hop(word);
     }
     write::<F, O>(hook, key, outer, target, gue)?;
     let action = match way {

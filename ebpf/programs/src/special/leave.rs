@@ -1,7 +1,5 @@
 //! The way out of a packet that is no plain TCP or UDP: translated at offsets that its headers gave.
 
-use core::ptr::addr_of_mut;
-
 use lockstep_abi::flow::{FORWARDING, FlowKey};
 use lockstep_abi::reason::Reason;
 use lockstep_abi::{SCTP, TCP, UDP};
@@ -57,8 +55,7 @@ pub(crate) fn way<F: Family>(
     let twin = translation.twin();
     let way = hop::find::<Tc, F>(hook, bytes, ip.protocol, &twin.destination_be, &twin.source_be)?;
     if let Way::Known(_, word) = way {
-        // SAFETY: a live map value; one aligned word, good by itself.
-        unsafe { addr_of_mut!((*translation.entry()).hop).write_volatile(word) };
+        translation.keep_hop(word);
     }
     Ok(way)
 }
