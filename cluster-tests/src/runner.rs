@@ -4,6 +4,7 @@ use std::fs::{self, File};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, ExitCode, ExitStatus, Stdio};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
@@ -17,6 +18,8 @@ use crate::scenarios::{ALL, Scenario};
 /// How long a test that was told to stop may take to clean up.
 const CLEANUP: Duration = Duration::from_secs(30);
 const POLL: Duration = Duration::from_millis(50);
+/// Tests that time does not matter to run side by side, so many.
+const CALM_AT_ONCE: usize = 2;
 
 /// Prints the tests' names, and what they show if asked to.
 pub fn list(long: bool) {
@@ -43,31 +46,64 @@ pub fn test(name: &str) -> anyhow::Result<ExitCode> {
     let this = std::env::current_exe().context("cannot find this program's own file")?;
     let folder = tempfile::tempdir_in(this.parent().context("a program without a folder")?)
         .context("cannot make a temporary folder")?;
-    let (mut passed, mut failed) = (0, Vec::new());
-    for scenario in chosen {
-        interrupt::check()?;
-        let log = folder.path().join(format!("{}.log", scenario.name));
-        let begin = Instant::now();
-        let verdict = run_one(&this, scenario, &log)?;
-        let seconds = begin.elapsed().as_secs_f64();
-        match verdict {
-            Ok(()) => {
-                passed += 1;
-                println!("ok      {:<24}{seconds:6.1} s", scenario.name);
-            }
-            Err(why) => {
-                println!("FAILED  {:<24}{seconds:6.1} s  {why}", scenario.name);
-                println!("{}", fs::read_to_string(&log).unwrap_or_default());
-                println!("again: {} test {}", this.display(), scenario.name);
-                failed.push(scenario.name);
-            }
-        }
+    let (calm, alone): (Vec<&Scenario>, Vec<&Scenario>) = chosen.iter().partition(|scenario| scenario.calm);
+    let tally = Tally { this: &this, folder: folder.path(), ended: Mutex::default() };
+    for scenario in alone {
+        tally.run(scenario)?;
     }
+    let left = Mutex::new(calm.into_iter());
+    let next = || left.lock().unwrap_or_else(PoisonError::into_inner).next();
+    let work = || -> anyhow::Result<()> {
+        while let Some(scenario) = next() {
+            tally.run(scenario)?;
+        }
+        Ok(())
+    };
+    std::thread::scope(|scope| -> anyhow::Result<()> {
+        let workers: Vec<_> = (0..CALM_AT_ONCE).map(|_| scope.spawn(work)).collect();
+        let results = workers
+            .into_iter()
+            .map(|worker| worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
+        results.collect::<Vec<_>>().into_iter().collect()
+    })?;
+    let ended = tally.ended.into_inner().unwrap_or_else(PoisonError::into_inner);
+    let failed: Vec<&str> = ended.iter().filter(|(_, passed)| !passed).map(|(name, _)| *name).collect();
     if !failed.is_empty() {
         println!("failed: {}", failed.join(", "));
     }
-    println!("{passed} passed, {} failed, {} skipped", failed.len(), skipped.len());
+    println!("{} passed, {} failed, {} skipped", ended.len() - failed.len(), failed.len(), skipped.len());
     Ok(if failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// What came of the tests so far.
+struct Tally<'a> {
+    this: &'a Path,
+    folder: &'a Path,
+    /// Name, and whether it passed.
+    ended: Mutex<Vec<(&'static str, bool)>>,
+}
+
+impl Tally<'_> {
+    /// Runs a test and says how it went.
+    fn run(&self, scenario: &Scenario) -> anyhow::Result<()> {
+        interrupt::check()?;
+        let log = self.folder.join(format!("{}.log", scenario.name));
+        let begin = Instant::now();
+        let verdict = run_one(self.this, scenario, &log)?;
+        let seconds = begin.elapsed().as_secs_f64();
+        // What is printed of one stands together.
+        let mut ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
+        ended.push((scenario.name, verdict.is_ok()));
+        match verdict {
+            Ok(()) => println!("ok      {:<24}{seconds:6.1} s", scenario.name),
+            Err(why) => {
+                println!("FAILED  {:<24}{seconds:6.1} s  {why}", scenario.name);
+                println!("{}", fs::read_to_string(&log).unwrap_or_default());
+                println!("again: {} test {}", self.this.display(), scenario.name);
+            }
+        }
+        Ok(())
+    }
 }
 
 /// Runs one test in this process.

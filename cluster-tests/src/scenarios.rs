@@ -34,15 +34,22 @@ pub struct Scenario {
     pub what: &'static str,
     /// How long it may take before it is stopped and counted as failed.
     pub limit: Duration,
+    /// Whether another may run beside it: it neither measures how long something takes nor counts what is lost.
+    pub calm: bool,
     /// The test.
     pub run: fn() -> anyhow::Result<()>,
 }
 
 const fn scenario(name: &'static str, what: &'static str, run: fn() -> anyhow::Result<()>) -> Scenario {
-    Scenario { name, what, limit: Duration::from_secs(120), run }
+    Scenario { name, what, limit: Duration::from_secs(120), calm: false, run }
 }
 
-/// All of them, in the order they run.
+/// A test that another may run beside.
+const fn calm(name: &'static str, what: &'static str, run: fn() -> anyhow::Result<()>) -> Scenario {
+    Scenario { limit: Duration::from_secs(240), calm: true, ..scenario(name, what, run) }
+}
+
+/// All of them, in the order they run: the calm ones last.
 pub const ALL: &[Scenario] = &[
     scenario("harness", "traffic and judge see what they must, without a balancer", harness::run),
     scenario(
@@ -66,7 +73,7 @@ pub const ALL: &[Scenario] = &[
     scenario("sigterm", "SIGTERM of the owner gives the group away", sigterm::run),
     scenario("restart_each", "each node is restarted in turn under traffic", restart_each::run),
     scenario("fault_back", "a second power cut gives the group back to the first node", fault_back::run),
-    scenario("flows_shown", "`lockstep flows` on the standby shows what the owner shows", flows_shown::run),
+    calm("flows_shown", "`lockstep flows` on the standby shows what the owner shows", flows_shown::run),
     scenario(
         "reply_without_flow",
         "an endpoint's reply without a flow leaks from neither node (I10)",
@@ -79,12 +86,12 @@ pub const ALL: &[Scenario] = &[
     ),
     scenario("sync_none", "negative control: without replication flows are lost", sync_none::run),
     scenario("lease_planted", "negative control: a forged lease shows as an overlap", lease_planted::run),
-    scenario(
+    calm(
         "interfaces",
         "reflection, health, metrics and counters answer; strangers are kept out",
         interfaces::run,
     ),
-    scenario("bad_input", "bad input is refused by name, and changes nothing", bad_input::run),
+    calm("bad_input", "bad input is refused by name, and changes nothing", bad_input::run),
     scenario(
         "health",
         "an endpoint that is down gets no new flows and keeps its live ones; one node alone is not believed (I9)",
@@ -95,17 +102,17 @@ pub const ALL: &[Scenario] = &[
         "one node becomes three under traffic: its lease never lapses, and then a death is survived (I3)",
         membership::grow::run,
     ),
-    scenario(
+    calm(
         "membership_leave",
         "an owner hands over and leaves, the witness leaves, the last node is kept",
         membership::leave::run,
     ),
-    scenario(
+    calm(
         "membership_replace",
         "a dead node is replaced under its name; who does not belong is refused",
         membership::replace::run,
     ),
-    scenario(
+    calm(
         "membership_recover",
         "two of three are gone for good: a new cluster in epochs beyond the old, and a backup restored",
         membership::recover::run,
@@ -127,7 +134,7 @@ pub const ALL: &[Scenario] = &[
         "a pair is upgraded to other programs and back, and loses no flow (I12)",
         upgrade::pair::run,
     ),
-    scenario(
+    calm(
         "other_layout",
         "a daemon that needs other maps refuses, touches nothing, and says what to do",
         upgrade::layout::run,
@@ -138,7 +145,7 @@ pub const ALL: &[Scenario] = &[
         links::alone,
     ),
     scenario("interface_of_owner", "an owner loses an interface, and gets it back as a standby", links::pair),
-    scenario("doctor", "`lockstep doctor` finds strangers' programs and stale pins", doctor::run),
+    calm("doctor", "`lockstep doctor` finds strangers' programs and stale pins", doctor::run),
     Scenario {
         limit: Duration::from_secs(240),
         ..scenario("leaks", "success, failure, SIGINT and SIGKILL leave nothing behind", leaks::run)
