@@ -11,6 +11,17 @@ use crate::process::Tool;
 /// The profile of everything that runs: unit tests, demo and cluster tests share one build of the
 /// dependencies, which is most of the work.
 pub(crate) const PROFILE: &str = "--release";
+/// Crates that the optimiser takes longest for, and whose tests wait more than they compute. For tests they are built with
+/// less of it: two processors have half an hour for everything.
+const LESS_OPTIMISED: &[&str] = &["node", "raft-store", "sim", "cli", "cluster-tests", "bench", "proto"];
+
+/// What makes it so, on cargo's command line.
+pub(crate) fn less_optimised() -> Vec<String> {
+    let each =
+        LESS_OPTIMISED.iter().map(|name| format!("profile.release.package.lockstep-{name}.opt-level=1"));
+    each.flat_map(|setting| ["--config".to_owned(), setting]).collect()
+}
+
 /// The folder of that profile below the target folder.
 const PROFILE_FOLDER: &str = "release";
 

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
 
-use crate::cargo::{PROFILE, cargo, program_folder};
+use crate::cargo::{PROFILE, cargo, less_optimised, program_folder};
 use crate::process::{Show, Tool};
 use crate::setup::packages::search_path;
 use crate::{repository, setup};
@@ -38,6 +38,18 @@ pub(crate) fn build(root: &Path, show: Show) -> Result<()> {
     for package in PACKAGES {
         tool = tool.args(["--package", package]);
     }
+    finish(&tool, show)
+}
+
+/// Builds the same for tests, with the features that the unit tests are built with: nothing is compiled twice.
+pub(crate) fn build_for_tests(root: &Path) -> Result<()> {
+    let tool = cargo(root)
+        .args(["build", PROFILE, "--locked", "--workspace", "--bins", "--tests"])
+        .args(less_optimised());
+    finish(&tool, Show::Nothing)
+}
+
+fn finish(tool: &Tool, show: Show) -> Result<()> {
     let finished = tool.run(show)?;
     if !finished.status.success() {
         if show == Show::Nothing {

@@ -6,18 +6,18 @@ use anyhow::{Context, Result};
 
 use super::Report;
 use crate::cargo::Counts;
-use crate::demo::{build, runner};
+use crate::demo::{build_for_tests, runner};
 use crate::process::Show;
 
 /// Whether a cluster test has `name` in its name.
 pub(super) fn has(root: &Path, name: &str) -> Result<bool> {
-    build(root, Show::Nothing)?;
+    build_for_tests(root)?;
     let list = runner(root)?.args(["list"]).stdout()?;
     Ok(String::from_utf8_lossy(&list).lines().any(|line| line.contains(name)))
 }
 
 pub(super) fn run(root: &Path, name: Option<&str>) -> Result<Report> {
-    build(root, Show::Nothing)?;
+    build_for_tests(root)?;
     let finished = runner(root)?.args(["test"]).args(name).run(Show::Everything)?;
     let mut counts = Counts::of_summary(&finished.output)
         .with_context(|| format!("the runner printed no summary ({})", finished.status))?;

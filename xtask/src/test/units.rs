@@ -5,15 +5,18 @@ use std::path::Path;
 use anyhow::{Result, bail};
 
 use super::Report;
-use crate::cargo::{Counts, PROFILE, cargo, target_folder};
+use crate::cargo::{Counts, PROFILE, cargo, less_optimised, target_folder};
 use crate::process::{Show, tail};
 
 /// Where the whole output goes, below the target folder.
 const LOG: &str = "unit-tests.log";
 
 pub(super) fn run(root: &Path, name: Option<&str>) -> Result<Report> {
-    let base =
-        || cargo(root).args(["test", PROFILE, "--workspace", "--locked", "--lib", "--bins", "--tests"]);
+    let base = || {
+        cargo(root)
+            .args(["test", PROFILE, "--workspace", "--locked", "--lib", "--bins", "--tests"])
+            .args(less_optimised())
+    };
     // Built apart, so that a failure to build is not taken for a failing test.
     base().args(["--no-run", "--quiet"]).output()?;
 
