@@ -91,9 +91,20 @@ fn cluster_id(cluster: &Cluster, node: Node) -> anyhow::Result<Vec<u8>> {
     Ok(api::cluster_status(cluster.topology.node(node))?.cluster_id)
 }
 
-fn intent(cluster: &Cluster, node: Node) -> anyhow::Result<String> {
-    let kinds = ["groups", "services", "snatrules"];
-    kinds.iter().map(|kind| cluster.lockstep(node, &["get", kind, "-o", "json"])).collect()
+/// What operators asked for, without what the cluster observes.
+fn intent(cluster: &Cluster, node: Node) -> anyhow::Result<Vec<serde_json::Value>> {
+    let mut all = Vec::new();
+    for kind in ["groups", "services", "snatrules"] {
+        let text = cluster.lockstep(node, &["get", kind, "-o", "json"])?;
+        let mut objects: Vec<serde_json::Value> = serde_json::from_str(&text).context("no JSON")?;
+        objects
+            .iter_mut()
+            .filter_map(|object| object.as_object_mut())
+            .for_each(|object| drop(object.remove("status")));
+        all.append(&mut objects);
+    }
+    anyhow::ensure!(!all.is_empty(), "there is no intent");
+    Ok(all)
 }
 
 fn empty(cluster: &mut Cluster, node: Node) -> anyhow::Result<()> {
