@@ -13,7 +13,8 @@
 //! has ended.
 //!
 //! The floor (DESIGN section 7) is what makes an owner's successor certain to get its turn: below the highest
-//! epoch promised, validly asked for, or in the log, committed or not, nothing is promised or extended.
+//! epoch promised, validly asked for, or in the log, committed or not, nothing is promised or extended. A change
+//! that takes an address from a group gives it an epoch too.
 
 mod ballot;
 #[cfg(test)]
@@ -156,6 +157,9 @@ impl Voter {
         }
         if tenure.epoch < self.floor(tenure.group, log) {
             return Err(RefusalReason::BelowFloor);
+        }
+        if tenure.epoch < log.ends_below(tenure.group) {
+            return Err(RefusalReason::AddressMoves);
         }
         if self.ballots.get(&tenure.group).is_some_and(|b| tenure.epoch <= b.released) {
             return Err(RefusalReason::Released);
