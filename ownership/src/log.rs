@@ -158,8 +158,18 @@ impl LogView {
         self.edits.raised(group)
     }
 
-    /// The epoch below which a voter with this log refuses.
+    /// Whether a group was made and deleted again, as far as is applied. Its id is never used again.
+    pub fn is_gone(&self, group: GroupId) -> bool {
+        let made = group.get() >> LogIndex::OBJECT_BITS;
+        (1..=self.view.applied.get()).contains(&made) && !self.view.groups.contains_key(&group)
+    }
+
+    /// The epoch below which a voter with this log refuses: no epoch of a group that is gone is high enough, whose
+    /// addresses another group may have.
     pub fn floor(&self, group: GroupId) -> Epoch {
+        if self.is_gone(group) {
+            return Epoch(u64::MAX);
+        }
         self.newest_assignment(group).map_or(Epoch(0), |a| a.epoch)
     }
 }

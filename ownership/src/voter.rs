@@ -267,12 +267,8 @@ impl Voter {
 
     /// Forgets groups that are gone and bind nobody any more. Their ids are never used again.
     pub fn handle_view(&mut self, now: Instant, log: &LogView) {
-        let view = log.view();
-        self.ballots.retain(|group, ballot| {
-            view.groups.contains_key(group)
-                || group.get() > view.applied.get()
-                || ballot.promise.is_some_and(|p| p.until > now)
-        });
+        self.ballots
+            .retain(|group, ballot| !log.is_gone(*group) || ballot.promise.is_some_and(|p| p.until > now));
     }
 
     fn reply(&mut self, to: Identity, nonce: u64, log: &LogView, answers: Vec<Answer>) {

@@ -258,3 +258,29 @@ fn i3_single_owner_a_change_that_takes_an_address_ends_extensions_when_it_is_app
     b.log.handle_event(at(2060), LogEvent::Edit { index: LogIndex(9), edit });
     assert_eq!((b.log.ends_below(G), b.log.ends_below(GroupId(8))), (Epoch(9), Epoch(0)));
 }
+
+#[test]
+fn i3_single_owner_a_group_that_is_gone_gets_no_promise_and_is_forgotten() {
+    let made_at = |index: u64| GroupId(LogIndex(index).object(0));
+    let view = |applied: u64, groups: &[GroupId]| View {
+        applied: LogIndex(applied),
+        groups: groups.iter().map(|g| (*g, GroupView::default())).collect(),
+        ..View::default()
+    };
+    let mut b = Bench::new();
+    let ask = |b: &mut Bench, ms: u64, group: GroupId| {
+        let tenures = vec![Tenure { group, epoch: Epoch(9) }];
+        b.voter.handle_request(at(ms), run(1, 1), &Request { tenures, ..ask(ms, 9) }, &b.log);
+        b.answers().iter().map(|(_, outcome)| *outcome).collect::<Vec<_>>()
+    };
+    b.log.handle_view(view(6, &[made_at(5)]));
+    assert_eq!(ask(&mut b, 2000, made_at(5)), [Ok(())]);
+    assert_eq!(ask(&mut b, 2000, made_at(8)), [Ok(())], "its making is not applied here");
+
+    b.log.handle_view(view(7, &[]));
+    assert_eq!(ask(&mut b, 2010, made_at(5)), [Err(RefusalReason::BelowFloor)]);
+    b.voter.handle_view(at(2119), &b.log);
+    assert_eq!(b.voter.heard(at(2119)).count(), 2, "its promise still binds");
+    b.voter.handle_view(at(2120), &b.log);
+    assert_eq!(b.voter.heard(at(2120)).map(|h| h.tenure.group).collect::<Vec<_>>(), [made_at(8)]);
+}
