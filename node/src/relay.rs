@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::{Mutex, MutexGuard};
 
 use lockstep_model::ids::{LogIndex, NodeId};
-use lockstep_ownership::log::LogEvent;
+use lockstep_ownership::log::{Edit, LogEvent};
 use lockstep_ownership::membership::{LogId, Membership};
 use lockstep_raft_store::observer::{LogObserver, Observed};
 
@@ -57,6 +57,10 @@ impl LogObserver for Relay {
         self.tell(match observed {
             Observed::Assignment { group, replaces, node, .. } => {
                 LogEvent::Assign { index: LogIndex(index), group: *group, replaces: *replaces, node: *node }
+            }
+            Observed::Edit { gives, deletes } => {
+                let edit = Edit { gives: gives.clone(), deletes: deletes.clone() };
+                LogEvent::Edit { index: LogIndex(index), edit }
             }
             Observed::Membership { id, voters } => LogEvent::Membership(membership(id, voters)),
         });

@@ -4,11 +4,15 @@
 //! may already have a majority for it, and an older epoch that is still extended would outlive the change. An
 //! entry that loses its place (truncation) loses its effect with it.
 
+mod edits;
+
 use std::collections::BTreeMap;
 
 use lockstep_model::ids::{Epoch, GroupId, LogIndex, NodeId};
 use lockstep_model::state::Assignment;
 
+pub use self::edits::Edit;
+use self::edits::Edits;
 use crate::membership::{LogId, Membership};
 use crate::time::Instant;
 use crate::view::View;
@@ -28,6 +32,13 @@ pub enum LogEvent {
         replaces: Epoch,
         /// The next owner.
         node: NodeId,
+    },
+    /// A change of intent was appended.
+    Edit {
+        /// Its position.
+        index: LogIndex,
+        /// What matters of it before it is applied.
+        edit: Edit,
     },
     /// Everything behind `after` was removed.
     Truncated {
@@ -49,6 +60,7 @@ pub struct LogView {
     view: View,
     /// Not applied yet.
     assigns: BTreeMap<LogIndex, Assign>,
+    edits: Edits,
     /// The newest, and those a truncation could bring back.
     memberships: BTreeMap<LogIndex, Membership>,
     membership_since: Instant,
@@ -65,9 +77,11 @@ impl LogView {
             LogEvent::Assign { index, group, replaces, node } => {
                 self.assigns.insert(index, Assign { group, replaces, node });
             }
+            LogEvent::Edit { index, edit } => self.edits.append(index, edit, &self.view),
             LogEvent::Truncated { after } => {
                 let next = LogIndex(after.get() + 1);
                 self.assigns.split_off(&next);
+                self.edits.truncate(next, &self.view);
                 self.memberships.split_off(&next);
             }
         }
@@ -83,6 +97,7 @@ impl LogView {
             return;
         }
         self.view = view;
+        self.edits.handle_view(&self.view);
         self.forget_settled();
     }
 
@@ -138,8 +153,23 @@ impl LogView {
         self.view.nodes.keys().any(|node| *node != me) || self.assigns.values().any(|a| a.node != me)
     }
 
-    /// The epoch below which a voter with this log refuses.
+    /// Below this epoch, a change that is in the log and not applied yet may have ended what a group serves.
+    pub fn ends_below(&self, group: GroupId) -> Epoch {
+        self.edits.raised(group)
+    }
+
+    /// Whether a group was made and deleted again, as far as is applied. Its id is never used again.
+    pub fn is_gone(&self, group: GroupId) -> bool {
+        let made = group.get() >> LogIndex::OBJECT_BITS;
+        (1..=self.view.applied.get()).contains(&made) && !self.view.groups.contains_key(&group)
+    }
+
+    /// The epoch below which a voter with this log refuses: no epoch of a group that is gone is high enough, whose
+    /// addresses another group may have.
     pub fn floor(&self, group: GroupId) -> Epoch {
+        if self.is_gone(group) {
+            return Epoch(u64::MAX);
+        }
         self.newest_assignment(group).map_or(Epoch(0), |a| a.epoch)
     }
 }

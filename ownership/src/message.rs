@@ -92,17 +92,21 @@ pub enum RefusalReason {
     Duration,
     /// The voter's table of groups is full.
     TooManyGroups,
+    /// The voter's log may give an address of the group away, or end the group; whether it does is known when it is
+    /// applied.
+    AddressMoves,
 }
 
 impl RefusalReason {
     /// All, for metrics.
-    pub const ALL: [RefusalReason; 6] = [
+    pub const ALL: [RefusalReason; 7] = [
         RefusalReason::BelowFloor,
         RefusalReason::Released,
         RefusalReason::OldMembership,
         RefusalReason::NotAssignee,
         RefusalReason::Duration,
         RefusalReason::TooManyGroups,
+        RefusalReason::AddressMoves,
     ];
 
     /// Metric label.
@@ -114,6 +118,7 @@ impl RefusalReason {
             RefusalReason::NotAssignee => "not_assignee",
             RefusalReason::Duration => "duration",
             RefusalReason::TooManyGroups => "too_many_groups",
+            RefusalReason::AddressMoves => "address_moves",
         }
     }
 }

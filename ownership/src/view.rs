@@ -1,6 +1,7 @@
 //! What the machines need of the agreed state.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use lockstep_model::ids::{GroupId, LogIndex, NodeId};
@@ -16,6 +17,8 @@ pub struct View {
     pub lease: Duration,
     /// Every group.
     pub groups: BTreeMap<GroupId, GroupView>,
+    /// Which group has an address, or gave it up last.
+    pub holders: BTreeMap<IpAddr, GroupId>,
     /// Every registered node.
     pub nodes: BTreeMap<NodeId, NodeRole>,
 }
@@ -23,6 +26,8 @@ pub struct View {
 /// A group's part.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct GroupView {
+    /// What intent calls it.
+    pub name: String,
     /// Who should own it.
     pub assignment: Option<Assignment>,
     /// Who may own it, most preferred first; empty: any data-plane node.
@@ -46,11 +51,15 @@ impl View {
                     .filter_map(|name| state.nodes.iter().find(|(_, n)| &n.name == name).map(|(id, _)| *id))
                     .collect();
                 let restricted = !group.spec.nodes.is_empty();
-                (*id, GroupView { assignment: group.assignment, preference, restricted })
+                let name = group.spec.name.clone();
+                (*id, GroupView { name, assignment: group.assignment, preference, restricted })
             })
             .collect();
+        let mut holders: BTreeMap<_, _> = state.released.iter().map(|(a, r)| (*a, r.by)).collect();
+        holders.extend(state.addresses());
         View {
             applied,
+            holders,
             lease: state.settings.lease.duration(),
             groups,
             nodes: state.nodes.iter().map(|(id, n)| (*id, n.role)).collect(),

@@ -13,7 +13,8 @@
 //! has ended.
 //!
 //! The floor (DESIGN section 7) is what makes an owner's successor certain to get its turn: below the highest
-//! epoch promised, validly asked for, or in the log, committed or not, nothing is promised or extended.
+//! epoch promised, validly asked for, or in the log, committed or not, nothing is promised or extended. A change
+//! that takes an address from a group gives it an epoch too.
 
 mod ballot;
 #[cfg(test)]
@@ -157,6 +158,9 @@ impl Voter {
         if tenure.epoch < self.floor(tenure.group, log) {
             return Err(RefusalReason::BelowFloor);
         }
+        if tenure.epoch < log.ends_below(tenure.group) {
+            return Err(RefusalReason::AddressMoves);
+        }
         if self.ballots.get(&tenure.group).is_some_and(|b| tenure.epoch <= b.released) {
             return Err(RefusalReason::Released);
         }
@@ -263,12 +267,8 @@ impl Voter {
 
     /// Forgets groups that are gone and bind nobody any more. Their ids are never used again.
     pub fn handle_view(&mut self, now: Instant, log: &LogView) {
-        let view = log.view();
-        self.ballots.retain(|group, ballot| {
-            view.groups.contains_key(group)
-                || group.get() > view.applied.get()
-                || ballot.promise.is_some_and(|p| p.until > now)
-        });
+        self.ballots
+            .retain(|group, ballot| !log.is_gone(*group) || ballot.promise.is_some_and(|p| p.until > now));
     }
 
     fn reply(&mut self, to: Identity, nonce: u64, log: &LogView, answers: Vec<Answer>) {

@@ -4,8 +4,9 @@
 //! membership in its log (DESIGN section 7): both before anything is committed.
 
 use std::collections::BTreeSet;
+use std::net::IpAddr;
 
-use lockstep_model::command::Command;
+use lockstep_model::command::{Change, Command};
 use lockstep_model::ids::{Epoch, GroupId, NodeId};
 
 use crate::types::{Entry, LogId, Payload, StoredMembership};
@@ -24,6 +25,13 @@ pub enum Observed {
         epoch: Epoch,
         /// The owner.
         node: NodeId,
+    },
+    /// Addresses are to belong to groups, or groups are to go. What changes only when it is applied is not known yet.
+    Edit {
+        /// Addresses that objects of the change name, and the name of the group that has the object.
+        gives: BTreeSet<(IpAddr, String)>,
+        /// Names of groups that are deleted.
+        deletes: BTreeSet<String>,
     },
     /// The voters from here on.
     Membership {
@@ -76,12 +84,15 @@ impl LogObserver for NoObserver {
 pub(crate) fn observed(entry: &Entry) -> Option<Observed> {
     match &entry.payload {
         Payload::Blank => None,
-        Payload::Normal(proposal) => match *proposal.0 {
-            Command::Assign { group, replaces, node } => {
-                Some(Observed::Assignment { group, replaces, epoch: Epoch(entry.log_id.index), node })
-            }
-            Command::Change { .. }
-            | Command::RegisterNode { .. }
+        Payload::Normal(proposal) => match &*proposal.0 {
+            Command::Assign { group, replaces, node } => Some(Observed::Assignment {
+                group: *group,
+                replaces: *replaces,
+                epoch: Epoch(entry.log_id.index),
+                node: *node,
+            }),
+            Command::Change { changes, .. } => edit(changes),
+            Command::RegisterNode { .. }
             | Command::AllocatePortBlocks { .. }
             | Command::ReleasePortBlocks { .. }
             | Command::Judge { .. }
@@ -94,6 +105,25 @@ pub(crate) fn observed(entry: &Entry) -> Option<Observed> {
     }
 }
 
+/// `None` if a change is about no group and no address.
+fn edit(changes: &[Change]) -> Option<Observed> {
+    let (mut gives, mut deletes) = (BTreeSet::new(), BTreeSet::new());
+    for change in changes {
+        let (group, addresses) = match change {
+            Change::UpsertGroup(spec) => (&spec.name, spec.addresses.as_slice()),
+            Change::UpsertService(spec) => (&spec.group, spec.vip.as_slice()),
+            Change::UpsertSnatRule(spec) => (&spec.group, spec.action.addresses()),
+            Change::DeleteGroup(name) => {
+                deletes.insert(name.clone());
+                continue;
+            }
+            Change::DeleteService(_) | Change::DeleteSnatRule(_) | Change::SetCluster(_) => continue,
+        };
+        gives.extend(addresses.iter().map(|address| (*address, group.clone())));
+    }
+    (!gives.is_empty() || !deletes.is_empty()).then_some(Observed::Edit { gives, deletes })
+}
+
 /// A stored membership, if there is one.
 pub(crate) fn observed_membership(m: &StoredMembership) -> Option<Observed> {
     let id = (*m.log_id())?;
@@ -102,4 +132,30 @@ pub(crate) fn observed_membership(m: &StoredMembership) -> Option<Observed> {
 
 fn voters(configs: &[BTreeSet<u64>]) -> Vec<BTreeSet<NodeId>> {
     configs.iter().map(|c| c.iter().copied().map(NodeId).collect()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use lockstep_model::intent::GroupSpec;
+
+    use super::*;
+
+    #[test]
+    fn a_change_names_the_groups_that_get_addresses_and_those_that_go() {
+        let address: IpAddr = "192.0.2.1".parse().expect("an address");
+        let spec = GroupSpec {
+            name: "web".into(),
+            addresses: vec![address],
+            interfaces: Vec::new(),
+            nodes: Vec::new(),
+            standbys: 1,
+            failback: false,
+        };
+        let (gives, deletes) = ([(address, "web".to_owned())].into(), ["old".to_owned()].into());
+        assert_eq!(
+            edit(&[Change::UpsertGroup(spec), Change::DeleteGroup("old".into())]),
+            Some(Observed::Edit { gives, deletes })
+        );
+        assert_eq!(edit(&[Change::DeleteService("web".into())]), None, "takes from a group, gives to none");
+    }
 }

@@ -7,7 +7,7 @@ use std::sync::atomic::AtomicBool;
 
 use lockstep_model::ids::{GroupId, LogIndex, NodeId};
 use lockstep_ownership::identity::{BootId, Identity};
-use lockstep_ownership::log::LogEvent;
+use lockstep_ownership::log::{Edit, LogEvent};
 use lockstep_ownership::membership::{LogId, Membership};
 use lockstep_ownership::message::Tenure;
 use lockstep_ownership::owner::Until;
@@ -130,6 +130,9 @@ impl LogObserver for Observer {
         let event = match observed {
             Observed::Assignment { group, replaces, node, .. } => {
                 LogEvent::Assign { index, group: *group, replaces: *replaces, node: *node }
+            }
+            Observed::Edit { gives, deletes } => {
+                LogEvent::Edit { index, edit: Edit { gives: gives.clone(), deletes: deletes.clone() } }
             }
             Observed::Membership { id, voters } => {
                 let id = LogId { term: id.term, leader: NodeId(id.node), index: LogIndex(id.index) };

@@ -124,6 +124,7 @@ fn from_answer(answer: pb::Answer) -> Result<Answer, Malformed> {
         pb::RefusalReason::NotAssignee => Some(RefusalReason::NotAssignee),
         pb::RefusalReason::Duration => Some(RefusalReason::Duration),
         pb::RefusalReason::TooManyGroups => Some(RefusalReason::TooManyGroups),
+        pb::RefusalReason::AddressMoves => Some(RefusalReason::AddressMoves),
     };
     let floor = Epoch(answer.floor);
     let tenure = from_tenure(answer.tenure.ok_or(Malformed("answer.tenure: missing"))?);
@@ -138,6 +139,7 @@ fn refusal(reason: RefusalReason) -> pb::RefusalReason {
         RefusalReason::NotAssignee => pb::RefusalReason::NotAssignee,
         RefusalReason::Duration => pb::RefusalReason::Duration,
         RefusalReason::TooManyGroups => pb::RefusalReason::TooManyGroups,
+        RefusalReason::AddressMoves => pb::RefusalReason::AddressMoves,
     }
 }
 

@@ -71,13 +71,19 @@ impl Bench {
 
     fn owned(&mut self, ms: u64, applied: u64, owner: Option<(u64, u64)>) {
         let assignment = owner.map(|(epoch, node)| Assignment { epoch: Epoch(epoch), node: NodeId(node) });
-        let group = GroupView { assignment, preference: vec![NodeId(1), NodeId(2)], restricted: true };
+        let group = GroupView {
+            assignment,
+            preference: vec![NodeId(1), NodeId(2)],
+            restricted: true,
+            ..GroupView::default()
+        };
         let role = |n: u64| if n == 3 { NodeRole::Witness } else { NodeRole::Dataplane };
         self.log.handle_view(View {
             applied: LogIndex(applied),
             lease: LEASE,
             groups: [(G, group)].into(),
             nodes: (1..=3).map(|n| (NodeId(n), role(n))).collect(),
+            ..View::default()
         });
         self.leader.handle_log(at(ms), &self.log);
     }

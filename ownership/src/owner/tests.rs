@@ -297,3 +297,16 @@ fn what_an_earlier_run_left_of_somebody_elses_group_is_closed_once() {
     b.assigned(10, 6, 3);
     assert_eq!(b.outputs(), []);
 }
+
+#[test]
+fn voters_that_wait_for_a_change_to_be_applied_end_no_lease() {
+    let mut b = Bench::new(&[1, 2, 3]);
+    b.open(2000, 5);
+    let waits = Err(Refused { reason: RefusalReason::AddressMoves, floor: Epoch(5) });
+    let nonce = b.request(2034);
+    for voter in 1..=3 {
+        assert_eq!(b.answer(2040, voter, nonce, 5, waits), [], "nothing is flushed, nothing closed");
+    }
+    // The change is applied, and gives the group a new epoch: it opens while the old one still serves.
+    b.open(2060, 6);
+}

@@ -5,8 +5,9 @@ use lockstep_model::ids::{LogIndex, NodeId};
 
 use super::*;
 use crate::identity::BootId;
-use crate::log::LogEvent;
+use crate::log::{Edit, LogEvent};
 use crate::membership::Membership;
+use crate::view::{GroupView, View};
 
 const G: GroupId = GroupId(7);
 const LEASE: Duration = Duration::from_millis(120);
@@ -216,4 +217,70 @@ fn an_owner_is_suspected_after_five_sixths_of_its_lease() {
     assert_eq!(hears(&mut b.voter), [false]);
     b.voter.handle_request(at(2150), run(1, 1), &ask(3, 5), &b.log);
     assert_eq!(hears(&mut b.voter), [true]);
+}
+
+#[test]
+fn i3_single_owner_a_change_that_takes_an_address_ends_extensions_when_it_is_appended() {
+    let address: std::net::IpAddr = "192.0.2.1".parse().unwrap();
+    let group = |name: &str| GroupView { name: name.into(), ..GroupView::default() };
+    let view = |applied: u64| View {
+        applied: LogIndex(applied),
+        groups: [(G, group("loser")), (GroupId(8), group("gainer"))].into(),
+        holders: [(address, G)].into(),
+        ..View::default()
+    };
+    let gives = |index: u64, name: &str| LogEvent::Edit {
+        index: LogIndex(index),
+        edit: Edit { gives: [(address, name.to_owned())].into(), ..Edit::default() },
+    };
+    let mut b = Bench::new();
+    b.log.handle_view(view(5));
+    b.ask(2000, run(1, 1), 1, 5);
+
+    b.log.handle_event(at(2001), gives(6, "loser"));
+    assert_eq!(b.ask(2010, run(1, 1), 2, 5), [(2, Ok(()))], "an ordinary change disturbs nobody");
+    b.log.handle_event(at(2011), gives(7, "gainer"));
+    assert_eq!(b.ask(2020, run(1, 1), 3, 5), [(3, Err(RefusalReason::AddressMoves))]);
+    assert_eq!(b.promise(2020).map(|p| p.until), Some(at(2130)), "not extended");
+    assert_eq!(b.log.ends_below(GroupId(8)), Epoch(0), "the gainer goes on");
+    assert_eq!(b.ask(2030, run(1, 1), 4, 7), [(4, Ok(()))], "the epoch that the change gives");
+    b.log.handle_event(at(2040), LogEvent::Truncated { after: LogIndex(6) });
+    assert_eq!(b.log.ends_below(G), Epoch(0), "void");
+
+    // What an earlier change has made of the address is not known before it is applied.
+    b.log.handle_event(at(2050), gives(7, "gainer"));
+    b.log.handle_event(at(2051), gives(8, "third"));
+    assert_eq!((b.log.ends_below(G), b.log.ends_below(GroupId(8))), (Epoch(8), Epoch(8)));
+    b.log.handle_view(view(8));
+    assert_eq!(b.log.ends_below(G), Epoch(0), "applied: the epoch says it from now on");
+
+    let edit = Edit { deletes: ["loser".to_owned()].into(), ..Edit::default() };
+    b.log.handle_event(at(2060), LogEvent::Edit { index: LogIndex(9), edit });
+    assert_eq!((b.log.ends_below(G), b.log.ends_below(GroupId(8))), (Epoch(9), Epoch(0)));
+}
+
+#[test]
+fn i3_single_owner_a_group_that_is_gone_gets_no_promise_and_is_forgotten() {
+    let made_at = |index: u64| GroupId(LogIndex(index).object(0));
+    let view = |applied: u64, groups: &[GroupId]| View {
+        applied: LogIndex(applied),
+        groups: groups.iter().map(|g| (*g, GroupView::default())).collect(),
+        ..View::default()
+    };
+    let mut b = Bench::new();
+    let ask = |b: &mut Bench, ms: u64, group: GroupId| {
+        let tenures = vec![Tenure { group, epoch: Epoch(9) }];
+        b.voter.handle_request(at(ms), run(1, 1), &Request { tenures, ..ask(ms, 9) }, &b.log);
+        b.answers().iter().map(|(_, outcome)| *outcome).collect::<Vec<_>>()
+    };
+    b.log.handle_view(view(6, &[made_at(5)]));
+    assert_eq!(ask(&mut b, 2000, made_at(5)), [Ok(())]);
+    assert_eq!(ask(&mut b, 2000, made_at(8)), [Ok(())], "its making is not applied here");
+
+    b.log.handle_view(view(7, &[]));
+    assert_eq!(ask(&mut b, 2010, made_at(5)), [Err(RefusalReason::BelowFloor)]);
+    b.voter.handle_view(at(2119), &b.log);
+    assert_eq!(b.voter.heard(at(2119)).count(), 2, "its promise still binds");
+    b.voter.handle_view(at(2120), &b.log);
+    assert_eq!(b.voter.heard(at(2120)).map(|h| h.tenure.group).collect::<Vec<_>>(), [made_at(8)]);
 }

@@ -126,7 +126,7 @@ impl Recorder {
         let seen = self.0.lock().expect("no panic holds it");
         let epoch = |observed: &Observed| match observed {
             Observed::Assignment { epoch, .. } => Some(epoch.get()),
-            Observed::Membership { .. } => None,
+            Observed::Edit { .. } | Observed::Membership { .. } => None,
         };
         seen.iter().filter_map(|(_, observed)| epoch(observed)).collect()
     }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::net::{IpAddr, Ipv4Addr};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -10,7 +11,7 @@ use lockstep_model::ids::{Epoch, GroupId, LogIndex, NodeId};
 use lockstep_model::limits::MAX_LEASE;
 use lockstep_model::state::Assignment;
 use lockstep_ownership::identity::{BootId, Identity};
-use lockstep_ownership::log::{LogEvent, LogView};
+use lockstep_ownership::log::{Edit, LogEvent, LogView};
 use lockstep_ownership::membership::{LogId, Membership};
 use lockstep_ownership::message::{Message, Tenure};
 use lockstep_ownership::owner::{self, Owner, Until};
@@ -26,6 +27,8 @@ const LEASE: Duration = MAX_LEASE;
 const CLOCK_STEP: Duration = Duration::from_micros(100);
 /// What separates two instants.
 const ROUND_NS: u64 = LEASE.as_nanos() as u64 / 3 + 5_000_000;
+/// The address that moves.
+const ADDRESS: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
 /// Slack of a moved address, as in `node/src/reconcile.rs`.
 const MOVE_SLACK_NS: u64 = 100_000_000;
 /// Before the exploration everybody has waited for this long.
@@ -504,13 +507,17 @@ impl<'a> Cluster<'a> {
             Entry::Members(configs) => {
                 Some(LogEvent::Membership(Membership { id: log_id(2, at), configs: configs.clone() }))
             }
-            Entry::Move { .. } => None,
+            Entry::Move { to, .. } => {
+                let edit = Edit { gives: [(ADDRESS, to.to_string())].into(), ..Edit::default() };
+                Some(LogEvent::Edit { index, edit })
+            }
         }
     }
 
     fn view(&self, applied: usize) -> View {
         let mut view = View { applied: LogIndex(applied as u64), lease: LEASE, ..View::default() };
-        view.groups = GROUPS.map(|g| (g, GroupView::default())).into();
+        view.groups = GROUPS.map(|g| (g, GroupView { name: g.to_string(), ..GroupView::default() })).into();
+        view.holders.insert(ADDRESS, GROUPS[0]);
         for at in 0..applied {
             let epoch = Epoch(at as u64 + 1);
             match self.entry(at) {
@@ -520,7 +527,8 @@ impl<'a> Cluster<'a> {
                         group.assignment = Some(Assignment { epoch, node: *node });
                     }
                 }
-                Some(Entry::Move { from, .. }) => {
+                Some(Entry::Move { from, to }) => {
+                    view.holders.insert(ADDRESS, *to);
                     let group = view.groups.entry(*from).or_default();
                     if let Some(assignment) = &mut group.assignment {
                         assignment.epoch = epoch;
