@@ -59,6 +59,7 @@ async fn one_node_becomes_three_and_survives_the_first() {
     a.until("everybody votes", |m| m.voters.len() == 3 && !m.joint).await;
 
     a.stop().await;
+    b.until("another leads", |m| m.leader.is_some_and(|leader| leader != NodeId(1))).await;
     b.node.write(group("late")).await.expect("two of three are a majority");
     assert_eq!(c.node.read().await.expect("a read").groups.len(), 2);
 }
