@@ -34,7 +34,8 @@ pub struct Scenario {
     pub what: &'static str,
     /// How long it may take before it is stopped and counted as failed.
     pub limit: Duration,
-    /// Whether another may run beside it: it neither measures how long something takes nor counts what is lost.
+    /// Whether another may run beside it: it measures no time, counts no losses, and looks at nothing
+    /// that the other may change.
     pub calm: bool,
     /// The test.
     pub run: fn() -> anyhow::Result<()>,
@@ -134,7 +135,7 @@ pub const ALL: &[Scenario] = &[
         "a pair is upgraded to other programs and back, and loses no flow (I12)",
         upgrade::pair::run,
     ),
-    calm(
+    scenario(
         "other_layout",
         "a daemon that needs other maps refuses, touches nothing, and says what to do",
         upgrade::layout::run,
@@ -145,7 +146,7 @@ pub const ALL: &[Scenario] = &[
         links::alone,
     ),
     scenario("interface_of_owner", "an owner loses an interface, and gets it back as a standby", links::pair),
-    calm("doctor", "`lockstep doctor` finds strangers' programs and stale pins", doctor::run),
+    scenario("doctor", "`lockstep doctor` finds strangers' programs and stale pins", doctor::run),
     Scenario {
         limit: Duration::from_secs(240),
         ..scenario("leaks", "success, failure, SIGINT and SIGKILL leave nothing behind", leaks::run)
