@@ -89,3 +89,34 @@ fn i5_every_change_of_a_flow_is_reported_once_and_in_a_count_without_gaps() {
         }
     });
 }
+
+#[test]
+fn i9_copies_of_a_syn_at_once_go_to_one_endpoint() {
+    const NEW_PORTS: std::ops::Range<u16> = 20000..20400;
+    for_each(|rig| {
+        rig.publish(&Service::over(&[1, 2, 3]));
+        let rig = &*rig;
+        let start = std::sync::Barrier::new(2);
+        let send = || {
+            let sent = NEW_PORTS.map(|port| {
+                let syn = rig.tcp(port, SYN).bytes();
+                start.wait();
+                let (action, out, _) = rig.run(rig.client_side, &syn);
+                (action == Action::Redirect).then(|| Packet::parse(&out).destination)
+            });
+            sent.collect::<Vec<_>>()
+        };
+        let (one, other) = std::thread::scope(|scope| {
+            let other = scope.spawn(send);
+            (send(), other.join().unwrap())
+        });
+        for (port, sent) in NEW_PORTS.zip(one.iter().zip(&other)) {
+            let flow = rig.flow(&rig.tcp(port, SYN)).unwrap();
+            let endpoint = flow.twin.source_be;
+            for to in [sent.0, sent.1].into_iter().flatten() {
+                assert_eq!((crate::case::wide(to.0), to.1), (endpoint, 8080), "port {port}");
+            }
+        }
+        assert!(one.iter().chain(&other).flatten().count() >= NEW_PORTS.len(), "most SYNs are sent on");
+    });
+}
