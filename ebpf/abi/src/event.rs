@@ -8,6 +8,11 @@ pub const CREATED: u32 = 1;
 /// [`FlowEvent::kind`]: its state changed.
 pub const CHANGED: u32 = 2;
 
+/// The events' reader looks again by itself.
+pub const AWAKE: u32 = 0;
+/// The events' reader waits for the ring's descriptor: each event makes it readable.
+pub const ASLEEP: u32 = 1;
+
 /// A flow after a change. Events of the two families differ in length. Complete on its own: the reader needs no lookup.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

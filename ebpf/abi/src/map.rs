@@ -34,6 +34,7 @@
 //! | [`COUNTERS`] | per-CPU array | [`Reason`](crate::reason::Reason) | `u64` |
 //! | [`LOST_EVENTS`] | array | shard | how many events of that shard found the ring full, `u64`; only grows |
 //! | [`EVENTS`] | ring buffer | | [`FlowEvent4`](crate::event::FlowEvent4), [`FlowEvent6`](crate::event::FlowEvent6) |
+//! | [`EVENT_READER`] | array | 0 | [`AWAKE`](crate::event::AWAKE) or [`ASLEEP`](crate::event::ASLEEP), `u32` |
 //! | [`TC_STAGES`], [`XDP_STAGES`] | program array | [`STAGE_SLOW4`] and so on | program |
 
 macro_rules! names {
@@ -122,6 +123,8 @@ names! {
     LOST_EVENTS,
     /// Flow events.
     EVENTS,
+    /// Whether their reader sleeps.
+    EVENT_READER,
 }
 
 /// Tail calls of the tc programs. Filled by the loader before the entry program is attached.

@@ -9,7 +9,8 @@
 //! bit 12,13  RST seen            client, endpoint
 //! bit 14,15  any packet seen     client, endpoint
 //! bit 16     tentative           made again by its hash; not confirmed by the endpoint yet
-//! bit 31     dead                local to this kernel, never replicated
+//! bit 30     claimed             of a dead flow; local to this kernel, never replicated
+//! bit 31     dead                likewise
 //! ```
 
 use crate::flow::{FORWARDING, PATH_DEAD, PATH_DIRECT, PATH_FAST};
@@ -45,11 +46,13 @@ pub const SEEN: u32 = 1 << 14;
 /// packet needs a decision.
 pub const TENTATIVE: u32 = 1 << 16;
 
-/// The flow is being removed: nothing changes it any more.
+/// The flow is over. A packet that may begin another puts that in its place; otherwise it is freed.
 pub const DEAD: u32 = 1 << 31;
+/// Somebody is about to put another flow in a dead one's place, or to free it: nobody else may.
+pub const CLAIMED: u32 = 1 << 30;
 
 /// The bits that another node may learn.
-pub const REPLICATED: u32 = !DEAD;
+pub const REPLICATED: u32 = !(DEAD | CLAIMED);
 
 /// The 64-bit word.
 #[inline(always)]

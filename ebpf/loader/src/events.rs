@@ -1,10 +1,12 @@
 //! The kernel's flow events, as they happen.
 
+use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::sync::Arc;
+use std::sync::atomic::{Ordering, fence};
 
 use aya::maps::{Map, MapData, RingBuf};
-use lockstep_abi::event::FlowEvent;
+use lockstep_abi::event::{ASLEEP, AWAKE, FlowEvent};
 use lockstep_abi::map as names;
 use lockstep_model::flow::{FlowChange, FlowRecord};
 use lockstep_model::ids::Epoch;
@@ -16,16 +18,18 @@ use crate::maps::Maps;
 use crate::pins::Pins;
 use crate::record;
 use crate::service_slots::KnownServices;
+use crate::sys;
 use crate::targets::Targets;
 
-/// Reads the ring buffer. Its descriptor becomes readable when there are events; register it edge-triggered
-/// and drain until fewer than `max` come.
+/// Reads the ring buffer. Whoever waits for its descriptor registers it edge-triggered, and calls [`Self::sleep`] before.
 pub struct FlowEvents {
     ring: RingBuf<MapData>,
     maps: Arc<Maps>,
     /// What `LOST_EVENTS` said when last looked at.
     lost: [u64; names::SHARDS as usize],
     malformed: u64,
+    /// Whether the programs were told so.
+    asleep: bool,
 }
 
 /// What events of a drain are read with.
@@ -62,7 +66,7 @@ impl FlowEvents {
         let map = Map::from_map_data(map).map_err(|error| refused(error.to_string()))?;
         let ring = RingBuf::try_from(map).map_err(|error| refused(error.to_string()))?;
         // Zero: what was lost before this process started must be walked for as well.
-        Ok(Self { ring, maps, lost: [0; names::SHARDS as usize], malformed: 0 })
+        Ok(Self { ring, maps, lost: [0; names::SHARDS as usize], malformed: 0, asleep: false })
     }
 
     /// Hands over at most `max` events in order; answers how many there were.
@@ -81,7 +85,28 @@ impl FlowEvents {
                 None => self.malformed += 1,
             }
         }
+        if count > 0 && self.asleep {
+            // Who is still thought asleep is told too often, no more.
+            self.asleep = self.tell(AWAKE).is_err();
+        }
         count
+    }
+
+    /// From now on each event makes the descriptor readable, until some were drained. Whether that was not so before:
+    /// then events may have come that told nobody, and must be drained.
+    pub fn sleep(&mut self) -> Result<bool, DataplaneError> {
+        if self.asleep {
+            return Ok(false);
+        }
+        self.tell(ASLEEP).map_err(DataplaneError::map(names::EVENT_READER))?;
+        self.asleep = true;
+        // The programs put an event into the ring, and then look whether anybody sleeps.
+        fence(Ordering::SeqCst);
+        Ok(true)
+    }
+
+    fn tell(&self, reader: u32) -> io::Result<()> {
+        self.maps.event_reader.put(&0, &reader, sys::ANY)
     }
 
     /// The shards that lost an event since this was last asked, one bit each: they need a walk. The first call

@@ -48,6 +48,7 @@ pub(crate) struct Maps {
     pub(crate) services: ServiceSlots,
     pub(crate) snat_sets: Map<u32, SnatSet>,
     pub(crate) lost_events: Map<u32, u64>,
+    pub(crate) event_reader: Map<u32, u32>,
     /// Of the sweeper's last pass.
     pub(crate) port_usage: Shared<Vec<PortUsage>>,
 }
@@ -111,6 +112,7 @@ impl Maps {
             )?,
             snat_sets: open(pins, names::SNAT_SETS)?,
             lost_events: open(pins, names::LOST_EVENTS)?,
+            event_reader: open(pins, names::EVENT_READER)?,
             port_usage: Shared::new(Vec::new()),
         })
     }

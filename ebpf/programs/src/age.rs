@@ -84,6 +84,11 @@ fn consider<F: Family>(entry: &mut AgeEntry<F::Address>) -> u32 {
             if (now.wrapping_sub(died) as i64) < DEAD_NS as i64 {
                 return DYING;
             }
+            // A packet may be about to put another flow here.
+            let claimed = state::word(bits | state::CLAIMED, entry.n);
+            if bits & state::CLAIMED != 0 || !atomic::swap(addr_of_mut!((*original).state), word, claimed) {
+                return DYING;
+            }
             if !direct {
                 let _ = F::flows().remove(twin_key);
             }

@@ -3,11 +3,11 @@
 use core::ptr::{addr_of, addr_of_mut};
 
 use lockstep_abi::event::CHANGED;
-use lockstep_abi::flow::{FORWARDING, FlowValue, PATH_DEAD};
+use lockstep_abi::flow::{FORWARDING, FlowKey, FlowValue, PATH_DEAD};
 use lockstep_abi::lease::LeaseValue;
 use lockstep_abi::reason::Reason;
 use lockstep_abi::state;
-use lockstep_packet::transition::{From, after, after_direct, refuses, reopens};
+use lockstep_packet::transition::{From, after, after_direct, may_open, refuses, reopens};
 
 use crate::atomic;
 use crate::count::count;
@@ -25,7 +25,7 @@ pub(crate) enum Next {
     Forward,
     /// There is no flow; one may be made.
     Open,
-    /// The flow was over and is now claimed by this packet, which begins another in its place.
+    /// The flow was over and is now claimed by this packet, which begins another in its place, or [`release`]s it.
     Reopen,
 }
 
@@ -53,20 +53,22 @@ pub(crate) unsafe fn change<F: Family>(
         // SAFETY: the caller's promise; one aligned word.
         let old = unsafe { addr_of!((*original).state).read_volatile() };
         let bits = state::bits(old);
-        if bits & state::DEAD != 0 {
-            return Err(Reason::FlowDead);
-        }
-        if refuses(bits, from, flags) {
+        let dead = bits & state::DEAD != 0;
+        if !dead && refuses(bits, from, flags) {
             // SAFETY: the caller's promise.
-            unsafe { claim(original, other, old) }?;
+            unsafe { end(original, other, old, state::DEAD) }?;
             return Err(Reason::RecoveryRefused);
         }
-        if matches!(from, From::Client) && reopens(protocol, bits, flags) {
+        let over = if dead { may_open(protocol, flags) } else { reopens(protocol, bits, flags) };
+        if matches!(from, From::Client) && over && bits & state::CLAIMED == 0 {
             // Before the claim, which would leave a dead flow behind where none may follow.
             may_begin(lease)?;
             // SAFETY: the caller's promise.
-            unsafe { claim(original, other, old) }?;
+            unsafe { end(original, other, old, state::DEAD | state::CLAIMED) }?;
             return Ok(Next::Reopen);
+        }
+        if dead {
+            return Err(Reason::FlowDead);
         }
         let new = if kind & FORWARDING == 0 {
             after(protocol, bits, from, flags)
@@ -113,7 +115,7 @@ pub(crate) unsafe fn refused<A>(original: *mut FlowValue<A>, reply: *mut FlowVal
         if state::bits(old) & state::TENTATIVE == 0 {
             return Ok(());
         }
-        claim(original, reply, old)?;
+        end(original, reply, old, state::DEAD)?;
     }
     Err(Reason::RecoveryRefused)
 }
@@ -136,11 +138,16 @@ unsafe fn follow<A>(original: *mut FlowValue<A>, other: *mut FlowValue<A>, mut w
     }
 }
 
-/// Claims a flow whose key begins another connection, or that must go: nothing changes a dead flow but who killed
-/// it. Its entries stay where they are, since other CPUs may have them in hand; the other connection takes them over.
+/// Ends a flow that must go, or whose key begins another connection: then this packet has `how` claim it. Its entries
+/// stay where they are, since other CPUs may have them in hand; another connection takes them over.
 #[inline(never)]
-unsafe fn claim<A>(original: *mut FlowValue<A>, other: *mut FlowValue<A>, old: u64) -> Result<(), Reason> {
-    let dead = state::word(state::bits(old) | state::DEAD, state::n(old).wrapping_add(1));
+unsafe fn end<A>(
+    original: *mut FlowValue<A>,
+    other: *mut FlowValue<A>,
+    old: u64,
+    how: u32,
+) -> Result<(), Reason> {
+    let dead = state::word(state::bits(old) | how, state::n(old).wrapping_add(1));
     // SAFETY: the caller's promise.
     unsafe {
         // First, so that the sweeper does not free what has only now died.
@@ -155,4 +162,22 @@ unsafe fn claim<A>(original: *mut FlowValue<A>, other: *mut FlowValue<A>, old: u
         }
     }
     Ok(())
+}
+
+/// Gives up the claim on a dead flow that no other took the place of.
+#[cold]
+#[inline(never)]
+pub(crate) fn release<F: Family>(key: &FlowKey<F::Address>) {
+    let Some(original) = F::flows().get_ptr_mut(key) else {
+        return;
+    };
+    // SAFETY: a live map value; nobody else changes the state of a flow that is claimed.
+    unsafe {
+        let old = addr_of!((*original).state).read_volatile();
+        let bits = state::bits(old);
+        if bits & state::CLAIMED != 0 {
+            let word = state::word(bits & !state::CLAIMED, state::n(old).wrapping_add(1));
+            atomic::swap(addr_of_mut!((*original).state), old, word);
+        }
+    }
 }

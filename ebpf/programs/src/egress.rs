@@ -28,12 +28,13 @@ use crate::maps::SNAT_SETS;
 use crate::track::Tracked;
 use crate::words;
 
-/// Decides about a packet with ports.
+/// Decides about a packet with ports; with `reopen`, one that has claimed a flow which was over.
 #[inline(always)]
 pub(crate) fn outbound<H: Hook, F: Family>(
     hook: &H,
     key: &FlowKey<F::Address>,
     flags: u8,
+    reopen: bool,
 ) -> Result<Tracked, Reason> {
     let guarded = answers::<F>(key, flags);
     if !guarded && F::transit(&key.source_be).is_none() {
@@ -47,7 +48,7 @@ pub(crate) fn outbound<H: Hook, F: Family>(
         // An endpoint of every port could begin nothing of its own: only a service's own port tells an answer.
         (passes, guarded) = (Reason::PassExempt, answers_from_its_port::<F>(key, flags));
         if rule.action != EXEMPT && !guarded {
-            return translate::<F>(key, flags, rule).map(made);
+            return translate::<F>(key, flags, rule, reopen).map(made);
         }
     }
     // Whatever rules say: it would leave with another address than the client knows, and a flow of its own would keep
@@ -145,7 +146,12 @@ extern "C" fn applies(round: u32, search: *mut Search) -> i64 {
 
 /// Makes the flow of a connection that begins behind the balancer.
 #[inline(always)]
-fn translate<F: Family>(key: &FlowKey<F::Address>, flags: u8, rule: &SnatRule) -> Result<bool, Reason> {
+fn translate<F: Family>(
+    key: &FlowKey<F::Address>,
+    flags: u8,
+    rule: &SnatRule,
+    reopen: bool,
+) -> Result<bool, Reason> {
     let hash = flow_hash(key);
     if rule.to_count == 0 {
         return Err(Reason::PortsExhausted);
@@ -159,7 +165,7 @@ fn translate<F: Family>(key: &FlowKey<F::Address>, flags: u8, rule: &SnatRule) -
     }
     may_begin(lease)?;
     let ends = Ends { index: source.index, address, lease, rule: rule.id, host: None };
-    make::<F>(key, &ends, source, false)
+    make::<F>(key, &ends, source, reopen)
 }
 
 /// Makes the flow of a connection to a static address, which goes on to the host.

@@ -1,6 +1,7 @@
 //! Telling user space of a flow's creation or change.
 
-use lockstep_abi::event::FlowEvent;
+use aya_ebpf::bindings::{BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP};
+use lockstep_abi::event::{AWAKE, FlowEvent};
 use lockstep_abi::flow::{Address, FlowValue, KIND, NO_SYNC, SYNC_LATE};
 use lockstep_abi::map::SHARDS;
 use lockstep_abi::reason::Reason;
@@ -9,7 +10,7 @@ use lockstep_abi::state;
 use crate::atomic::{self, copy_key};
 use crate::count::count;
 use crate::lease::tick_ns;
-use crate::maps::{EVENTS, LOST_EVENTS};
+use crate::maps::{EVENTS, EVENT_READER, LOST_EVENTS};
 
 /// Puts an event into the ring about a flow in this state, unless the flow's policy is to be silent. `flow` is a copy
 /// of the original entry, or what that was made of.
@@ -47,5 +48,23 @@ pub(crate) fn report<A: Address>(flow: &FlowValue<A>, kind: u32, word: u64, grou
         (*event).flags = flow.flags & !KIND;
         (*event).pad = 0;
     }
-    slot.submit(0);
+    slot.submit(BPF_RB_NO_WAKEUP.into());
+    // After the event is there to be read, which is a full barrier: a reader that goes to sleep says so before it
+    // looks for the last time.
+    if let Some(reader) = EVENT_READER.get_ptr(0) {
+        // SAFETY: a live array element; one aligned word.
+        if unsafe { reader.read_volatile() } != AWAKE {
+            wake();
+        }
+    }
+}
+
+/// Makes the ring's descriptor readable, by a record that nobody gets to see.
+#[cold]
+#[inline(never)]
+fn wake() {
+    // A ring without room has no sleeping reader for long: what filled it woke it.
+    if let Some(slot) = EVENTS.reserve::<u64>(0) {
+        slot.discard(BPF_RB_FORCE_WAKEUP.into());
+    }
 }

@@ -143,6 +143,9 @@ pub(crate) static LOST_EVENTS: Array<u64> = Array::with_max_entries(map::SHARDS,
 pub(crate) static EVENTS: RingBuf = RingBuf::with_byte_size(map::EVENT_RING_BYTES, 0);
 
 #[map]
+pub(crate) static EVENT_READER: Array<u32> = Array::with_max_entries(1, 0);
+
+#[map]
 pub(crate) static TC_STAGES: ProgramArray = ProgramArray::with_max_entries(map::STAGES, 0);
 
 #[map]

@@ -11,7 +11,7 @@ use lockstep_abi::timeout::DEAD_NS;
 use lockstep_packet::transition::{From, may_open};
 
 use crate::atomic;
-use crate::change::{Next, change};
+use crate::change::{Next, change, release};
 use crate::count::count;
 use crate::create::{Addressed, create, exact};
 use crate::egress;
@@ -42,27 +42,43 @@ pub(crate) fn track<H: Hook, F: Family>(
     key: &FlowKey<F::Address>,
     flags: u8,
 ) -> Result<Tracked, Reason> {
-    let next = hit::<F>(key, flags)?;
-    if next == Next::Forward {
-        return Ok(Tracked::Flow);
+    let reopen = match hit::<F>(key, flags)? {
+        Next::Forward => return Ok(Tracked::Flow),
+        Next::Open => false,
+        Next::Reopen => true,
+    };
+    let tracked = open::<H, F>(hook, key, flags, reopen);
+    if reopen && !matches!(tracked, Ok(Tracked::Made(_))) {
+        release::<F>(key);
     }
+    tracked
+}
+
+/// Makes the flow of a packet; with `reopen`, in place of one that this packet has claimed.
+#[inline(always)]
+fn open<H: Hook, F: Family>(
+    hook: &H,
+    key: &FlowKey<F::Address>,
+    flags: u8,
+    reopen: bool,
+) -> Result<Tracked, Reason> {
     let exact = exact::<F>(key);
     let Some(index) = addressed::<F>(key, exact) else {
-        return egress::outbound::<H, F>(hook, key, flags);
+        return egress::outbound::<H, F>(hook, key, flags, reopen);
     };
     let (value, lease) = permitted_now(index)?;
     let addressed = Addressed { index, value, lease, exact };
     // A flow to be reopened was asked about before it was claimed; one that is made from the middle of a connection is
     // when its service is known.
-    if next == Next::Open && may_open(key.protocol, flags) {
+    if !reopen && may_open(key.protocol, flags) {
         may_begin(lease)?;
     }
-    match create::<F>(key, flags, &addressed, next == Next::Reopen) {
+    match create::<F>(key, flags, &addressed, reopen) {
         Err(Reason::NoService) if value.flags & STATIC != 0 => {
             if !may_open(key.protocol, flags) {
                 return Err(Reason::Miss);
             }
-            egress::inbound::<F>(key, &addressed, next == Next::Reopen)
+            egress::inbound::<F>(key, &addressed, reopen)
         }
         made => made.map(|endpoint| endpoint.map_or(Tracked::Flow, Tracked::Made)),
     }

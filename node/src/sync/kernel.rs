@@ -39,6 +39,10 @@ impl Events for FlowEvents {
         self.as_fd().try_clone_to_owned()
     }
 
+    fn sleep(&mut self) -> anyhow::Result<bool> {
+        Ok(FlowEvents::sleep(self)?)
+    }
+
     fn drain(&mut self, max: usize, each: &mut dyn FnMut(FlowChange, Epoch)) -> usize {
         FlowEvents::drain(self, max, each)
     }

@@ -27,8 +27,12 @@ pub(crate) trait Table: Send + Sync + 'static {
 
 /// Changes as the kernel reports them.
 pub(crate) trait Events: Send + 'static {
-    /// A descriptor of the caller's own that becomes readable when there are some.
+    /// A descriptor of the caller's own that becomes readable with the first that comes after [`Events::sleep`].
     fn descriptor(&self) -> io::Result<OwnedFd>;
+
+    /// Asks to be told of the next ones, until some were drained. Whether that was not so before: then some may have come
+    /// that told nobody.
+    fn sleep(&mut self) -> anyhow::Result<bool>;
 
     /// Hands over at most `max`; how many there were.
     fn drain(&mut self, max: usize, each: &mut dyn FnMut(FlowChange, Epoch)) -> usize;

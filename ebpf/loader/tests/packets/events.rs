@@ -1,15 +1,17 @@
 //! What user space hears of a flow, and what happens when it cannot.
 
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU16, Ordering, fence};
 
-use lockstep_abi::event::{CHANGED, CREATED};
+use lockstep_abi::event::{ASLEEP, AWAKE, CHANGED, CREATED};
 use lockstep_abi::map;
 use lockstep_abi::reason::Reason;
 use lockstep_abi::service::{SYNC_ESTABLISHED, SYNC_NONE};
 use lockstep_abi::state;
+use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags};
 
 use crate::case::ALL;
-use crate::frame::{ACK, FIN, SYN, TCP, UDP};
+use crate::frame::{ACK, FIN, RST, SYN, TCP, UDP};
 use crate::pool::Size;
 use crate::rig::*;
 
@@ -136,5 +138,74 @@ fn i14_a_full_ring_loses_no_packet_and_says_which_shard_lost_events() {
         let counted: Vec<u64> = (0..map::SHARDS).map(|shard| table.get(&shard).unwrap()).collect();
         assert_eq!(counted, made);
         assert_eq!(rig.events().len() as u64, 200 - lost);
+    });
+}
+
+/// Tells of the ring buffer as the daemon hears of it: once for each time that it was made readable.
+fn watch(rig: &Rig) -> Epoll {
+    let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).unwrap();
+    let edge = EpollFlags::EPOLLIN | EpollFlags::EPOLLET;
+    epoll.add(rig.loaded().tables.fd(map::EVENTS), EpollEvent::new(edge, 0)).unwrap();
+    epoll
+}
+
+fn told(epoll: &Epoll, patience_ms: u16) -> bool {
+    epoll.wait(&mut [EpollEvent::empty()], patience_ms).unwrap() == 1
+}
+
+#[test]
+fn the_reader_is_told_of_events_when_it_sleeps() {
+    for_each(|rig| {
+        let reader = rig.table::<u32, u32>(map::EVENT_READER);
+        reader.put(&0, &AWAKE);
+        let epoll = watch(rig);
+        rig.client_sends(&rig.tcp(40000, SYN));
+        assert!(!told(&epoll, 20), "told though it is awake");
+        assert_eq!(rig.events().len(), 1);
+        reader.put(&0, &ASLEEP);
+        for port in [40001, 40002] {
+            rig.client_sends(&rig.tcp(port, SYN));
+            assert!(told(&epoll, 5000), "not told though it sleeps");
+        }
+        reader.put(&0, &AWAKE);
+        assert_eq!(rig.events().len(), 2, "what wakes is no event");
+    });
+}
+
+#[test]
+fn i5_no_event_comes_between_the_last_look_and_sleep() {
+    const EVENTS: u16 = 500;
+    for_each(|rig| {
+        let rig = &*rig;
+        let epoll = watch(rig);
+        let seen = AtomicU16::new(0);
+        let read = &seen;
+        std::thread::scope(|scope| {
+            // As the loader's FlowEvents and who waits for it.
+            let reader = scope.spawn(move || {
+                let reader = rig.table::<u32, u32>(map::EVENT_READER);
+                let mut asleep = false;
+                reader.put(&0, &AWAKE);
+                while read.load(Ordering::SeqCst) < EVENTS {
+                    let found = rig.events().len() as u16;
+                    read.fetch_add(found, Ordering::SeqCst);
+                    if asleep && found == 0 {
+                        assert!(told(&epoll, 5000), "an event came, and nobody was told");
+                    } else if asleep || found == 0 {
+                        asleep = found == 0;
+                        reader.put(&0, &if asleep { ASLEEP } else { AWAKE });
+                        fence(Ordering::SeqCst);
+                    }
+                }
+                reader.put(&0, &AWAKE);
+            });
+            // One at a time: the next comes when the reader is about to sleep.
+            for number in 0..EVENTS {
+                rig.client_sends(&rig.tcp(40000, if number % 2 == 0 { SYN } else { RST }));
+                while seen.load(Ordering::SeqCst) <= number && !reader.is_finished() {
+                    std::thread::yield_now();
+                }
+            }
+        });
     });
 }

@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 
 use lockstep_abi::address::STATIC as STANDS_FOR_A_HOST;
+use lockstep_abi::age::FORCE;
 use lockstep_abi::map;
 use lockstep_abi::reason::Reason;
 use lockstep_abi::snat::{EXEMPT, SET_RULES, SNAT, STATIC, SnatRule, SnatSet};
@@ -81,6 +82,26 @@ fn a_rule_translates_the_source_and_back() {
         assert_eq!((flow.service, flow.endpoint, flow.address_index), (RULE, 0, OUTSIDE_INDEX as u16));
         let told = rig.events()[0];
         assert_eq!((told.service, told.group, told.epoch), (RULE, GROUP, EPOCH));
+    });
+}
+
+#[test]
+fn a_port_behind_a_rule_is_used_again_after_its_connection() {
+    for_each(|rig| {
+        outside(rig);
+        rules(rig, &[any(SNAT, &[OUTSIDE_INDEX])]);
+        let first = rig.endpoint_sends(&outward(rig, TCP, 33000, SYN)).forwarded(Reason::ForwardedSlow);
+        rig.client_sends(&first.answer(SYN | ACK));
+        rig.endpoint_sends(&outward(rig, TCP, 33000, FIN | ACK));
+        rig.client_sends(&first.answer(FIN | ACK));
+        let second = rig.endpoint_sends(&outward(rig, TCP, 33000, SYN)).forwarded(Reason::ForwardedSlow);
+        rig.client_sends(&second.answer(SYN | ACK)).forwarded(Reason::ForwardedSlow);
+        rig.endpoint_sends(&outward(rig, TCP, 33000, ACK));
+        rig.endpoint_sends(&outward(rig, TCP, 33000, ACK)).forwarded(Reason::ForwardedFast);
+        // Ended by the sweeper, and not freed yet.
+        rig.age(&[key(&outward(rig, TCP, 33000, 0))], FORCE);
+        let third = rig.endpoint_sends(&outward(rig, TCP, 33000, SYN)).forwarded(Reason::ForwardedSlow);
+        rig.client_sends(&third.answer(SYN | ACK)).forwarded(Reason::ForwardedSlow);
     });
 }
 

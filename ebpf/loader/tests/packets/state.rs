@@ -114,8 +114,12 @@ fn a_syn_on_a_closed_flow_of_a_service_that_has_no_endpoint_any_more_ends_it() {
         rig.client_sends(&rig.tcp(40000, FIN | ACK));
         rig.publish(&Service::over(&[]));
         rig.client_sends(&rig.tcp(40000, SYN)).dropped(Reason::NoEndpoint);
-        rig.client_sends(&rig.tcp(40000, SYN)).dropped(Reason::FlowDead);
+        rig.client_sends(&rig.tcp(40000, ACK)).dropped(Reason::FlowDead);
         rig.endpoint_sends(&rig.reply(TCP, n, 40000, ACK)).dropped(Reason::FlowDead);
+        rig.client_sends(&rig.tcp(40000, SYN)).dropped(Reason::NoEndpoint);
+        rig.publish(&Service::over(&[n]));
+        rig.client_sends(&rig.tcp(40000, SYN)).forwarded(Reason::ForwardedSlow);
+        assert_eq!(look(rig, 40000), NEW);
     });
 }
 

@@ -37,6 +37,8 @@ struct Inner {
     expired: Vec<FlowChange>,
     clock: u64,
     limit: usize,
+    /// Whether the reader is to be told of the next change in the ring buffer.
+    asleep: bool,
     wake: UnixStream,
 }
 
@@ -70,6 +72,7 @@ impl Memory {
             expired: Vec::new(),
             clock: 0,
             limit: usize::MAX,
+            asleep: false,
             wake,
         };
         let memory = Self(Arc::new(Mutex::new(inner)));
@@ -108,8 +111,10 @@ impl Memory {
         let change = self.change(number, epoch);
         let mut inner = self.0.lock().unwrap();
         inner.ring.push_back((change, epoch));
-        // A full pipe has a wake-up in it.
-        let _full = inner.wake.write(&[0]);
+        if inner.asleep {
+            // A full pipe has a wake-up in it.
+            let _full = inner.wake.write(&[0]);
+        }
     }
 
     /// The same, but the ring buffer had no room.
@@ -197,12 +202,17 @@ impl Events for Ring {
         self.woken.try_clone().map(OwnedFd::from)
     }
 
+    fn sleep(&mut self) -> anyhow::Result<bool> {
+        Ok(!std::mem::replace(&mut self.memory.0.lock().unwrap().asleep, true))
+    }
+
     fn drain(&mut self, max: usize, each: &mut dyn FnMut(FlowChange, Epoch)) -> usize {
         let mut bytes = [0; 4096];
         while matches!(self.woken.read(&mut bytes), Ok(count) if count > 0) {}
         let mut inner = self.memory.0.lock().unwrap();
         let count = inner.ring.len().min(max);
         inner.ring.drain(..count).for_each(|(change, epoch)| each(change, epoch));
+        inner.asleep &= count == 0;
         count
     }
 
