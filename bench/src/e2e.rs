@@ -66,7 +66,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     let mut measured = Ok(());
     for case in Case::ALL.into_iter().filter(|case| options.case.is_none_or(|only| only == *case)) {
         // What was measured before is worth telling in any case.
-        measured = measure(case, rounds, length, &network, &server, &run, &mut report)
+        measured = measure(case, rounds, length, &network, &server, &balancers, &run, &mut report)
             .with_context(|| format!("the case {}", case.name()));
         if measured.is_err() {
             break;
@@ -86,11 +86,13 @@ fn measure(
     length: Duration,
     network: &Network,
     server: &Server,
+    balancers: &Balancers,
     run: &Run,
     report: &mut Report,
 ) -> anyhow::Result<()> {
     let mut samples: BTreeMap<Subject, Sample> = BTreeMap::new();
     let mut notes: BTreeMap<Subject, String> = BTreeMap::new();
+    let mut refused: BTreeMap<&str, u64> = BTreeMap::new();
     let subjects: Vec<Subject> = Subject::ALL.into_iter().filter(|subject| subject.does(case)).collect();
     for round in 0..rounds {
         let mut order = subjects.clone();
@@ -99,13 +101,24 @@ fn measure(
         }
         for subject in order {
             interrupt::check()?;
+            let before = balancers.refusals()?;
             let measured = case.measure(network, server, subject, length, run)?;
             samples.entry(subject).or_default().push(measured.rate);
             if let Some(note) = measured.note {
                 notes.insert(subject, note);
             }
+            if subject == Subject::Tc {
+                for ((reason, count), (_, before)) in balancers.refusals()?.into_iter().zip(before) {
+                    *refused.entry(reason).or_default() += count - before;
+                }
+            }
         }
         println!("{:<10} round {} of {rounds}", case.name(), round + 1);
+    }
+    refused.retain(|_, count| *count != 0);
+    if !refused.is_empty() {
+        // Late packets of the connections that wrk leaves open, if they are few.
+        println!("{:<10} refused by the dataplane: {refused:?}", case.name());
     }
     let name = |subject: Subject| format!("e2e/{}/{}", subject.name(), case.name());
     let forwarding = &samples[&Subject::Forwarding];

@@ -8,6 +8,7 @@ use anyhow::Context;
 use lockstep_cluster_tests::ip::batch;
 use lockstep_cluster_tests::process::Process;
 use lockstep_cluster_tests::run::Run;
+use lockstep_loader::Counters;
 use lockstep_model::protocol::Protocol;
 
 use super::case::Case;
@@ -30,6 +31,9 @@ pub(crate) enum Subject {
 
 /// Flows that the dataplane has room for: above what the client's ports can make.
 const MAX_FLOWS: u32 = 1 << 18;
+
+/// Counters of what is not refused begin so.
+const NO_REFUSALS: &[&str] = &["forwarded", "flow_created", "flow_changed", "pass", "xdp_passed"];
 
 impl Subject {
     pub(crate) const ALL: [Subject; 4] =
@@ -80,6 +84,14 @@ impl Balancers {
         Ok(Balancers { _haproxy: haproxy, dataplane })
     }
 
+    /// How often the dataplane has refused a packet so far, by reason.
+    pub(crate) fn refusals(&self) -> anyhow::Result<Vec<(&'static str, u64)>> {
+        let Some(counters) = &self.dataplane.counters else { return Ok(Vec::new()) };
+        let mut counted = counters.read().context("the dataplane's counters cannot be read")?;
+        counted.retain(|(reason, _)| !NO_REFUSALS.iter().any(|prefix| reason.starts_with(prefix)));
+        Ok(counted)
+    }
+
     pub(crate) fn stop(self) -> anyhow::Result<()> {
         self.dataplane.stop()
     }
@@ -89,6 +101,8 @@ impl Balancers {
 struct Dataplane {
     thread: Option<JoinHandle<anyhow::Result<()>>>,
     stop: Option<Sender<()>>,
+    /// None if it did not start.
+    counters: Option<Counters>,
 }
 
 impl Dataplane {
@@ -98,12 +112,15 @@ impl Dataplane {
         let pins = run.pins().join("tc");
         let work = move || serve(&pins, &ready, &stopped);
         let thread = network.balancer(Subject::Tc).spawn("dataplane", work)?;
-        let dataplane = Dataplane { thread: Some(thread), stop: Some(stop) };
-        if started.recv().is_err() {
-            dataplane.stop()?;
-            anyhow::bail!("the dataplane's thread ended");
+        match started.recv() {
+            Ok(counters) => {
+                Ok(Dataplane { thread: Some(thread), stop: Some(stop), counters: Some(counters) })
+            }
+            Err(_) => {
+                Dataplane { thread: Some(thread), stop: Some(stop), counters: None }.stop()?;
+                anyhow::bail!("the dataplane's thread ended")
+            }
         }
-        Ok(dataplane)
     }
 
     /// Ends it and says what went wrong, if anything.
@@ -126,7 +143,7 @@ impl Drop for Dataplane {
     }
 }
 
-fn serve(pins: &std::path::Path, ready: &Sender<()>, stopped: &Receiver<()>) -> anyhow::Result<()> {
+fn serve(pins: &std::path::Path, ready: &Sender<Counters>, stopped: &Receiver<()>) -> anyhow::Result<()> {
     let at = Addresses::of(Subject::Tc);
     let service = |protocol, port| Service {
         protocol,
@@ -147,7 +164,7 @@ fn serve(pins: &std::path::Path, ready: &Sender<()>, stopped: &Receiver<()>) -> 
     let served = setting.open(pins).and_then(|dataplane| {
         let daemon = Daemon::start(&dataplane, true, None)?;
         // Who waits may have given up.
-        let _gone = ready.send(());
+        let _gone = ready.send(dataplane.counter_table());
         let _stop = stopped.recv();
         daemon.stop()
     });
