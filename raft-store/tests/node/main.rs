@@ -1,6 +1,7 @@
 //! Three nodes over real gRPC on the loopback interface, with real files: forming, forwarding, refusing.
 
 mod daemon;
+mod full;
 mod membership;
 
 use std::net::{Ipv4Addr, SocketAddr};

@@ -3,4 +3,5 @@
 mod common;
 mod crash;
 mod damage;
+mod dump;
 mod suite;

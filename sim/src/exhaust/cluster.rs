@@ -1,7 +1,7 @@
 //! One state of the explored cluster, and those that follow from it.
 
 use std::collections::BTreeMap;
-use std::fmt::Write;
+use std::fmt::{Debug, Write};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::{IpAddr, Ipv4Addr};
 use std::rc::Rc;
@@ -19,7 +19,7 @@ use lockstep_ownership::time::Instant;
 use lockstep_ownership::view::{GroupView, View};
 use lockstep_ownership::voter::{self, Voter};
 
-use super::scenario::{Budget, Entry, GROUPS, Scenario};
+use super::scenario::{Applies, Budget, Entry, GROUPS, Scenario};
 use crate::clock::{Clock, MAX_PPM};
 
 /// The lease is the longest, so that few rounds see every wait.
@@ -151,24 +151,14 @@ impl<'a> Cluster<'a> {
         self.nodes.values().any(|n| n.kernel.values().any(|end| *end > self.now_ns))
     }
 
-    /// Two states with one fingerprint go on alike. Counters count what was, and decide nothing.
+    /// Two states with one fingerprint go on alike. In which order letters were sent decides nothing: every order in
+    /// which they arrive is tried.
     pub fn fingerprint(&self) -> u64 {
-        let mut text = String::new();
-        let state = (self.round, self.log_steps, self.budget, &self.letters, &self.nodes);
-        write!(text, "{state:?}").expect("a string takes everything");
+        let mut letters: Vec<u64> = self.letters.iter().map(|letter| digest(&letter)).collect();
+        letters.sort_unstable();
+        let nodes: Vec<u64> = self.nodes.values().map(digest).collect();
         let mut hasher = DefaultHasher::new();
-        let mut rest = text.as_str();
-        while let Some(at) = rest.find("counters: Counters {") {
-            rest[..at].hash(&mut hasher);
-            // Counters hold maps of counts, but no other structures.
-            let mut depth = 0;
-            let end = rest[at..].char_indices().find(|(_, c)| {
-                depth += i32::from(*c == '{') - i32::from(*c == '}');
-                *c == '}' && depth == 0
-            });
-            rest = &rest[at + end.map_or(rest.len() - at, |(i, _)| i + 1)..];
-        }
-        rest.hash(&mut hasher);
+        (self.round, self.log_steps, self.budget, letters, nodes).hash(&mut hasher);
         hasher.finish()
     }
 
@@ -225,7 +215,10 @@ impl<'a> Cluster<'a> {
     fn between_rounds(&self) -> Vec<Self> {
         let mut next = Vec::new();
         if self.log_steps < self.scenario.log_steps {
-            next.extend(self.ids().into_iter().flat_map(|id| [self.append(id), self.apply(id)]).flatten());
+            next.extend(self.ids().into_iter().filter_map(|id| self.append(id)));
+            if self.scenario.applies == Applies::Later {
+                next.extend(self.ids().into_iter().filter_map(|id| self.apply(id)));
+            }
         }
         if self.budget.restarts > 0 && self.budget.all > 0 {
             next.extend(self.ids().into_iter().map(|id| self.restart(id)));
@@ -286,6 +279,11 @@ impl<'a> Cluster<'a> {
             }
             node.owner.handle_log(now, &node.log);
         });
+        if self.scenario.applies == Applies::AtOnce {
+            while let Some(next) = state.ids().into_iter().find_map(|id| state.apply(id)) {
+                state = Self { log_steps: state.log_steps, ..next };
+            }
+        }
         Some(state)
     }
 
@@ -548,4 +546,24 @@ fn log_id(term: u64, at: usize) -> LogId {
 fn spend(budget: &mut u8) -> Option<()> {
     *budget = budget.checked_sub(1)?;
     Some(())
+}
+
+/// Of everything that decides how it goes on. Counters count what was, and decide nothing.
+fn digest(part: &impl Debug) -> u64 {
+    let mut text = String::new();
+    write!(text, "{part:?}").expect("a string takes everything");
+    let mut hasher = DefaultHasher::new();
+    let mut rest = text.as_str();
+    while let Some(at) = rest.find("counters: Counters {") {
+        rest[..at].hash(&mut hasher);
+        // Counters hold maps of counts, but no other structures.
+        let mut depth = 0;
+        let end = rest[at..].char_indices().find(|(_, c)| {
+            depth += i32::from(*c == '{') - i32::from(*c == '}');
+            *c == '}' && depth == 0
+        });
+        rest = &rest[at + end.map_or(rest.len() - at, |(i, _)| i + 1)..];
+    }
+    rest.hash(&mut hasher);
+    hasher.finish()
 }
