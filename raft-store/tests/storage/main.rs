@@ -1,5 +1,6 @@
 //! The store alone: openraft's suite, crashes, damage.
 
+mod again;
 mod common;
 mod crash;
 mod damage;
