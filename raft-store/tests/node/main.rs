@@ -3,6 +3,7 @@
 mod daemon;
 mod full;
 mod membership;
+mod snapshot;
 
 use std::net::{Ipv4Addr, SocketAddr};
 
