@@ -216,15 +216,16 @@ impl<RT: AsyncRuntime> RaftLogStorage<Types<RT>> for LogStore<RT> {
 
     async fn save_vote(&mut self, vote: &Vote) -> Result<(), io::Error> {
         // Durable before it can be answered, and before it can be read.
-        self.committer.append(vec![Record::Vote(codec::vote(vote))], Some(SyncPoint::Vote)).await?;
+        self.committer.append(Record::Vote(codec::vote(vote)), SyncPoint::Vote).await?;
         self.memory().vote = Some(*vote);
         Ok(())
     }
 
     async fn save_committed(&mut self, committed: Option<LogId>) -> Result<(), io::Error> {
-        // Not synced: what it says can be learnt again from the cluster.
+        // Not synced, nor waited for, which would be a sync's time for every commit: what it says can be learnt again
+        // from the cluster.
         let record = lockstep_proto::raft::v1::Committed { log_id: committed.as_ref().map(codec::log_id) };
-        self.committer.append(vec![Record::Committed(record)], None).await?;
+        self.committer.append_unsynced(Record::Committed(record));
         self.memory().committed = committed;
         Ok(())
     }
@@ -265,7 +266,8 @@ impl<RT: AsyncRuntime> RaftLogStorage<Types<RT>> for LogStore<RT> {
         }
         // Not synced: until what replaces the entries is durable, nobody was told that they are gone.
         let record = lockstep_proto::raft::v1::Truncation { after: last_log_id.as_ref().map(codec::log_id) };
-        self.committer.append(vec![Record::Truncation(record)], None).await
+        self.committer.append_unsynced(Record::Truncation(record));
+        Ok(())
     }
 
     async fn purge(&mut self, log_id: LogId) -> Result<(), io::Error> {

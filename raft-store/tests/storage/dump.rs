@@ -16,7 +16,7 @@ use openraft_rt_sim::SimRuntime;
 
 use crate::common::{Store, append, entry, id};
 
-const SEGMENT_BYTES: u64 = 300;
+const SEGMENT_BYTES: u64 = 150;
 
 async fn written(fs: &SimFs) {
     let fs: SharedFs = Arc::new(fs.clone());

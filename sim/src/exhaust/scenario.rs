@@ -124,8 +124,8 @@ pub fn two_memberships() -> Scenario {
         ],
         rival: None,
         applies: Applies::AtOnce,
-        rounds: 6,
-        log_steps: 3,
+        rounds: 5,
+        log_steps: 2,
         budget: Budget { all: 2, lost: 1, late: 1, twice: 0, restarts: 0 },
     }
 }
