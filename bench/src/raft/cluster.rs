@@ -1,6 +1,6 @@
 //! Nodes of one cluster in this process.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -143,13 +143,15 @@ async fn write(node: RaftNode, writer: usize, until: Instant) -> anyhow::Result<
 
 /// A small change that is one: what it says differs from what the group is.
 fn change(writer: usize, turn: u32) -> Command {
+    let host = 1 + u8::from(turn % 2 == 1);
+    let third = u8::try_from(writer).expect("there are at most 64 writers");
     let spec = GroupSpec {
         name: format!("writer-{writer}"),
-        addresses: Vec::new(),
+        addresses: vec![Ipv4Addr::new(10, 0, third, host).into()],
         interfaces: Vec::new(),
         nodes: Vec::new(),
         standbys: 1,
-        failback: turn % 2 == 1,
+        failback: false,
     };
     Command::Change { expected: None, changes: vec![Change::UpsertGroup(spec)] }
 }

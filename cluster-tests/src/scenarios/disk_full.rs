@@ -62,9 +62,11 @@ fn check(cluster: &mut Cluster) -> anyhow::Result<()> {
 fn the_owners(cluster: &mut Cluster, owner: Node) -> anyhow::Result<()> {
     let pid = cluster.process(owner)?.pid();
     fill(cluster, owner)?;
-    // A node notices when it has something to write.
-    cluster.apply(Node::W, &with_limit(1001))?;
+    // A node notices when the log's last page has no room left for what it has to write.
+    let mut limit = 1000;
     wait::until_ok("the owner to say that its disk is full", LIMIT, || {
+        limit += 1;
+        cluster.apply(Node::W, &with_limit(limit))?;
         let status = api::node_status(cluster.topology.node(owner))?;
         ensure!(status.not_ready.contains(REASON), "it says {:?}", status.not_ready);
         let unfit: Vec<_> = status.groups.iter().map(|g| g.reason.as_str()).collect();
@@ -73,12 +75,12 @@ fn the_owners(cluster: &mut Cluster, owner: Node) -> anyhow::Result<()> {
     })?;
     println!("{}", cluster.lockstep(owner, &["node", "status"])?);
     cluster.wait_serving(owner.other())?;
-    cluster.apply(Node::W, &with_limit(1002))?;
-    demand_limit(cluster, owner.other(), 1002)?;
+    cluster.apply(Node::W, &with_limit(2000))?;
+    demand_limit(cluster, owner.other(), 2000)?;
 
     space(cluster, owner)?;
     wait_resumed(cluster, owner, 1)?;
-    wait::until_ok("the former owner to know what it missed", LIMIT, || demand_limit(cluster, owner, 1002))?;
+    wait::until_ok("the former owner to know what it missed", LIMIT, || demand_limit(cluster, owner, 2000))?;
     ensure!(cluster.process(owner)?.pid() == pid, "the daemon was restarted");
     cluster.wait_ready().map(drop)
 }
@@ -86,25 +88,31 @@ fn the_owners(cluster: &mut Cluster, owner: Node) -> anyhow::Result<()> {
 fn everybodys(cluster: &mut Cluster) -> anyhow::Result<()> {
     let owner = cluster.wait_ready()?;
     let before = cluster.group(owner)?;
-    let counts = |cluster: &Cluster| {
-        let count = |node: &Node| api::counter(cluster.topology.node(*node), "resumed");
-        Node::ALL.iter().map(count).collect::<anyhow::Result<Vec<_>>>()
-    };
-    let resumed = counts(cluster)?;
     for node in Node::ALL {
         fill(cluster, node)?;
     }
-    // The first write that meets the full disks may be in one of the logs; the ones after it are in none.
-    let _either = cluster.try_lockstep(owner, &["apply", "-f", "-"], &with_limit(1003))?;
+    // Two are no majority without the third, which then has nothing to write.
+    let mut limit = 3000;
+    let full = wait::until("two disks to be full", LIMIT, || {
+        limit += 1;
+        let _taken_or_refused = cluster.try_lockstep(Node::W, &["apply", "-f", "-"], &with_limit(limit))?;
+        let mut full = Vec::new();
+        for node in Node::ALL {
+            if api::node_status(cluster.topology.node(node))?.not_ready.contains(REASON) {
+                full.push((node, api::counter(cluster.topology.node(node), "resumed")?));
+            }
+        }
+        Ok((full.len() >= 2).then_some(full))
+    })?;
     for node in Node::ALL {
-        wait::until_ok("writes to be refused with the reason", LIMIT, || {
-            let output = cluster.try_lockstep(node, &["apply", "-f", "-"], &with_limit(1004))?;
-            let said = String::from_utf8_lossy(&output.stderr).into_owned();
-            ensure!(!output.status.success() && said.contains(REASON), "at {}: {said}", node.name());
-            Ok(())
-        })?;
-        let metrics = api::counter(cluster.topology.node(node), "disk_full")?;
-        ensure!(metrics > 0, "{} counts no full disk", node.name());
+        let output = cluster.try_lockstep(node, &["apply", "-f", "-"], &with_limit(4000))?;
+        ensure!(!output.status.success(), "{} takes a write without a majority", node.name());
+    }
+    for (node, _) in &full {
+        let output = cluster.try_lockstep(*node, &["apply", "-f", "-"], &with_limit(4000))?;
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        ensure!(said.contains(REASON), "{} refuses without the reason: {said}", node.name());
+        println!("{}: {}", node.name(), said.trim());
     }
     wait::pass(A_WHILE)?;
     let now = cluster.group(owner)?;
@@ -113,12 +121,12 @@ fn everybodys(cluster: &mut Cluster) -> anyhow::Result<()> {
     for node in Node::ALL {
         space(cluster, node)?;
     }
-    for (node, before) in Node::ALL.into_iter().zip(resumed) {
+    for (node, before) in full {
         wait_resumed(cluster, node, before + 1)?;
     }
-    wait::until_ok("writes to be taken again", LIMIT, || cluster.apply(Node::W, &with_limit(1005)))?;
+    wait::until_ok("writes to be taken again", LIMIT, || cluster.apply(Node::W, &with_limit(5000)))?;
     for node in Node::ALL {
-        wait::until_ok("all to know the same", LIMIT, || demand_limit(cluster, node, 1005))?;
+        wait::until_ok("all to know the same", LIMIT, || demand_limit(cluster, node, 5000))?;
     }
     Ok(())
 }
@@ -160,7 +168,7 @@ fn filler(cluster: &mut Cluster, node: Node) -> anyhow::Result<PathBuf> {
 fn fill(cluster: &mut Cluster, node: Node) -> anyhow::Result<()> {
     let path = filler(cluster, node)?;
     let mut file = File::create(&path).with_context(|| format!("cannot make {}", path.display()))?;
-    // To the last page: what is already in the log's last page has no room behind it.
+    // To the last page.
     for _ in 0..=DISK_MIB << 20 >> 12 {
         match file.write_all(&[0; 4096]) {
             Ok(()) => {}
