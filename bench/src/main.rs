@@ -1,5 +1,5 @@
-//! `lockstep-bench`: what the dataplane costs, beside what others cost in the same run, and what the verifier
-//! makes of it. To be run as root, by `cargo xtask bench` and `cargo xtask verifier`.
+//! `lockstep-bench`: what the dataplane and a commit cost, beside what others cost in the same run, and what the verifier
+//! makes of the programs. To be run as root, by `cargo xtask bench` and `cargo xtask verifier`.
 
 mod bpf;
 mod dataplane;
@@ -10,6 +10,7 @@ mod object;
 #[allow(dead_code, reason = "shared with the eBPF programs, which use all of it")]
 mod plan;
 mod processor;
+mod raft;
 mod report;
 mod statistics;
 mod verifier;
@@ -20,7 +21,7 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand};
 use lockstep_cluster_tests::interrupt;
 
-/// Benchmarks of the dataplane.
+/// Benchmarks of the dataplane and of the Raft store.
 #[derive(Debug, Parser)]
 #[command(name = "lockstep-bench", version, about)]
 struct Arguments {
@@ -34,6 +35,8 @@ enum Command {
     Dataplane(dataplane::Options),
     /// Client, balancer and server in namespaces: beside plain forwarding, nftables and HAProxy.
     E2e(e2e::Options),
+    /// Commits per second and their latency, beside a bare append and fdatasync of the same bytes.
+    Raft(raft::Options),
     /// What the verifier makes of each program, and which older kernels would refuse it.
     Verifier(verifier::Options),
 }
@@ -54,6 +57,7 @@ fn main() -> ExitCode {
     let result = interrupt::install().and_then(|()| match &arguments.command {
         Command::Dataplane(options) => dataplane::run(options),
         Command::E2e(options) => e2e::run(options),
+        Command::Raft(options) => raft::run(options),
         Command::Verifier(options) => verifier::run(options),
     });
     match result {

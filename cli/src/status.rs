@@ -120,7 +120,7 @@ pub(crate) async fn node(client: &mut Client, name: Option<String>, output: Outp
             "id": answer.id, "name": answer.name, "version": answer.version, "uptime_ns": answer.uptime_ns,
             "applied_index": answer.applied_index, "revision": answer.revision,
             "programmed_revision": answer.programmed_revision, "draining": answer.draining,
-            "flows": answer.flows, "max_flows": answer.max_flows, "groups": groups, "interfaces": interfaces,
+            "flows": answer.flows, "max_flows": answer.max_flows, "not_ready": answer.not_ready, "groups": groups, "interfaces": interfaces,
         });
         return print::objects(&[object], true, output);
     }
@@ -137,6 +137,9 @@ pub(crate) async fn node(client: &mut Client, name: Option<String>, output: Outp
         answer.flows,
         answer.max_flows
     );
+    if !answer.not_ready.is_empty() {
+        out.push_str(&format!("  NOT READY: {}\n", answer.not_ready));
+    }
     for interface in &answer.interfaces {
         let carrier = if interface.carrier { "carrier" } else { "NO CARRIER" };
         let attached = if interface.attached { "attached" } else { "NOT ATTACHED" };

@@ -160,7 +160,8 @@ impl Cluster {
         self.program = program;
     }
 
-    fn bring_up(&mut self, manifest: &str, profile: Profile) -> anyhow::Result<()> {
+    /// Starts the members, makes the cluster, and applies `manifest`: the group is served, with a standby ready.
+    pub fn bring_up(&mut self, manifest: &str, profile: Profile) -> anyhow::Result<()> {
         for node in self.members {
             self.start_node(*node)?;
         }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use crate::report::Report;
 
 mod bad_input;
+mod disk_full;
 mod doctor;
 mod fault_back;
 mod faults;
@@ -97,6 +98,11 @@ pub const ALL: &[Scenario] = &[
         "health",
         "an endpoint that is down gets no new flows and keeps its live ones; one node alone is not believed (I9)",
         health::run,
+    ),
+    scenario(
+        "disk_full",
+        "the owner's disk is full, then everybody's: no flow ends, writes are refused, all go on by themselves (I1)",
+        disk_full::run,
     ),
     scenario(
         "membership_grow",

@@ -7,7 +7,7 @@ use crate::parts::Parts;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Counter {
     /// `packets`, `lease`, `sync`, `reconcile`, `ownership`, `announce`, `hops`,
-    /// `port_blocks`, `health`.
+    /// `port_blocks`, `health`, `raft_store`.
     pub(crate) family: &'static str,
     /// The reason.
     pub(crate) name: String,
@@ -23,6 +23,7 @@ pub(crate) fn help(family: &str) -> &'static str {
         "ownership" => "Decisions of this node while it led",
         "reconcile" => "Passes that compare the kernel with the agreed state",
         "raft_refused" => "Requests of peers that were refused",
+        "raft_store" => "The Raft store: how often its disk was full, and how often it went on",
         "announce" => "Gratuitous ARP and unsolicited neighbour advertisements",
         "hops" => "The next hop table: what happened to it",
         "port_blocks" => "Port blocks: changes that were agreed on, and alarms",
@@ -55,6 +56,8 @@ pub(crate) fn read(parts: &Parts) -> Vec<Counter> {
         add("lease", lease.counters());
         add("ownership", lease.leader_counters());
     }
+    let store = parts.raft.store_counts().into_iter();
+    add("raft_store", store.map(|(name, count)| (name.to_owned(), count)).collect());
     let refused = parts.raft.refusals().into_iter();
     add("raft_refused", refused.map(|(reason, count)| (reason.to_owned(), count)).collect());
     all

@@ -1,10 +1,14 @@
-//! `lockstepd --dump-flows`: what is in the pinned maps of a node, whether or not its daemon runs. For
-//! post-mortems: the maps outlive the process (I12).
+//! What a node has left, for post-mortems, whether or not its daemon runs: `lockstepd --dump-flows` shows the flows in
+//! its pinned maps, which outlive the process (I12), `lockstepd --dump-store` its data directory.
 
 use std::io::{BufWriter, Write};
+use std::path::Path;
+use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use lockstep_loader::FlowTable;
+use lockstep_raft_store::fs::SharedFs;
+use lockstep_raft_store::fs::real::RealFs;
 use serde_json::json;
 
 use crate::config::Config;
@@ -38,4 +42,19 @@ pub(crate) fn flows(config: &Config) -> Result<()> {
         };
     }
     out.flush().context("standard output")
+}
+
+/// Prints one JSON object a line: what each piece of a data directory says, and where it is. Changes nothing, and goes on
+/// behind damage.
+pub(crate) fn store(data_dir: &Path) -> Result<()> {
+    let fs: SharedFs = Arc::new(RealFs);
+    let mut out = BufWriter::new(std::io::stdout().lock());
+    let mut written = Ok(());
+    lockstep_raft_store::dump::dump(&fs, data_dir, &mut |item| {
+        if written.is_ok() {
+            let line = serde_json::to_string(&item).expect("plain fields can be written down");
+            written = writeln!(out, "{line}");
+        }
+    })?;
+    written.and_then(|()| out.flush()).context("standard output")
 }

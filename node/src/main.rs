@@ -43,8 +43,8 @@ use run::End;
 #[command(name = "lockstepd", version)]
 struct Args {
     /// The node's configuration (TOML).
-    #[arg(long, value_name = "FILE")]
-    config: PathBuf,
+    #[arg(long, value_name = "FILE", required_unless_present = "dump_store")]
+    config: Option<PathBuf>,
     /// Check the configuration and exit.
     #[arg(long)]
     check: bool,
@@ -56,6 +56,10 @@ struct Args {
     /// is stopped or dead.
     #[arg(long, conflicts_with_all = ["check", "doctor"])]
     dump_flows: bool,
+    /// Print what a data directory holds, one JSON object a line with file, offset and length, and exit: identity,
+    /// snapshots, and the Raft log record by record. Reads only, goes on behind damage, and needs no configuration.
+    #[arg(long, value_name = "DATA_DIR", conflicts_with_all = ["config", "check", "doctor", "dump_flows", "purge"])]
+    dump_store: Option<PathBuf>,
     /// Detach the programs, remove the pins, and exit: the node forgets every flow.
     #[arg(long, conflicts_with_all = ["check", "doctor", "dump_flows"])]
     purge: bool,
@@ -73,12 +77,16 @@ fn main() -> ExitCode {
 }
 
 fn start(args: &Args) -> anyhow::Result<()> {
-    if args.doctor {
-        return doctor::run(&args.config);
+    if let Some(data_dir) = &args.dump_store {
+        return dump::store(data_dir);
     }
-    let config = Config::load(&args.config)?;
+    let file = args.config.as_deref().context("--config FILE: missing")?;
+    if args.doctor {
+        return doctor::run(file);
+    }
+    let config = Config::load(file)?;
     if args.check {
-        println!("{}: ok", args.config.display());
+        println!("{}: ok", file.display());
         return Ok(());
     }
     if args.dump_flows {

@@ -192,6 +192,7 @@ fn tell_status(parts: &Parts) {
                 down: &down,
                 cut_off: &cut_off,
                 draining,
+                disk_full: parts.raft.disk_full().is_some(),
             };
             fitness::status(&inputs, |group| sync.group_sync(group))
         }

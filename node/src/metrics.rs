@@ -89,6 +89,16 @@ impl Collector for Node {
             ("raft_term", "Raft term", raft.term),
             ("raft_applied_index", "Last log index applied here", raft.applied),
             ("raft_is_leader", "1 on the leader", u64::from(is_leader)),
+            (
+                "disk_full",
+                "1 while the store is stopped for want of space; it goes on by itself",
+                u64::from(self.parts.raft.disk_full().is_some()),
+            ),
+            (
+                "raft_stopped",
+                "1 while Raft is stopped, for whatever reason",
+                u64::from(raft.stopped.is_some()),
+            ),
             ("revision", "Revision of the intent known here", self.parts.raft.stale().revision.get()),
             (
                 "groups_owned",

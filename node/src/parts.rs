@@ -73,6 +73,9 @@ impl Parts {
     /// Why this node does not do its job, if so.
     pub(crate) fn not_ready(&self) -> Option<String> {
         let raft = self.raft.metrics();
+        if let Some(full) = self.raft.disk_full() {
+            return Some(full.to_string());
+        }
         if let Some(reason) = raft.stopped {
             return Some(format!("raft has stopped: {reason}"));
         }

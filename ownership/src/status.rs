@@ -41,11 +41,13 @@ pub enum Unfit {
     IntentStale,
     /// It alone does not reach most of the group's endpoints.
     EndpointsNotReached,
+    /// Its store has stopped for want of space: it does not hear of changes.
+    DiskFull,
 }
 
 impl Unfit {
     /// All, for metrics.
-    pub const ALL: [Unfit; 7] = [
+    pub const ALL: [Unfit; 8] = [
         Unfit::Starting,
         Unfit::NoInterface,
         Unfit::CarrierLost,
@@ -53,6 +55,7 @@ impl Unfit {
         Unfit::IntentNotApplied,
         Unfit::IntentStale,
         Unfit::EndpointsNotReached,
+        Unfit::DiskFull,
     ];
 
     /// Metric label.
@@ -65,6 +68,7 @@ impl Unfit {
             Unfit::IntentNotApplied => "intent_not_applied",
             Unfit::IntentStale => "intent_stale",
             Unfit::EndpointsNotReached => "endpoints_not_reached",
+            Unfit::DiskFull => "disk_full",
         }
     }
 }

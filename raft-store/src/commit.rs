@@ -89,10 +89,15 @@ impl Committer {
         }
     }
 
-    /// Appends, and waits.
-    pub(crate) async fn append(&self, records: Vec<Record>, sync: Option<SyncPoint>) -> io::Result<()> {
+    /// Appends what nobody waits for. After a failure the log has stopped, and whoever waits next is told.
+    pub(crate) fn append_unsynced(&self, record: Record) {
+        self.submit(Op::Append { records: vec![record], sync: None, done: Box::new(drop) });
+    }
+
+    /// Appends, and waits until it is durable.
+    pub(crate) async fn append(&self, record: Record, point: SyncPoint) -> io::Result<()> {
         let (done, waiting) = completion();
-        self.submit(Op::Append { records, sync, done });
+        self.submit(Op::Append { records: vec![record], sync: Some(point), done });
         waiting.await.unwrap_or_else(|_| Err(io::Error::other("the log's thread has ended")))
     }
 

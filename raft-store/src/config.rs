@@ -47,6 +47,13 @@ pub const MAX_COMMAND: usize = 8 << 20;
 /// An RPC's message, at most: one command of the largest size, and room for what surrounds it.
 pub const MAX_MESSAGE: usize = 12 << 20;
 
+/// Bytes that must be free before a store that stopped on a full disk is opened again: room for a snapshot and what is
+/// left of a segment, so that it does not stop again at once.
+pub const RESUME_FREE: u64 = 16 << 20;
+
+/// Between two looks at a full disk.
+pub const RESUME_LOOK: Duration = Duration::from_millis(200);
+
 /// Time for a snapshot to arrive.
 pub const SNAPSHOT_TIMEOUT: Duration = Duration::from_secs(10);
 

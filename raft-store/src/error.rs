@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 
 use lockstep_model::ids::NodeId;
 
+use crate::fs::fenced::is_full;
+
 /// The data directory cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
@@ -66,7 +68,7 @@ impl StoreError {
     /// For metric labels.
     pub fn kind(&self) -> &'static str {
         match self {
-            StoreError::Io { source, .. } if source.kind() == io::ErrorKind::StorageFull => "disk_full",
+            StoreError::Io { source, .. } if is_full(source) => "disk_full",
             StoreError::Io { .. } => "io",
             StoreError::Corrupt { .. } => "corrupt",
             StoreError::Inconsistent { .. } => "inconsistent",

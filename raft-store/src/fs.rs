@@ -4,6 +4,7 @@
 //! [`Fs::sync_dir`] of its directory. Every call of either names its [`SyncPoint`], so that a test can leave
 //! out one and show that it was needed.
 
+pub mod fenced;
 pub mod real;
 pub mod sim;
 
@@ -112,6 +113,9 @@ pub trait Fs: Send + Sync + fmt::Debug + 'static {
 
     /// Makes the names in a directory durable.
     fn sync_dir(&self, dir: &Path, point: SyncPoint) -> io::Result<()>;
+
+    /// Bytes that may still be written to the file system that holds `path`.
+    fn free(&self, path: &Path) -> io::Result<u64>;
 
     /// Takes the lock file at `path`; `ErrorKind::WouldBlock` if someone else holds it.
     fn lock(&self, path: &Path) -> io::Result<Box<dyn FsLock>>;

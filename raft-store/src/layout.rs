@@ -61,14 +61,21 @@ pub struct Identity {
     pub node: NodeId,
 }
 
-const IDENTITY: Kind = Kind { name: "identity", magic: b"LSIDENT1" };
+pub(crate) const IDENTITY: Kind = Kind { name: "identity", magic: b"LSIDENT1" };
 const INSTALLATION: Kind = Kind { name: "installation", magic: b"LSINSTL1" };
 const HEADER: usize = 12;
 
+/// The directory of the log, in the data directory.
+pub(crate) const LOG: &str = "log";
+/// The directory of the snapshots.
+pub(crate) const SNAPSHOTS: &str = "snapshots";
+/// Files of the data directory itself, but for the lock.
+pub(crate) const SMALL_FILES: [&str; 3] = [INSTALLATION.name, IDENTITY.name, succession::NEXT.name];
+
 /// A small file that is replaced as a whole: `magic | crc32c | content`.
 #[derive(Clone, Copy)]
-struct Kind {
-    name: &'static str,
+pub(crate) struct Kind {
+    pub(crate) name: &'static str,
     magic: &'static [u8; 8],
 }
 
@@ -113,12 +120,12 @@ impl DataDir {
 
     /// The log's directory.
     pub fn log(&self) -> PathBuf {
-        self.root.join("log")
+        self.root.join(LOG)
     }
 
     /// The snapshots' directory.
     pub fn snapshots(&self) -> PathBuf {
-        self.root.join("snapshots")
+        self.root.join(SNAPSHOTS)
     }
 
     /// Who this node is; `None`: it belongs to no cluster yet.
@@ -153,14 +160,13 @@ impl DataDir {
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(e) => return Err(StoreError::io(&path, "read")(e)),
         };
-        if bytes.len() < HEADER || &bytes[..8] != kind.magic {
-            return Err(StoreError::corrupt(&path, 0, format!("it does not begin as an {} does", kind.name)));
-        }
-        let crc = u32::from_le_bytes(bytes[8..HEADER].try_into().expect("four bytes"));
-        if crc != crc32c::crc32c(&bytes[HEADER..]) {
-            return Err(StoreError::corrupt(&path, 0, "its checksum is wrong"));
-        }
-        Ok(Some(bytes[HEADER..].to_vec()))
+        let content = unpack(kind, &bytes).map_err(|problem| StoreError::corrupt(&path, 0, problem))?;
+        Ok(Some(content.to_vec()))
+    }
+
+    /// What an identity's file says, or what is wrong with it.
+    pub(crate) fn identity_in(file: &[u8]) -> Result<Identity, String> {
+        decode(unpack(IDENTITY, file)?)
     }
 
     /// Replaces a small file, durably: either the old content or the new one is there, whenever power is lost.
@@ -176,6 +182,18 @@ impl DataDir {
         self.fs.rename(&aside, &path).map_err(StoreError::io(&path, "rename to"))?;
         self.fs.sync_dir(&self.root, SyncPoint::IdentityName).map_err(StoreError::io(&self.root, "sync"))
     }
+}
+
+/// A small file's content, or what is wrong with it.
+fn unpack(kind: Kind, file: &[u8]) -> Result<&[u8], String> {
+    if file.len() < HEADER || &file[..8] != kind.magic {
+        return Err(format!("it does not begin as an {} does", kind.name));
+    }
+    let crc = u32::from_le_bytes(file[8..HEADER].try_into().expect("four bytes"));
+    if crc != crc32c::crc32c(&file[HEADER..]) {
+        return Err("its checksum is wrong".into());
+    }
+    Ok(&file[HEADER..])
 }
 
 fn encode(identity: &Identity) -> Vec<u8> {

@@ -4,6 +4,7 @@
 //! |---|---|---|
 //! | [`fs`] | the few file operations the store makes, and a disk that forgets | |
 //! | `wal`, [`log_store`], [`snapshot`], [`state_machine`] | what is durable (I1) | runtime, file system |
+//! | [`dump`] | what is on disk, for people | file system |
 //! | [`transport`], `network`, [`dispatch`] | Raft's messages, checked at the door | runtime, transport |
 //! | [`replica`] | one member of a formed cluster | runtime, transport, file system |
 //! | [`grpc`], [`node`] | the above over Tokio and tonic, and forming a cluster | file system |
@@ -15,6 +16,7 @@ mod codec;
 pub mod commit;
 pub mod config;
 pub mod dispatch;
+pub mod dump;
 mod envelope;
 pub mod error;
 pub mod fs;
@@ -35,5 +37,5 @@ mod wal;
 
 pub use grpc::{Connector, PlainConnector};
 pub use metrics::{Metrics, Role};
-pub use node::{Departure, Formed, RaftConfig, RaftError, RaftNode};
+pub use node::{Departure, DiskFull, Formed, RaftConfig, RaftError, RaftNode};
 pub use wal::{SEGMENT_BYTES, WalStats};

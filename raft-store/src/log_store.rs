@@ -11,6 +11,7 @@ use std::ops::{Bound, RangeBounds};
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use lockstep_model::ids::LogIndex;
 use openraft::entry::RaftEntry;
 use openraft::storage::{IOFlushed, LogState, RaftLogReader, RaftLogStorage};
 use openraft::{AsyncRuntime, OptionalSend};
@@ -52,6 +53,33 @@ pub(crate) struct Unapplied {
     pub(crate) entries: Vec<Entry>,
 }
 
+/// What of a log its observer has been told.
+#[derive(Debug, Clone, Default)]
+pub struct Told {
+    /// Up to here for good: what is applied is committed, and comes back as it was even if this disk has lost it.
+    settled: Option<u64>,
+    entries: BTreeMap<u64, LogId>,
+}
+
+impl Told {
+    /// Everything up to `applied` is told for good.
+    pub(crate) fn settle(&mut self, applied: Option<LogIndex>) {
+        self.settled = self.settled.max(applied.map(LogIndex::get));
+        self.entries = self.entries.split_off(&self.settled.map_or(0, |index| index + 1));
+    }
+
+    /// The first entry that the observer was told and that is not in the log now.
+    fn first_gone(&self, purged: Option<u64>, entries: &BTreeMap<u64, (Entry, usize)>) -> Option<u64> {
+        let is_there =
+            |index, id| purged >= Some(index) || entries.get(&index).is_some_and(|(e, _)| e.log_id == id);
+        self.entries.iter().find(|(index, id)| !is_there(**index, **id)).map(|(index, _)| *index)
+    }
+
+    fn has(&self, index: u64) -> bool {
+        self.settled >= Some(index) || self.entries.contains_key(&index)
+    }
+}
+
 /// The log.
 pub struct LogStore<RT> {
     memory: Arc<Mutex<Memory>>,
@@ -72,13 +100,14 @@ impl<RT> Clone for LogStore<RT> {
 }
 
 impl<RT: AsyncRuntime> LogStore<RT> {
-    /// Opens the log in `dir`, which exists, and tells `observer` what is in it.
+    /// Opens the log in `dir`, which exists, and tells `observer` what is in it and not in `told`.
     pub fn open(
         fs: SharedFs,
         dir: &Path,
         segment_bytes: u64,
         mode: CommitMode,
         observer: Arc<dyn LogObserver>,
+        told: &Told,
     ) -> Result<Self, StoreError> {
         let (wal, recovered) = Wal::open(fs, dir, segment_bytes)?;
         let damaged = |e: lockstep_proto::convert::ConvertError| StoreError::corrupt(dir, 0, e.to_string());
@@ -88,7 +117,12 @@ impl<RT: AsyncRuntime> LogStore<RT> {
             purged: codec::optional_log_id("purged", recovered.purged).map_err(damaged)?,
             entries: recovered.entries,
         };
-        for (index, (entry, _)) in &memory.entries {
+        let gone = told.first_gone(memory.purged.map(|id| id.index), &memory.entries);
+        if let Some(first) = gone {
+            observer.truncated(first.checked_sub(1));
+        }
+        let is_news = |index: &u64| !told.has(*index) || gone.is_some_and(|first| *index >= first);
+        for (index, (entry, _)) in memory.entries.iter().filter(|(index, _)| is_news(index)) {
             if let Some(observed) = observed(entry) {
                 observer.appended(*index, &observed);
             }
@@ -110,6 +144,13 @@ impl<RT: AsyncRuntime> LogStore<RT> {
         let term = memory.vote.map_or(0, |vote| vote.leader_id.term).max(last_term);
         let entries = memory.entries.range(applied + 1..).map(|(_, (entry, _))| entry.clone()).collect();
         Unapplied { term, last: last.max(applied), entries }
+    }
+
+    /// What the observer has been told.
+    pub fn told(&self) -> Told {
+        let memory = self.memory();
+        let entries = memory.entries.iter().map(|(index, (entry, _))| (*index, entry.log_id)).collect();
+        Told { settled: memory.purged.map(|id| id.index), entries }
     }
 
     /// Counters.
@@ -175,15 +216,16 @@ impl<RT: AsyncRuntime> RaftLogStorage<Types<RT>> for LogStore<RT> {
 
     async fn save_vote(&mut self, vote: &Vote) -> Result<(), io::Error> {
         // Durable before it can be answered, and before it can be read.
-        self.committer.append(vec![Record::Vote(codec::vote(vote))], Some(SyncPoint::Vote)).await?;
+        self.committer.append(Record::Vote(codec::vote(vote)), SyncPoint::Vote).await?;
         self.memory().vote = Some(*vote);
         Ok(())
     }
 
     async fn save_committed(&mut self, committed: Option<LogId>) -> Result<(), io::Error> {
-        // Not synced: what it says can be learnt again from the cluster.
+        // Not synced, nor waited for, which would be a sync's time for every commit: what it says can be learnt again
+        // from the cluster.
         let record = lockstep_proto::raft::v1::Committed { log_id: committed.as_ref().map(codec::log_id) };
-        self.committer.append(vec![Record::Committed(record)], None).await?;
+        self.committer.append_unsynced(Record::Committed(record));
         self.memory().committed = committed;
         Ok(())
     }
@@ -224,7 +266,8 @@ impl<RT: AsyncRuntime> RaftLogStorage<Types<RT>> for LogStore<RT> {
         }
         // Not synced: until what replaces the entries is durable, nobody was told that they are gone.
         let record = lockstep_proto::raft::v1::Truncation { after: last_log_id.as_ref().map(codec::log_id) };
-        self.committer.append(vec![Record::Truncation(record)], None).await
+        self.committer.append_unsynced(Record::Truncation(record));
+        Ok(())
     }
 
     async fn purge(&mut self, log_id: LogId) -> Result<(), io::Error> {

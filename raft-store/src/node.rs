@@ -11,11 +11,13 @@ mod forward;
 mod join;
 mod members;
 mod refound;
+mod revive;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -26,8 +28,6 @@ use lockstep_model::state::{Applied, Refusal, State};
 use lockstep_proto::raft::v1::cluster_server::ClusterServer;
 use lockstep_proto::raft::v1::raft_server::RaftServer;
 use openraft::TokioRuntime;
-use openraft::alias::WatchReceiverOf;
-use openraft::async_runtime::watch::WatchReceiver;
 use tokio::runtime::{Handle, Runtime};
 use tokio::sync::watch;
 
@@ -45,10 +45,10 @@ use crate::metrics::Metrics;
 use crate::observer::LogObserver;
 use crate::replica::{Replica, ReplicaOptions};
 use crate::state_machine::Published;
-use crate::types::Types;
 use crate::wal::WalStats;
 pub use error::RaftError;
 pub(crate) use members::Led;
+pub use revive::DiskFull;
 
 /// Threads of Raft's runtime: one may wait for a lock or decode a large message while the other sends
 /// heartbeats.
@@ -106,6 +106,18 @@ pub(crate) struct Inner {
     guard: OnceLock<Arc<dyn MembershipGuard>>,
     /// This node is no more what it was when it started.
     departed: watch::Sender<Option<Departure>>,
+    /// The node was shut down.
+    ended: watch::Sender<bool>,
+    /// The store has stopped for want of space, and waits for it.
+    full: watch::Sender<Option<DiskFull>>,
+    store_counts: StoreCounts,
+}
+
+/// What happened to the store since the node started (I14).
+#[derive(Debug, Default)]
+struct StoreCounts {
+    filled: AtomicU64,
+    resumed: AtomicU64,
 }
 
 impl Inner {
@@ -120,25 +132,8 @@ impl Inner {
             Replica::open(self.config.options, identity, &self.dir, pool, observer, published).await?;
         let replica = Arc::new(replica);
         self.member.send_replace(Some(replica.clone()));
-        tokio::spawn(follow_metrics(replica.raft.metrics(), self.metrics.clone()));
+        tokio::spawn(self.clone().attend(replica.clone()));
         Ok(replica)
-    }
-}
-
-type RaftMetricsReceiver = WatchReceiverOf<Types<TokioRuntime>, openraft::RaftMetrics<Types<TokioRuntime>>>;
-
-/// Copies Raft's metrics to where anyone can wait for them, until Raft ends.
-async fn follow_metrics(mut raft: RaftMetricsReceiver, metrics: watch::Sender<Metrics>) {
-    loop {
-        let now = Metrics::of::<TokioRuntime>(&raft.borrow_watched());
-        metrics.send_if_modified(|old| {
-            let changed = *old != now;
-            *old = now;
-            changed
-        });
-        if raft.changed().await.is_err() {
-            return;
-        }
     }
 }
 
@@ -202,6 +197,9 @@ impl RaftNode {
             forming: tokio::sync::Mutex::new(()),
             guard: OnceLock::new(),
             departed: watch::Sender::new(None),
+            ended: watch::Sender::new(false),
+            full: watch::Sender::new(None),
+            store_counts: StoreCounts::default(),
         });
         let node = RaftNode { inner, runtime };
         if let Some(identity) = identity {
@@ -352,6 +350,19 @@ impl RaftNode {
         self.inner.refusals.read()
     }
 
+    /// Whether the store has stopped for want of space. It goes on by itself.
+    pub fn disk_full(&self) -> Option<DiskFull> {
+        self.inner.full.borrow().clone()
+    }
+
+    /// How often the store has stopped for want of space, and gone on.
+    pub fn store_counts(&self) -> BTreeMap<&'static str, u64> {
+        let counts = &self.inner.store_counts;
+        [("disk_full", &counts.filled), ("resumed", &counts.resumed)]
+            .map(|(name, counter)| (name, counter.load(Ordering::Relaxed)))
+            .into()
+    }
+
     /// Counters of the log, once the node belongs to a cluster.
     pub fn wal_stats(&self) -> Option<Arc<WalStats>> {
         self.inner.member().map(|m| m.wal_stats())
@@ -397,6 +408,7 @@ impl RaftNode {
     pub async fn shutdown(&self) {
         let stopped = self.run(|inner| async move {
             let _forming = inner.forming.lock().await;
+            inner.ended.send_replace(true);
             if let Some(member) = inner.member() {
                 member.shutdown().await;
             }

@@ -22,8 +22,10 @@ use tokio::sync::watch;
 use crate::commit::CommitMode;
 use crate::config::{Compaction, MAX_COMMAND, raft_config};
 use crate::error::StoreError;
+use crate::fs::SharedFs;
+use crate::fs::fenced::Fenced;
 use crate::layout::{DataDir, Identity};
-use crate::log_store::LogStore;
+use crate::log_store::{LogStore, Told};
 use crate::metrics::Metrics;
 use crate::network::Network;
 use crate::observer::LogObserver;
@@ -91,6 +93,7 @@ pub struct Replica<RT: AsyncRuntime> {
     pub(crate) identity: Identity,
     log: LogStore<RT>,
     stats: Arc<WalStats>,
+    fs: Fenced,
 }
 
 impl<RT: AsyncRuntime> Replica<RT> {
@@ -104,16 +107,48 @@ impl<RT: AsyncRuntime> Replica<RT> {
         observer: Arc<dyn LogObserver>,
         published: watch::Sender<Published>,
     ) -> Result<Self, StoreError> {
+        Self::open_after(&Told::default(), options, identity, dir, transport, observer, published).await
+    }
+
+    /// Opens the store and starts Raft, as [`Self::open`], after [`Self::close`] has ended a run in this process:
+    /// `observer` and `published` are those of that run, and are not told again what they have been `told`.
+    pub async fn open_after<T: Transport>(
+        told: &Told,
+        options: ReplicaOptions,
+        identity: Identity,
+        dir: &DataDir,
+        transport: T,
+        observer: Arc<dyn LogObserver>,
+        published: watch::Sender<Published>,
+    ) -> Result<Self, StoreError> {
+        let mut told = told.clone();
+        told.settle(published.borrow().applied);
+        let fs = Fenced::new(dir.fs());
+        let (shared, mode): (SharedFs, _) = (Arc::new(fs.clone()), options.mode);
         let machine =
-            StateMachine::<RT>::open(dir.fs(), &dir.snapshots(), options.mode, observer.clone(), published)?;
-        let log = LogStore::<RT>::open(dir.fs(), &dir.log(), options.segment_bytes, options.mode, observer)?;
+            StateMachine::<RT>::open(shared.clone(), &dir.snapshots(), mode, observer.clone(), published)?;
+        let segment_bytes = options.segment_bytes;
+        let log = LogStore::<RT>::open(shared, &dir.log(), segment_bytes, mode, observer, &told)?;
         let config = raft_config(&identity.cluster_name, options.compaction).validate();
         let config = Arc::new(config.expect("the timings are constants that fit each other"));
         let network = Network { identity: identity.clone(), transport, runtime: PhantomData::<fn() -> RT> };
         let raft = Raft::new(identity.node.get(), config, network, log.clone(), machine).await;
         let raft = raft
             .map_err(|e| StoreError::Inconsistent { path: dir.root().to_owned(), problem: e.to_string() })?;
-        Ok(Replica { raft, identity, stats: log.stats(), log })
+        Ok(Replica { raft, identity, stats: log.stats(), log, fs })
+    }
+
+    /// Ends this run: Raft stops, and nothing of it touches the data directory any more. What the next run must not
+    /// tell the observer again.
+    pub async fn close(&self) -> Told {
+        self.shutdown().await;
+        self.fs.close();
+        self.log.told()
+    }
+
+    /// Whether the disk has refused something for want of space. Raft stops then.
+    pub fn was_full(&self) -> bool {
+        self.fs.was_full()
     }
 
     /// Who this is.

@@ -17,8 +17,8 @@ use crate::types::SnapshotMeta;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SnapshotBytes(pub Bytes);
 
-const MAGIC: &[u8; 8] = b"LSSNAP01";
-const SUFFIX: &str = ".snap";
+pub(crate) const MAGIC: &[u8; 8] = b"LSSNAP01";
+pub(crate) const SUFFIX: &str = ".snap";
 
 /// The one before the newest stays, in case the newest cannot be read: the log behind it may still be there.
 const KEPT: usize = 2;

@@ -72,7 +72,10 @@ impl<RT: AsyncRuntime> StateMachine<RT> {
     }
 
     fn adopt(&mut self, image: Image) {
-        tell(&*self.observer, &image);
+        // A store that is opened anew has told what it holds already.
+        if image.meta.last_log_id.map(|id| LogIndex(id.index)) > self.published.borrow().applied {
+            tell(&*self.observer, &image);
+        }
         self.applied = image.meta.last_log_id;
         self.membership = image.meta.last_membership.clone();
         self.latest.set(&image);
@@ -82,7 +85,14 @@ impl<RT: AsyncRuntime> StateMachine<RT> {
 
     fn publish(&self) {
         let applied = self.applied.map(|id| LogIndex(id.index));
-        self.published.send_replace(Published { state: self.state.clone(), applied });
+        // A store that is opened anew may know less at first than it knew before: nobody sees the state go back.
+        self.published.send_if_modified(|published| {
+            let is_news = published.applied < applied;
+            if is_news {
+                *published = Published { state: self.state.clone(), applied };
+            }
+            is_news
+        });
     }
 }
 

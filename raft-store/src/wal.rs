@@ -20,7 +20,7 @@ use lockstep_proto::raft::v1 as pb;
 use crate::error::StoreError;
 use crate::fs::{FsFile, SharedFs, SyncPoint};
 use record::Record;
-pub(crate) use recover::Recovered;
+pub(crate) use recover::{Recovered, segment_sequence};
 
 /// A segment that has grown beyond this is followed by another. Small enough that purging frees disk soon,
 /// large enough that beginning one (two more syncs) is rare.

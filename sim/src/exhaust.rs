@@ -4,6 +4,8 @@
 
 pub mod cluster;
 pub mod scenario;
+mod shared;
+mod steps;
 
 use std::collections::HashSet;
 

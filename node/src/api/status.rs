@@ -55,6 +55,7 @@ pub(super) fn node(parts: &Parts) -> pb::NodeStatusResponse {
         applied_index: parts.raft.metrics().applied,
         revision: state.revision.get(),
         draining: parts.is_draining(),
+        not_ready: parts.not_ready().unwrap_or_default(),
         ..Default::default()
     };
     answer.set_role(parts.config.node.role.into());
@@ -87,6 +88,7 @@ pub(super) fn node(parts: &Parts) -> pb::NodeStatusResponse {
         down: &down,
         cut_off: &parts.health.cut_off(),
         draining: parts.is_draining(),
+        disk_full: parts.raft.disk_full().is_some(),
     };
     answer.groups = state
         .groups

@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
+use lockstep_raft_store::config::RESUME_FREE;
 use nix::sys::statfs::{FsType, NFS_SUPER_MAGIC, OVERLAYFS_SUPER_MAGIC, TMPFS_MAGIC, statfs};
 use nix::unistd::{AccessFlags, access};
 
@@ -52,6 +53,16 @@ fn data_dir(path: &Path, findings: &mut Findings) {
         findings.fail(SUBJECT, format!("{shown} is in memory: a voter that forgets what it acknowledged can lose the cluster's intent; put it on a disk"));
     } else if kind == OVERLAYFS_SUPER_MAGIC || kind == NFS_SUPER_MAGIC {
         findings.warn(SUBJECT, format!("{shown} is on an overlay or a network file system: the log needs a disk of this machine that outlives the container"));
+    } else {
+        space(path, free, findings);
+    }
+}
+
+fn space(path: &Path, free: u64, findings: &mut Findings) {
+    const SUBJECT: &str = "node.data_dir";
+    let shown = path.display();
+    if free < RESUME_FREE {
+        findings.fail(SUBJECT, format!("{shown}: the disk is full ({free} bytes free): a store that has stopped because of that goes on by itself when {RESUME_FREE} are free; allow {} MiB", MIN_FREE >> 20));
     } else if free < MIN_FREE {
         findings.warn(SUBJECT, format!("{shown}: {} MiB free; allow {} MiB", free >> 20, MIN_FREE >> 20));
     } else {
@@ -74,6 +85,16 @@ mod tests {
         data_dir(Path::new("/dev/shm/lockstep-doctor-nothing"), &mut findings);
         assert_eq!(findings.failed(), 1, "{findings:?}");
         assert!(findings.0[0].text.contains("is in memory"), "{findings:?}");
+    }
+
+    #[test]
+    fn a_full_disk_fails_and_says_when_the_store_goes_on() {
+        for (free, failed) in [(0, 1), (RESUME_FREE - 1, 1), (RESUME_FREE, 0), (MIN_FREE, 0)] {
+            let mut findings = Findings::default();
+            space(Path::new("/data"), free, &mut findings);
+            assert_eq!(findings.failed(), failed, "{free} bytes free: {findings:?}");
+            assert_eq!(findings.0[0].text.contains("16777216"), failed == 1, "{findings:?}");
+        }
     }
 
     #[test]

@@ -183,6 +183,7 @@ fn candidacy(c: &Candidacy) -> pb::Candidacy {
         Err(Unfit::IntentNotApplied) => pb::Unfit::IntentNotApplied,
         Err(Unfit::IntentStale) => pb::Unfit::IntentStale,
         Err(Unfit::EndpointsNotReached) => pb::Unfit::EndpointsNotReached,
+        Err(Unfit::DiskFull) => pb::Unfit::DiskFull,
     };
     let flows = match c.flows {
         Flows::CaughtUp => Some(pb::candidacy::Flows::CaughtUp(true)),
@@ -204,6 +205,7 @@ fn from_candidacy(c: pb::Candidacy) -> Candidacy {
         pb::Unfit::IntentNotApplied => Err(Unfit::IntentNotApplied),
         pb::Unfit::IntentStale => Err(Unfit::IntentStale),
         pb::Unfit::EndpointsNotReached => Err(Unfit::EndpointsNotReached),
+        pb::Unfit::DiskFull => Err(Unfit::DiskFull),
     };
     let flows = match c.flows {
         Some(pb::candidacy::Flows::CaughtUp(true)) => Flows::CaughtUp,

@@ -78,6 +78,11 @@ impl Fs for RealFs {
         File::open(dir)?.sync_all()
     }
 
+    fn free(&self, path: &Path) -> io::Result<u64> {
+        let stat = nix::sys::statvfs::statvfs(path)?;
+        Ok(stat.blocks_available() * stat.fragment_size())
+    }
+
     fn lock(&self, path: &Path) -> io::Result<Box<dyn FsLock>> {
         let file = OpenOptions::new().write(true).create(true).truncate(false).open(path)?;
         match file.try_lock() {

@@ -359,6 +359,10 @@ impl Fs for SimFs {
         Ok(())
     }
 
+    fn free(&self, _path: &Path) -> io::Result<u64> {
+        Ok(self.disk().free.map_or(u64::MAX, |free| free as u64))
+    }
+
     fn lock(&self, path: &Path) -> io::Result<Box<dyn FsLock>> {
         let mut disk = self.disk();
         if !disk.locks.insert(path.to_owned()) {

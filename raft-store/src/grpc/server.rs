@@ -12,7 +12,7 @@ use lockstep_proto::raft::v1::raft_server::Raft;
 use openraft::TokioRuntime;
 use tonic::{Request, Response, Status, Streaming};
 
-use crate::config::MAX_SNAPSHOT;
+use crate::config::{MAX_SNAPSHOT, SNAPSHOT_CHUNK};
 use crate::dispatch::{Forwarded, not_leader};
 use crate::error::Refused;
 use crate::node::{Inner, Led, RaftError};
@@ -171,6 +171,9 @@ async fn receive_snapshot(
         let Some(Part::Data(chunk)) = message.part else {
             return Err(malformed("a snapshot has one header"));
         };
+        if chunk.len() > SNAPSHOT_CHUNK {
+            return Err(malformed(&format!("a chunk of {} bytes; allowed: {SNAPSHOT_CHUNK}", chunk.len())));
+        }
         if (data.len() + chunk.len()) as u64 > header.length {
             return Err(malformed("a snapshot longer than its header says"));
         }
@@ -192,7 +195,11 @@ impl Cluster for RaftService {
     }
 
     async fn write(&self, request: Request<pb::WriteRequest>) -> Result<Response<pb::WriteResponse>, Status> {
-        self.forwarded(self.member()?.on_write(request.into_inner()).await)
+        let member = self.member()?;
+        if member.was_full() {
+            return Err(Status::resource_exhausted(self.node.disk().to_string()));
+        }
+        self.forwarded(member.on_write(request.into_inner()).await)
     }
 
     async fn read_index(

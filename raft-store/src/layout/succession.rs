@@ -17,7 +17,7 @@ use crate::snapshot::{Image, SnapshotDir};
 use crate::wal::record::Record;
 use crate::wal::{SEGMENT_BYTES, Wal};
 
-const NEXT: Kind = Kind { name: "next", magic: b"LSNEXT01" };
+pub(super) const NEXT: Kind = Kind { name: "next", magic: b"LSNEXT01" };
 
 /// What a directory becomes.
 pub(crate) enum Successor {

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use lockstep_model::ids::NodeId;
 
+use super::DiskFull;
 use crate::error::StoreError;
 use crate::layout::ClusterId;
 use crate::replica::LocalError;
@@ -74,7 +75,10 @@ pub enum RaftError {
     /// The cluster refused the request before it reached the log.
     #[error("refused: {0}")]
     Refused(String),
-    /// Raft has stopped, for instance because the disk is full.
+    /// This node's disk is full. A write that was under way when that was found may have taken effect.
+    #[error(transparent)]
+    DiskFull(#[from] DiskFull),
+    /// Raft has stopped, after an error of the disk other than that it is full, or to end the process.
     #[error("raft has stopped: {0}")]
     Stopped(String),
 }
@@ -93,6 +97,7 @@ impl RaftError {
             RaftError::NoLeader(_) => "no_leader",
             RaftError::OutcomeUnknown(_) => "outcome_unknown",
             RaftError::Busy(_) => "busy",
+            RaftError::DiskFull(_) => "disk_full",
             RaftError::Stopped(_) => "stopped",
         }
     }

@@ -50,7 +50,13 @@ impl Inner {
                 async move { inner.read_index_once(&member, leader, deadline).await }
             })
             .await?;
+        let stopped = self.member().and_then(|member| Some(self.stopped(&member, member.metrics().stopped?)));
         let mut published = self.published.subscribe();
+        if published.borrow().applied.is_none_or(|at| at.get() < index)
+            && let Some(stopped) = stopped
+        {
+            return Err(stopped);
+        }
         let reached = published.wait_for(|p| p.applied.is_some_and(|at| at.get() >= index));
         match timeout_at(deadline, reached).await {
             Ok(Ok(published)) => Ok(published.state.clone()),
@@ -87,11 +93,12 @@ impl Inner {
             let leader = member.metrics().leader;
             let why = match once(member.clone(), leader).await {
                 Attempt::Done(done) => return Ok(done),
+                Attempt::Failed(RaftError::Stopped(why)) => return Err(self.stopped(&member, why)),
                 Attempt::Failed(e) => return Err(e),
                 Attempt::Again(why) => why,
             };
-            if let Some(stopped) = member.metrics().stopped {
-                return Err(RaftError::Stopped(stopped));
+            if let Some(why) = member.metrics().stopped {
+                return Err(self.stopped(&member, why));
             }
             if Instant::now() >= deadline {
                 return Err(RaftError::NoLeader(why));
@@ -211,6 +218,14 @@ impl Inner {
         }
     }
 
+    /// Why `member`, which has stopped, does nothing.
+    fn stopped(&self, member: &Replica<TokioRuntime>, why: String) -> RaftError {
+        if !member.was_full() {
+            return RaftError::Stopped(why);
+        }
+        self.disk().into()
+    }
+
     pub(super) fn leader_client(
         &self,
         member: &Replica<TokioRuntime>,
@@ -234,6 +249,10 @@ pub(super) fn header(member: &Replica<TokioRuntime>, target: NodeId) -> pb::Head
 
 /// A write that was not answered is tried again only if it certainly had no effect.
 fn sent_write<T>(status: &tonic::Status) -> Attempt<T> {
+    // Its disk was full before the write reached its log: another may lead soon.
+    if status.code() == tonic::Code::ResourceExhausted {
+        return Attempt::Again(status.message().to_owned());
+    }
     match link_error(status) {
         LinkError::Unreachable(why) => Attempt::Again(why),
         LinkError::Refused(why) => Attempt::Failed(RaftError::Refused(why)),

@@ -86,16 +86,16 @@ fn u32_at(bytes: &[u8], at: usize) -> u32 {
 
 /// A record whose checksum is right.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Frame<'a> {
-    pub(super) synced: usize,
-    pub(super) end: usize,
+pub(crate) struct Frame<'a> {
+    pub(crate) synced: usize,
+    pub(crate) end: usize,
     kind: u8,
     payload: &'a [u8],
 }
 
 impl<'a> Frame<'a> {
     /// The record at `at`, or what is wrong there.
-    pub(super) fn at(bytes: &'a [u8], at: usize) -> Result<Frame<'a>, &'static str> {
+    pub(crate) fn at(bytes: &'a [u8], at: usize) -> Result<Frame<'a>, &'static str> {
         let rest = &bytes[at..];
         if rest.len() < HEADER {
             return Err("the file ends within a record's header");
@@ -119,17 +119,21 @@ impl<'a> Frame<'a> {
         })
     }
 
-    pub(super) fn record(&self) -> Result<Record, String> {
+    pub(crate) fn record(&self) -> Result<Record, String> {
         Record::decode(self.kind, self.payload)
     }
 }
 
+/// Where records might begin after the bad one at `bad`, and those that are there: from every byte on, because the bad
+/// record's length cannot be trusted.
+pub(crate) fn frames_after(bytes: &[u8], bad: usize) -> impl Iterator<Item = (usize, Frame<'_>)> {
+    (bad + 1..bytes.len().saturating_sub(HEADER - 1))
+        // The kind first: it rules out most positions for the price of one comparison.
+        .filter(|at| (1..=6).contains(&bytes[at + 12]))
+        .filter_map(|at| Some((at, Frame::at(bytes, at).ok()?)))
+}
+
 /// Whether a record after the bad one at `bad` was written when `bad` was already durable.
 pub(super) fn follows_durably(bytes: &[u8], bad: usize) -> bool {
-    // From every byte on, because the bad record's length cannot be trusted.
-    (bad + 1..bytes.len().saturating_sub(HEADER - 1)).any(|at| {
-        // The kind first: it rules out most positions for the price of one comparison.
-        (1..=6).contains(&bytes[at + 12])
-            && Frame::at(bytes, at).is_ok_and(|f| f.synced > bad && f.synced <= at)
-    })
+    frames_after(bytes, bad).any(|(at, frame)| frame.synced > bad && frame.synced <= at)
 }

@@ -41,6 +41,11 @@ pub(super) fn file_name(sequence: u64) -> String {
     format!("{sequence:016x}{SUFFIX}")
 }
 
+/// The number in a segment's name; `None`: it is no segment's. `Err` is a number that cannot be read.
+pub(crate) fn segment_sequence(name: &str) -> Option<Result<u64, std::num::ParseIntError>> {
+    name.strip_suffix(SUFFIX).map(|number| u64::from_str_radix(number, 16))
+}
+
 pub(super) fn recover(fs: &SharedFs, dir: &Path) -> Result<(Recovered, Scan), StoreError> {
     let (recovered, scan) = replay(fs, dir)?;
     let next = recovered.purged.map_or(0, |id| id.index + 1);
@@ -56,10 +61,12 @@ pub(super) fn recover(fs: &SharedFs, dir: &Path) -> Result<(Recovered, Scan), St
 fn replay(fs: &SharedFs, dir: &Path) -> Result<(Recovered, Scan), StoreError> {
     let names = fs.list(dir).map_err(StoreError::io(dir, "list"))?;
     let mut sequences = Vec::new();
-    for name in names.iter().filter_map(|n| n.strip_suffix(SUFFIX)) {
-        let sequence = u64::from_str_radix(name, 16)
-            .map_err(|_| StoreError::corrupt(&dir.join(name), 0, "not a segment's name"))?;
-        sequences.push(sequence);
+    for name in &names {
+        match segment_sequence(name) {
+            Some(Ok(sequence)) => sequences.push(sequence),
+            Some(Err(_)) => return Err(StoreError::corrupt(&dir.join(name), 0, "not a segment's name")),
+            None => {}
+        }
     }
     let mut replay = Replay::default();
     let mut segments = Vec::new();

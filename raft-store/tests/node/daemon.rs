@@ -7,9 +7,10 @@ use std::time::Duration;
 
 use lockstep_model::command::{Change, Command};
 use lockstep_model::intent::{GroupSpec, NodeRole, NodeSpec};
+use lockstep_raft_store::fs::SharedFs;
 use lockstep_raft_store::fs::real::RealFs;
 use lockstep_raft_store::guard::NoGuard;
-use lockstep_raft_store::observer::NoObserver;
+use lockstep_raft_store::observer::{LogObserver, NoObserver};
 use lockstep_raft_store::replica::ReplicaOptions;
 use lockstep_raft_store::{Metrics, PlainConnector, RaftConfig, RaftError, RaftNode};
 use tempfile::TempDir;
@@ -39,6 +40,18 @@ impl Daemon {
         peers: &[SocketAddr],
         data: &Path,
     ) -> Result<Self, RaftError> {
+        Self::on(Arc::new(RealFs), Arc::new(NoObserver), options, cluster, listener, peers, data).await
+    }
+
+    pub(crate) async fn on(
+        fs: SharedFs,
+        observer: Arc<dyn LogObserver>,
+        options: ReplicaOptions,
+        cluster: &str,
+        listener: TcpListener,
+        peers: &[SocketAddr],
+        data: &Path,
+    ) -> Result<Self, RaftError> {
         let address = listener.local_addr().expect("a bound socket has an address");
         let config = RaftConfig {
             cluster_name: cluster.to_owned(),
@@ -47,8 +60,7 @@ impl Daemon {
             data_dir: data.to_owned(),
             options,
         };
-        let node =
-            RaftNode::start(config, Arc::new(RealFs), Arc::new(PlainConnector), Arc::new(NoObserver)).await?;
+        let node = RaftNode::start(config, fs, Arc::new(PlainConnector), observer).await?;
         let (raft, cluster) = (node.raft_server(), node.cluster_server());
         let serve = tonic::transport::Server::builder()
             .add_service(raft)

@@ -1,7 +1,9 @@
 //! Three nodes over real gRPC on the loopback interface, with real files: forming, forwarding, refusing.
 
 mod daemon;
+mod full;
 mod membership;
+mod snapshot;
 
 use std::net::{Ipv4Addr, SocketAddr};
 

@@ -8,7 +8,7 @@ use lockstep_raft_store::commit::CommitMode;
 use lockstep_raft_store::error::StoreError;
 use lockstep_raft_store::fs::SharedFs;
 use lockstep_raft_store::layout::DataDir;
-use lockstep_raft_store::log_store::LogStore;
+use lockstep_raft_store::log_store::{LogStore, Told};
 use lockstep_raft_store::observer::{LogObserver, NoObserver};
 use lockstep_raft_store::state_machine::StateMachine;
 use lockstep_raft_store::types::{Entry, LeaderId, LogId, Payload, Proposal, Types};
@@ -49,7 +49,7 @@ impl<RT: AsyncRuntime> Store<RT> {
             observer.clone(),
             watch::Sender::default(),
         )?;
-        let log = LogStore::open(fs, &dir.log(), segment_bytes, mode, observer)?;
+        let log = LogStore::open(fs, &dir.log(), segment_bytes, mode, observer, &Told::default())?;
         Ok(Store { dir, log, machine })
     }
 }

@@ -1,26 +1,27 @@
 //! One state of the explored cluster, and those that follow from it.
 
 use std::collections::BTreeMap;
-use std::fmt::Write;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::{IpAddr, Ipv4Addr};
 use std::rc::Rc;
 use std::time::Duration;
 
-use lockstep_model::ids::{Epoch, GroupId, LogIndex, NodeId};
+use lockstep_model::ids::{GroupId, NodeId};
 use lockstep_model::limits::MAX_LEASE;
-use lockstep_model::state::Assignment;
 use lockstep_ownership::identity::{BootId, Identity};
-use lockstep_ownership::log::{Edit, LogEvent, LogView};
-use lockstep_ownership::membership::{LogId, Membership};
+use lockstep_ownership::log::LogView;
+use lockstep_ownership::membership::Membership;
 use lockstep_ownership::message::{Message, Tenure};
 use lockstep_ownership::owner::{self, Owner, Until};
 use lockstep_ownership::time::Instant;
-use lockstep_ownership::view::{GroupView, View};
 use lockstep_ownership::voter::{self, Voter};
 
-use super::scenario::{Budget, Entry, GROUPS, Scenario};
+use super::scenario::{Applies, Budget, GROUPS, Scenario};
+use super::shared::{Shared, digest};
+use super::steps::{Step, What};
 use crate::clock::{Clock, MAX_PPM};
+
+mod log;
 
 /// The lease is the longest, so that few rounds see every wait.
 const LEASE: Duration = MAX_LEASE;
@@ -53,10 +54,10 @@ struct Node {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Letter {
-    to: NodeId,
-    from: Identity,
-    message: Message,
+pub(super) struct Letter {
+    pub(super) to: NodeId,
+    pub(super) from: Identity,
+    pub(super) message: Message,
     late: bool,
 }
 
@@ -68,17 +69,10 @@ pub struct Cluster<'a> {
     round: u8,
     log_steps: u8,
     budget: Budget,
-    nodes: BTreeMap<NodeId, Node>,
+    nodes: BTreeMap<NodeId, Shared<Node>>,
     letters: Vec<Letter>,
     violation: Option<String>,
     steps: Option<Rc<Step>>,
-}
-
-/// How a state was reached.
-#[derive(Debug)]
-struct Step {
-    what: String,
-    before: Option<Rc<Step>>,
 }
 
 impl<'a> Cluster<'a> {
@@ -111,7 +105,7 @@ impl<'a> Cluster<'a> {
                 kernel: BTreeMap::new(),
                 address: (GROUPS[0], 0),
             };
-            cluster.nodes.insert(id, node);
+            cluster.nodes.insert(id, Shared::new(node));
             cluster.read_log(id, Instant::from_nanos(0));
         }
         for id in cluster.ids() {
@@ -134,14 +128,14 @@ impl<'a> Cluster<'a> {
         let mut steps = Vec::new();
         let mut step = self.steps.as_ref();
         while let Some(known) = step {
-            steps.push(known.what.clone());
+            steps.push(known.what.to_string());
             step = known.before.as_ref();
         }
         steps.reverse();
         steps
     }
 
-    fn note(&mut self, what: String) {
+    fn note(&mut self, what: What) {
         let before = self.steps.take();
         self.steps = Some(Rc::new(Step { what, before }));
     }
@@ -151,24 +145,14 @@ impl<'a> Cluster<'a> {
         self.nodes.values().any(|n| n.kernel.values().any(|end| *end > self.now_ns))
     }
 
-    /// Two states with one fingerprint go on alike. Counters count what was, and decide nothing.
+    /// Two states with one fingerprint go on alike. In which order letters were sent decides nothing: every order in
+    /// which they arrive is tried.
     pub fn fingerprint(&self) -> u64 {
-        let mut text = String::new();
-        let state = (self.round, self.log_steps, self.budget, &self.letters, &self.nodes);
-        write!(text, "{state:?}").expect("a string takes everything");
+        let mut letters: Vec<u64> = self.letters.iter().map(digest).collect();
+        letters.sort_unstable();
+        let nodes: Vec<u64> = self.nodes.values().map(Shared::digest).collect();
         let mut hasher = DefaultHasher::new();
-        let mut rest = text.as_str();
-        while let Some(at) = rest.find("counters: Counters {") {
-            rest[..at].hash(&mut hasher);
-            // Counters hold maps of counts, but no other structures.
-            let mut depth = 0;
-            let end = rest[at..].char_indices().find(|(_, c)| {
-                depth += i32::from(*c == '{') - i32::from(*c == '}');
-                *c == '}' && depth == 0
-            });
-            rest = &rest[at + end.map_or(rest.len() - at, |(i, _)| i + 1)..];
-        }
-        rest.hash(&mut hasher);
+        (self.round, self.log_steps, self.budget, letters, nodes).hash(&mut hasher);
         hasher.finish()
     }
 
@@ -185,7 +169,7 @@ impl<'a> Cluster<'a> {
         };
         let mut next = Vec::new();
         for (i, letter) in self.letters.iter().enumerate().filter(|(_, l)| l.to == to && !l.late) {
-            let fate = |what: &str, spend: fn(&mut Budget) -> Option<()>| {
+            let fate = |what: &'static str, spend: fn(&mut Budget) -> Option<()>| {
                 let mut state = self.clone();
                 let before = state.budget;
                 spend(&mut state.budget)?;
@@ -193,7 +177,7 @@ impl<'a> Cluster<'a> {
                     state.budget.all = state.budget.all.checked_sub(1)?;
                 }
                 let letter = state.letters.remove(i);
-                state.note(format!("{what}: {} -> {to} {:?}", letter.from.node, letter.message));
+                state.note(What::Letter(what, letter.clone()));
                 Some((state, letter))
             };
             if let Some((mut state, letter)) = fate("arrives", |_| Some(())) {
@@ -225,7 +209,10 @@ impl<'a> Cluster<'a> {
     fn between_rounds(&self) -> Vec<Self> {
         let mut next = Vec::new();
         if self.log_steps < self.scenario.log_steps {
-            next.extend(self.ids().into_iter().flat_map(|id| [self.append(id), self.apply(id)]).flatten());
+            next.extend(self.ids().into_iter().filter_map(|id| self.append(id)));
+            if self.scenario.applies == Applies::Later {
+                next.extend(self.ids().into_iter().filter_map(|id| self.apply(id)));
+            }
         }
         if self.budget.restarts > 0 && self.budget.all > 0 {
             next.extend(self.ids().into_iter().map(|id| self.restart(id)));
@@ -238,88 +225,14 @@ impl<'a> Cluster<'a> {
         next
     }
 
-    fn agreed(&self) -> usize {
-        let all = self.scenario.settled.len() + self.scenario.agreed.len();
-        // An entry is agreed on when a majority of the newest voters before or at it have it.
-        (self.scenario.settled.len()..=all)
-            .rfind(|len| {
-                let members = self.members(*len);
-                members.is_quorum(|id| self.nodes[&id].has >= *len)
-            })
-            .unwrap_or(self.scenario.settled.len())
-    }
-
-    fn entry(&self, at: usize) -> Option<&'a Entry> {
-        let scenario: &'a Scenario = self.scenario;
-        scenario.settled.iter().chain(&scenario.agreed).nth(at)
-    }
-
-    fn members(&self, len: usize) -> Membership {
-        let newest = (0..len).rev().find_map(|at| match self.entry(at)? {
-            Entry::Members(configs) => Some(Membership { id: log_id(2, at), configs: configs.clone() }),
-            _ => None,
-        });
-        newest.expect("every log begins with a membership")
-    }
-
-    /// A node gets the next entry from whoever has it; the first one comes from node 2, which leads.
-    fn append(&self, id: NodeId) -> Option<Self> {
-        let node = &self.nodes[&id];
-        let most = self.nodes.values().map(|n| n.has).max().unwrap_or(0);
-        self.entry(node.has)?;
-        if node.has == most && (id.get() != 2 || self.agreed() < most) {
-            return None;
-        }
-        let mut state = self.clone();
-        state.log_steps += 1;
-        state.note(format!("node {id} appends entry {}", node.has + 1));
-        let at = node.has;
-        let event = state.event(at);
-        state.with(id, |node, now| {
-            if node.rival {
-                node.rival = false;
-                node.log.handle_event(now, LogEvent::Truncated { after: LogIndex(at as u64) });
-            }
-            node.has += 1;
-            if let Some(event) = event {
-                node.log.handle_event(now, event);
-            }
-            node.owner.handle_log(now, &node.log);
-        });
-        Some(state)
-    }
-
-    fn apply(&self, id: NodeId) -> Option<Self> {
-        let node = &self.nodes[&id];
-        if node.applied >= node.has.min(self.agreed()) {
-            return None;
-        }
-        let mut state = self.clone();
-        state.log_steps += 1;
-        state.note(format!("node {id} applies entry {}", node.applied + 1));
-        let (view, moved) = (state.view(node.applied + 1), state.entry(node.applied));
-        let moved = if let Some(Entry::Move { to, .. }) = moved { Some(*to) } else { None };
-        let now_ns = state.now_ns;
-        state.with(id, |node, now| {
-            node.applied += 1;
-            if let Some(to) = moved {
-                let from = node.clock.real(now + MAX_LEASE) + MOVE_SLACK_NS;
-                node.address = (to, from.max(now_ns));
-            }
-            node.log.handle_view(view);
-            node.voter.handle_view(now, &node.log);
-            node.owner.handle_log(now, &node.log);
-        });
-        Some(state)
-    }
-
     /// The daemon forgets what it promised and held; the kernel goes on.
     fn restart(&self, id: NodeId) -> Self {
         let mut state = self.clone();
         state.budget.restarts -= 1;
         state.budget.all -= 1;
-        state.note(format!("node {id} restarts"));
+        state.note(What::Restarts(id));
         let Some(node) = state.nodes.get_mut(&id) else { return state };
+        let node = node.change();
         node.me.incarnation += 1;
         let now = node.clock.local(state.now_ns);
         node.log = LogView::default();
@@ -330,31 +243,10 @@ impl<'a> Cluster<'a> {
         state
     }
 
-    /// Tells a node that starts what its log holds.
-    fn read_log(&mut self, id: NodeId, now: Instant) {
-        let settled = self.scenario.settled.len();
-        let known = self.nodes[&id].has.max(settled);
-        let applied = self.nodes[&id].applied.max(settled);
-        let mut events: Vec<LogEvent> = (0..known).filter_map(|at| self.event(at)).collect();
-        if self.nodes[&id].rival
-            && let Some((Entry::Assign { group, replaces, node }, _)) = &self.scenario.rival
-        {
-            let index = LogIndex(settled as u64 + 1);
-            events.push(LogEvent::Assign { index, group: *group, replaces: Epoch(*replaces), node: *node });
-        }
-        let view = self.view(applied);
-        let Some(node) = self.nodes.get_mut(&id) else { return };
-        (node.has, node.applied) = (known, applied);
-        for event in events {
-            node.log.handle_event(now, event);
-        }
-        node.log.handle_view(view);
-    }
-
     /// Time passes until the next round; what is due on the way is done on the way.
     fn pass(&mut self) {
         let end = self.now_ns + ROUND_NS;
-        self.note(format!("round {}", self.round + 1));
+        self.note(What::Round(self.round + 1));
         while let Some((at, id)) = self.next_deadline().filter(|(at, _)| *at <= end) {
             self.now_ns = at.max(self.now_ns + 1);
             self.with(id, |node, now| {
@@ -372,7 +264,7 @@ impl<'a> Cluster<'a> {
     }
 
     fn next_deadline(&self) -> Option<(u64, NodeId)> {
-        let due = |n: &Node| n.voter.next_deadline().into_iter().chain(n.owner.next_deadline()).min();
+        let due = |n: &Shared<Node>| n.voter.next_deadline().into_iter().chain(n.owner.next_deadline()).min();
         let all = self.nodes.iter().filter_map(|(id, n)| Some((n.clock.real(due(n)?), *id)));
         all.min()
     }
@@ -382,6 +274,7 @@ impl<'a> Cluster<'a> {
     fn with(&mut self, id: NodeId, f: impl FnOnce(&mut Node, Instant)) {
         let now_ns = self.now_ns;
         let Some(node) = self.nodes.get_mut(&id) else { return };
+        let node = node.change();
         f(node, node.clock.local(now_ns));
         self.carry_out(id, true);
     }
@@ -389,6 +282,7 @@ impl<'a> Cluster<'a> {
     fn deliver(&mut self, letter: Letter, answered: bool) {
         let now_ns = self.now_ns;
         let Some(node) = self.nodes.get_mut(&letter.to) else { return };
+        let node = node.change();
         let now = node.clock.local(now_ns);
         match letter.message {
             Message::Request(m) => node.voter.handle_request(now, letter.from, &m, &node.log),
@@ -405,6 +299,7 @@ impl<'a> Cluster<'a> {
     fn carry_out(&mut self, id: NodeId, answered: bool) {
         loop {
             let Some(node) = self.nodes.get_mut(&id) else { return };
+            let node = node.change();
             let me = node.me;
             if let Some(output) = node.voter.poll_output() {
                 match output {
@@ -444,6 +339,7 @@ impl<'a> Cluster<'a> {
             owner::Output::CloseLease(tenure) => {
                 let now_ns = self.now_ns;
                 let Some(node) = self.nodes.get_mut(&id) else { return };
+                let node = node.change();
                 let newer = node.owner.claims().any(|(t, phase, _)| {
                     t.group == tenure.group && t.epoch > tenure.epoch && phase == owner::Phase::Open
                 });
@@ -455,7 +351,7 @@ impl<'a> Cluster<'a> {
             }
             owner::Output::Flush { tenure, .. } => {
                 if let Some(node) = self.nodes.get_mut(&id) {
-                    node.owner.handle_flushed(tenure);
+                    node.change().owner.handle_flushed(tenure);
                 }
             }
             owner::Output::IntentStale(_) => {}
@@ -473,9 +369,10 @@ impl<'a> Cluster<'a> {
             return;
         };
         let Some(node) = self.nodes.get_mut(&id) else { return };
+        let node = node.change();
         let end = node.clock.real(until + CLOCK_STEP);
         node.kernel.insert(tenure.group, end);
-        let held = |n: &Node| n.kernel.get(&tenure.group).is_some_and(|end| *end > self.now_ns);
+        let held = |n: &Shared<Node>| n.kernel.get(&tenure.group).is_some_and(|end| *end > self.now_ns);
         let other = self.nodes.iter().find(|(other, n)| **other != id && held(n));
         if let Some((other, _)) = other {
             self.violation = Some(format!("node {id} opened {tenure:?} while node {other} holds the group"));
@@ -485,7 +382,7 @@ impl<'a> Cluster<'a> {
 
     /// No two nodes serve the address, under whatever group.
     fn check_address(&mut self) {
-        let serves = |n: &Node| {
+        let serves = |n: &Shared<Node>| {
             let (group, from) = n.address;
             from <= self.now_ns && n.kernel.get(&group).is_some_and(|end| *end > self.now_ns)
         };
@@ -494,55 +391,6 @@ impl<'a> Cluster<'a> {
             self.violation.get_or_insert(format!("nodes {serving:?} serve one address"));
         }
     }
-
-    // --- the log ----------------------------------------------------------------------------------------
-
-    fn event(&self, at: usize) -> Option<LogEvent> {
-        let index = LogIndex(at as u64 + 1);
-        match self.entry(at)? {
-            Entry::Assign { group, replaces, node } => {
-                let replaces = Epoch(*replaces);
-                Some(LogEvent::Assign { index, group: *group, replaces, node: *node })
-            }
-            Entry::Members(configs) => {
-                Some(LogEvent::Membership(Membership { id: log_id(2, at), configs: configs.clone() }))
-            }
-            Entry::Move { to, .. } => {
-                let edit = Edit { gives: [(ADDRESS, to.to_string())].into(), ..Edit::default() };
-                Some(LogEvent::Edit { index, edit })
-            }
-        }
-    }
-
-    fn view(&self, applied: usize) -> View {
-        let mut view = View { applied: LogIndex(applied as u64), lease: LEASE, ..View::default() };
-        view.groups = GROUPS.map(|g| (g, GroupView { name: g.to_string(), ..GroupView::default() })).into();
-        view.holders.insert(ADDRESS, GROUPS[0]);
-        for at in 0..applied {
-            let epoch = Epoch(at as u64 + 1);
-            match self.entry(at) {
-                Some(Entry::Assign { group, replaces, node }) => {
-                    let group = view.groups.entry(*group).or_default();
-                    if group.assignment.map_or(Epoch(0), |a| a.epoch) == Epoch(*replaces) {
-                        group.assignment = Some(Assignment { epoch, node: *node });
-                    }
-                }
-                Some(Entry::Move { from, to }) => {
-                    view.holders.insert(ADDRESS, *to);
-                    let group = view.groups.entry(*from).or_default();
-                    if let Some(assignment) = &mut group.assignment {
-                        assignment.epoch = epoch;
-                    }
-                }
-                Some(Entry::Members(_)) | None => {}
-            }
-        }
-        view
-    }
-}
-
-fn log_id(term: u64, at: usize) -> LogId {
-    LogId { term, leader: NodeId(2), index: LogIndex(at as u64 + 1) }
 }
 
 fn spend(budget: &mut u8) -> Option<()> {

@@ -42,6 +42,15 @@ pub struct Budget {
     pub restarts: u8,
 }
 
+/// When a node applies what it has appended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Applies {
+    /// As soon as it is agreed on, which is after the first nodes have appended it: no state of its own.
+    AtOnce,
+    /// Any time later: a step of its own.
+    Later,
+}
+
 /// A scenario.
 #[derive(Debug, Clone)]
 pub struct Scenario {
@@ -53,6 +62,8 @@ pub struct Scenario {
     pub agreed: Vec<Entry>,
     /// What another leader has proposed in place of the first of these, and who has it: it is never agreed on.
     pub rival: Option<(Entry, BTreeSet<NodeId>)>,
+    /// When it is applied.
+    pub applies: Applies,
     /// Renewal intervals that are explored.
     pub rounds: u8,
     /// Per round, how many nodes' logs may go on.
@@ -80,6 +91,7 @@ pub fn two_leaders() -> Scenario {
         settled: vec![Entry::Members(vec![nodes(1..=5)]), assign(0, 0, 1)],
         agreed: vec![assign(0, 2, 2)],
         rival: Some((assign(0, 2, 3), nodes([3, 4]))),
+        applies: Applies::AtOnce,
         rounds: 5,
         log_steps: 2,
         budget: Budget { all: 2, lost: 1, late: 1, twice: 1, restarts: 1 },
@@ -93,6 +105,7 @@ pub fn restarted_voter() -> Scenario {
         settled: vec![Entry::Members(vec![nodes(1..=3)]), assign(0, 0, 1)],
         agreed: vec![assign(0, 2, 2), assign(0, 3, 1)],
         rival: None,
+        applies: Applies::AtOnce,
         rounds: 6,
         log_steps: 2,
         budget: Budget { all: 2, lost: 2, late: 1, twice: 1, restarts: 1 },
@@ -110,8 +123,9 @@ pub fn two_memberships() -> Scenario {
             assign(0, 2, 4),
         ],
         rival: None,
-        rounds: 6,
-        log_steps: 3,
+        applies: Applies::AtOnce,
+        rounds: 5,
+        log_steps: 2,
         budget: Budget { all: 2, lost: 1, late: 1, twice: 0, restarts: 0 },
     }
 }
@@ -123,6 +137,7 @@ pub fn moved_address() -> Scenario {
         settled: vec![Entry::Members(vec![nodes(1..=3)]), assign(0, 0, 1), assign(1, 0, 2)],
         agreed: vec![Entry::Move { from: GROUPS[0], to: GROUPS[1] }],
         rival: None,
+        applies: Applies::Later,
         rounds: 6,
         log_steps: 2,
         budget: Budget { all: 2, lost: 1, late: 0, twice: 0, restarts: 0 },
