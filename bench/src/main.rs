@@ -4,14 +4,17 @@
 mod bpf;
 mod dataplane;
 mod e2e;
+mod interface;
 mod lockstep;
 mod object;
+mod packet;
 #[path = "../programs/src/plan.rs"]
 #[allow(dead_code, reason = "shared with the eBPF programs, which use all of it")]
 mod plan;
 mod processor;
 mod report;
 mod statistics;
+mod sync;
 mod verifier;
 
 use std::path::PathBuf;
@@ -34,6 +37,8 @@ enum Command {
     Dataplane(dataplane::Options),
     /// Client, balancer and server in namespaces: beside plain forwarding, nftables and HAProxy.
     E2e(e2e::Options),
+    /// Flow replication between two nodes of a real cluster.
+    Sync(sync::Options),
     /// What the verifier makes of each program, and which older kernels would refuse it.
     Verifier(verifier::Options),
 }
@@ -54,6 +59,7 @@ fn main() -> ExitCode {
     let result = interrupt::install().and_then(|()| match &arguments.command {
         Command::Dataplane(options) => dataplane::run(options),
         Command::E2e(options) => e2e::run(options),
+        Command::Sync(options) => sync::run(options),
         Command::Verifier(options) => verifier::run(options),
     });
     match result {
