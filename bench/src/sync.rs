@@ -2,14 +2,16 @@
 //! dataplane. Everything is on one machine: the generator, both balancers and the endpoints share its processors.
 
 mod bed;
+mod conntrackd;
 mod cost;
 mod generator;
 mod lag;
+mod snapshot;
 mod step;
 
 use std::time::Duration;
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 use lockstep_cluster_tests::{process, wait};
 
 use crate::report::{Better, Report, Row};
@@ -29,10 +31,27 @@ pub(crate) struct Options {
     /// Length of one rate.
     #[arg(long)]
     seconds: Option<f64>,
+    /// Only this part.
+    #[arg(long)]
+    only: Option<Part>,
+}
+
+/// What can be measured by itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Part {
+    /// Offered rates: what arrives, how late, at what cost.
+    Rates,
+    /// A standby that joins.
+    Snapshot,
+    /// conntrackd, beside us.
+    Conntrackd,
 }
 
 const RATES: [u32; 7] = [1_000, 2_000, 20_000, 50_000, 100_000, 200_000, 300_000];
 const QUICK_RATES: [u32; 2] = [2_000, 20_000];
+const CONNTRACKD_RATES: [u32; 6] = [2_000, 20_000, 30_000, 40_000, 50_000, 70_000];
+/// Flows that a standby finds when it joins.
+const SNAPSHOTS: [(&str, u64); 2] = [("100k", 100_000), ("1m", 1_000_000)];
 const SECONDS: f64 = 3.0;
 const QUICK_SECONDS: f64 = 1.0;
 /// A rate is as long as this many flows at most: the table has room for a few of them.
@@ -51,10 +70,83 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
 
     let mut report = Report::new("sync")?;
     let mut bed = Bed::create()?;
-    let measured = measure(&mut bed, &rates, seconds, &mut report);
+    let only = |part: Part| options.only.is_none_or(|only| only == part);
+    let measured = (|| {
+        if only(Part::Rates) {
+            measure(&mut bed, &rates, seconds, &mut report)?;
+        }
+        if only(Part::Snapshot) {
+            let sizes: &[(&str, u64)] = if quick { &SNAPSHOTS[..1] } else { &SNAPSHOTS };
+            for (name, flows) in sizes {
+                snapshots(&mut bed, name, *flows, &mut report)?;
+            }
+        }
+        anyhow::Ok(())
+    })();
+    // Its namespaces have the same addresses, and it runs by itself.
+    let measured = measured.map_err(|error| bed.cluster.explain(error));
+    drop(bed);
+    let measured = measured
+        .and_then(|()| if only(Part::Conntrackd) { beside(seconds, quick, &mut report) } else { Ok(()) });
     // What was measured before is worth telling in any case.
     report.finish(options.output.json.as_deref())?;
-    measured.map_err(|error| bed.cluster.explain(error))
+    measured
+}
+
+/// A standby that joins.
+fn snapshots(bed: &mut Bed, name: &str, flows: u64, report: &mut Report) -> anyhow::Result<()> {
+    let idle = idle(bed)?;
+    let snapshot = snapshot::run(bed, flows)?;
+    let seconds = snapshot.time.as_secs_f64();
+    let note = format!(
+        "{} flows; {:.1} s from the start of its process",
+        snapshot.flows,
+        snapshot.since_start.as_secs_f64()
+    );
+    println!("snapshot of {name}: {seconds:.2} s, {note}; {}", snapshot.spent.threads(snapshot.flows));
+    report.rows.push(one(&format!("sync/snapshot_{name}_s"), "s", Better::Lower, seconds).note(note));
+    let share = snapshot.spent.sender_us(&idle, snapshot.flows) * snapshot.flows as f64
+        / 1e6
+        / snapshot.spent.time.as_secs_f64();
+    report.rows.push(one(&format!("sync/snapshot_{name}/sender_cpus"), "CPU", Better::Lower, share));
+    Ok(())
+}
+
+/// conntrackd, under the same load and by the same rules.
+fn beside(seconds: f64, quick: bool, report: &mut Report) -> anyhow::Result<()> {
+    let rates: &[u32] = if quick { &QUICK_RATES } else { &CONNTRACKD_RATES };
+    let mut pair = conntrackd::Pair::start()?;
+    let idle = pair.idle(IDLE)?;
+    let mut best: Option<conntrackd::Step> = None;
+    for rate in rates {
+        let step = pair.step(*rate, (f64::from(*rate) * seconds) as u32)?;
+        let costs = (step.spent.sender_us(&idle, step.flows), step.spent.receiver_us(&idle, step.flows));
+        println!(
+            "conntrackd {rate}/s: {:.0} flows/s offered, {} lost; sender {:.2} µs, receiver {:.2} µs",
+            step.offered, step.lost, costs.0, costs.1
+        );
+        if step.lossless && best.as_ref().is_none_or(|best| best.offered < step.offered) {
+            best = Some(step);
+        }
+    }
+    let Some(best) = best else {
+        report.skip("conntrackd/lossless_rate: none of the rates was replicated without loss");
+        return Ok(());
+    };
+    let all = [
+        ("lossless_rate", "flows/s", Better::Higher, best.offered),
+        ("sender_cpu_us", "µs", Better::Lower, best.spent.sender_us(&idle, best.flows)),
+        ("receiver_cpu_us", "µs", Better::Lower, best.spent.receiver_us(&idle, best.flows)),
+        ("bytes_per_flow", "B", Better::Lower, best.spent.bytes(&idle, best.flows)),
+    ];
+    for (what, unit, better, value) in all {
+        let name = format!("conntrackd/{what}");
+        if let Some(row) = report.rows.iter_mut().find(|row| row.name == format!("sync/{what}")) {
+            *row = row.clone().beside(&name, value);
+        }
+        report.rows.push(one(&name, unit, better, value));
+    }
+    Ok(())
 }
 
 fn measure(bed: &mut Bed, rates: &[u32], seconds: f64, report: &mut Report) -> anyhow::Result<()> {

@@ -106,23 +106,33 @@ impl Bed {
 
     /// What a node's replication counted.
     pub(crate) fn counts(&self, node: Node) -> anyhow::Result<Counts> {
-        let answer = api::ask(self.cluster.topology.node(node), async |channel| {
-            Ok(InspectClient::new(channel).counters(CountersRequest {}).await?.into_inner())
-        })?;
-        let ours = answer.counters.into_iter().filter(|counter| counter.family == "sync");
-        Ok(Counts(ours.map(|counter| (counter.name, counter.value)).collect()))
+        counts(&self.cluster, node)
     }
 }
 
+/// See [`Bed::counts`].
+pub(crate) fn counts(cluster: &Cluster, node: Node) -> anyhow::Result<Counts> {
+    let answer = api::ask(cluster.topology.node(node), async |channel| {
+        Ok(InspectClient::new(channel).counters(CountersRequest {}).await?.into_inner())
+    })?;
+    let ours = answer.counters.into_iter().filter(|counter| counter.family == "sync");
+    Ok(Counts(ours.map(|counter| (counter.name, counter.value)).collect()))
+}
+
 /// Drops what arrives for the service's port, before anybody would answer.
-fn silence(endpoint: &Handle) -> anyhow::Result<()> {
+pub(crate) fn silence(endpoint: &Handle) -> anyhow::Result<()> {
     let rules = format!(
         "table ip sink {{\n chain in {{ type filter hook prerouting priority raw;\n\
          tcp dport {ENDPOINT_PORT} drop\n}}\n}}\n"
     );
+    nft(endpoint, &rules)
+}
+
+/// Loads rules; they go with their namespace.
+pub(crate) fn nft(namespace: &Handle, rules: &str) -> anyhow::Result<()> {
     let mut command = Command::new("nft");
     command.args(["-f", "-"]).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
-    endpoint.place(&mut command);
+    namespace.place(&mut command);
     let mut child = command.spawn().context("cannot run `nft` (nftables)")?;
     let mut input = child.stdin.take().expect("stdin is piped");
     input.write_all(rules.as_bytes()).context("cannot write to `nft`")?;

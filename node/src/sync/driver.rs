@@ -28,6 +28,10 @@ const EVENTS_PER_TURN: usize = 2048;
 /// Messages of streams and finished work taken in one turn.
 const MESSAGES_PER_TURN: usize = 256;
 
+/// Two turns begin at least this far apart, unless somebody waits for a takeover or a flush. What comes in between goes
+/// together: a wake-up, a message and its encryption cost as much as many flows. A flow after a pause leaves at once.
+const GATHER: Duration = Duration::from_micros(150);
+
 /// How often lost events are looked for. The kernel wakes nobody for those.
 const TICK: Duration = Duration::from_millis(10);
 
@@ -105,6 +109,7 @@ pub(super) struct Driver<E> {
     flushes: Vec<Flush>,
     /// The ring buffer held more than one turn takes.
     more_events: bool,
+    last_turn: Instant,
     next_tick: Instant,
     next_publish: Instant,
     status: Arc<ArcSwap<Snapshot>>,
@@ -155,6 +160,7 @@ impl<E: Events> Driver<E> {
             flushes: Vec::new(),
             // What was reported before this start has been lying there since.
             more_events: true,
+            last_turn: now,
             next_tick: now,
             next_publish: now,
             status,
@@ -209,7 +215,17 @@ impl<E: Events> Driver<E> {
                 }
             }
             self.turn();
+            self.gather();
         }
+    }
+
+    /// Lets work come together. (The runtime's own timers are too coarse for this.)
+    fn gather(&mut self) {
+        let since = self.last_turn.elapsed();
+        if since < GATHER && self.takeovers.is_empty() && self.flushes.is_empty() {
+            std::thread::sleep(GATHER - since);
+        }
+        self.last_turn = Instant::now();
     }
 
     fn next_wake(&self) -> Instant {
