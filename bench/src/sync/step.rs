@@ -50,7 +50,7 @@ pub(crate) fn run(bed: &mut Bed, rate: Option<u32>, flows: u32) -> anyhow::Resul
     wait::until("the standby to hold every flow", LAST, || {
         Ok((applied(bed)? >= applied_before + sent.flows).then_some(()))
     })
-    .with_context(|| format!("at {rate:?}/s, of {} flows", sent.flows))?;
+    .with_context(|| told(bed, sent.flows))?;
     let took = begin.elapsed();
 
     let spent = watched.since(&before)?;
@@ -69,4 +69,24 @@ pub(crate) fn run(bed: &mut Bed, rate: Option<u32>, flows: u32) -> anyhow::Resul
         lags,
         spent,
     })
+}
+
+/// What both sides counted, for an error.
+fn told(bed: &Bed, flows: u64) -> String {
+    let get = |node, name| bed.counts(node).and_then(|counts| counts.get(name));
+    let [owner, standby] = [bed.owner, bed.standby()];
+    let all = [
+        (owner, "origin_changes"),
+        (owner, "events_lost"),
+        (owner, "origin_records_acknowledged"),
+        (standby, "receiver_records_received"),
+        (standby, "receiver_applied"),
+        (standby, "receiver_failed_kernel"),
+        (standby, "receiver_failed_full"),
+    ];
+    let all = all.map(|(node, name)| match get(node, name) {
+        Ok(value) => format!("{name} {value}"),
+        Err(error) => format!("{name}: {error:#}"),
+    });
+    format!("of {flows} flows more; since the start: {}", all.join(", "))
 }
