@@ -8,7 +8,6 @@ pub(crate) mod bed;
 mod figures;
 mod instruments;
 mod live;
-mod packet;
 mod station;
 mod subject;
 

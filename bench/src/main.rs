@@ -4,8 +4,10 @@
 mod bpf;
 mod dataplane;
 mod e2e;
+mod interface;
 mod lockstep;
 mod object;
+mod packet;
 #[path = "../programs/src/plan.rs"]
 #[allow(dead_code, reason = "shared with the eBPF programs, which use all of it")]
 mod plan;
@@ -13,6 +15,7 @@ mod processor;
 mod raft;
 mod report;
 mod statistics;
+mod sync;
 mod verifier;
 
 use std::path::PathBuf;
@@ -37,6 +40,8 @@ enum Command {
     E2e(e2e::Options),
     /// Commits per second and their latency, beside a bare append and fdatasync of the same bytes.
     Raft(raft::Options),
+    /// Flow replication between two nodes of a real cluster.
+    Sync(sync::Options),
     /// What the verifier makes of each program, and which older kernels would refuse it.
     Verifier(verifier::Options),
 }
@@ -58,6 +63,7 @@ fn main() -> ExitCode {
         Command::Dataplane(options) => dataplane::run(options),
         Command::E2e(options) => e2e::run(options),
         Command::Raft(options) => raft::run(options),
+        Command::Sync(options) => sync::run(options),
         Command::Verifier(options) => verifier::run(options),
     });
     match result {

@@ -84,6 +84,20 @@ impl Cluster {
         Ok(cluster)
     }
 
+    /// As [`Cluster::start`], with what `adjust` changes in each balancer's file.
+    pub fn start_configured(
+        manifest: &str,
+        profile: Profile,
+        adjust: fn(Node, &str) -> String,
+    ) -> anyhow::Result<Self> {
+        let mut cluster = Self::prepare()?;
+        for node in Node::DATAPLANE {
+            cluster.configure(node, |file| adjust(node, file))?;
+        }
+        cluster.bring_up(manifest, profile).map_err(|error| cluster.explain(error))?;
+        Ok(cluster)
+    }
+
     /// Node A as a cluster of one, which others may join; `manifest` applied, and the group served.
     pub fn start_first(manifest: &str, profile: Profile) -> anyhow::Result<Self> {
         let mut cluster = Self::prepare()?;

@@ -18,7 +18,7 @@ use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
 
 use crate::parts::Parts;
-use crate::{counters, health};
+use crate::{counters, health, sync};
 
 const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
@@ -115,6 +115,7 @@ impl Collector for Node {
             encode_ports(&mut encoder, &dataplane.flows.port_usage())?;
         }
         health::metrics::encode(&self.parts, &mut encoder)?;
+        sync::metrics::encode(&self.parts, &mut encoder)?;
         for (name, help, value) in gauges {
             let metric = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
             ConstGauge::new(value as i64).encode(metric)?;

@@ -12,6 +12,7 @@
 
 mod driver;
 mod kernel;
+pub(crate) mod metrics;
 mod peers;
 mod status;
 mod sweeper;

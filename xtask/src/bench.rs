@@ -11,8 +11,8 @@ use crate::{repository, setup};
 
 /// The program of `bench`.
 const RUNNER: &str = "lockstep-bench";
-/// The only one that runs other people's programs.
-const END_TO_END: &str = "e2e";
+/// The benchmarks of a whole cluster: they run the daemon and the command beside themselves.
+const OF_CLUSTERS: &[&str] = &["sync"];
 
 /// Runs the benchmark `what` with these arguments.
 pub(crate) fn run(what: &str, arguments: &[String]) -> Result<ExitCode> {
@@ -20,12 +20,13 @@ pub(crate) fn run(what: &str, arguments: &[String]) -> Result<ExitCode> {
     if code != ExitCode::SUCCESS {
         return Ok(code);
     }
-    if what == END_TO_END {
-        setup::packages::for_bench()?;
-    }
+    setup::packages::for_bench(what)?;
     let root = repository::root();
     println!("building the programs (the first time, this takes minutes)");
-    let build = cargo(&root).args(["build", PROFILE, "--locked", "--package", RUNNER]);
+    let mut build = cargo(&root).args(["build", PROFILE, "--locked", "--package", RUNNER]);
+    if OF_CLUSTERS.contains(&what) {
+        build = build.args(["--package", "lockstep-node", "--package", "lockstep-cli"]);
+    }
     let finished = build.run(Show::Everything)?;
     if !finished.status.success() {
         bail!("`{build}` failed ({})", finished.status);

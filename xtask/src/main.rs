@@ -43,7 +43,7 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
-    /// Measure: `dataplane`, `e2e` or `raft` (see `cargo xtask bench e2e --help`)
+    /// Measure: `dataplane`, `e2e`, `raft` or `sync` (see `cargo xtask bench e2e --help`)
     #[command(disable_help_flag = true)]
     Bench {
         what: Benchmark,
@@ -81,6 +81,8 @@ enum Benchmark {
     E2e,
     /// Commits, beside a bare append and fdatasync
     Raft,
+    /// Flow replication between two nodes
+    Sync,
 }
 
 fn main() -> ExitCode {
@@ -93,6 +95,7 @@ fn main() -> ExitCode {
         Command::Bench { what: Benchmark::Dataplane, arguments } => bench::run("dataplane", &arguments),
         Command::Bench { what: Benchmark::E2e, arguments } => bench::run("e2e", &arguments),
         Command::Bench { what: Benchmark::Raft, arguments } => bench::run("raft", &arguments),
+        Command::Bench { what: Benchmark::Sync, arguments } => bench::run("sync", &arguments),
         Command::Sim { arguments } => sim::run(&arguments),
         Command::Verifier { arguments } => bench::run("verifier", &arguments),
         Command::Mutants { invariant } => mutants::run(invariant.as_deref()),

@@ -8,15 +8,15 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
 
-use anyhow::Context;
 use lockstep_cluster_tests::ip::batch;
 use lockstep_cluster_tests::namespace::Namespace;
 use lockstep_cluster_tests::run::Run;
 use lockstep_loader::SCHEMA;
 use lockstep_model::protocol::Protocol;
 
-use super::packet::{End, Mac};
+use crate::interface::interface;
 use crate::lockstep::{Family, Hook, Service, Setting};
+use crate::packet::{End, Mac};
 
 /// The clients' side.
 pub(crate) const OUTER: &str = "eth0";
@@ -156,17 +156,4 @@ fn endpoint(family: Family) -> IpAddr {
         Family::V4 => IpAddr::V4(Ipv4Addr::new(10, 0, 0, 11)),
         Family::V6 => IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0xa, 0, 0, 0, 0, 0x11)),
     }
-}
-
-/// Number and hardware address, in the calling thread's namespace.
-pub(crate) fn interface(name: &str) -> anyhow::Result<(u32, Mac)> {
-    let found = nix::ifaddrs::getifaddrs().context("cannot list the interfaces")?;
-    found
-        .filter(|entry| entry.interface_name == name)
-        .filter_map(|entry| entry.address)
-        .find_map(|address| {
-            let link = address.as_link_addr()?;
-            Some((link.ifindex() as u32, link.addr()?))
-        })
-        .with_context(|| format!("there is no interface {name}"))
 }

@@ -8,10 +8,10 @@ use aya::programs::{Program, Xdp};
 use aya::{Ebpf, EbpfLoader};
 use lockstep_abi::flow::FlowKey6;
 
-use super::packet::Flows;
 use crate::bpf::{self, Input, Ran};
 use crate::lockstep::{Family, Hook};
 use crate::object::OBJECT;
+use crate::packet::Flows;
 use crate::plan::{Plan, SOURCE};
 
 /// Everything of `../programs`.

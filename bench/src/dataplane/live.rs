@@ -11,13 +11,14 @@ use aya::programs::xdp::XdpLinkId;
 use lockstep_cluster_tests::interrupt;
 use lockstep_cluster_tests::ip::batch;
 
-use super::bed::{Bed, CLIENT_PORT, INNER_PEER, OUTER_PEER, interface};
+use super::bed::{Bed, CLIENT_PORT, INNER_PEER, OUTER_PEER};
 use super::figures::Figures;
 use super::instruments::Instruments;
-use super::packet::{ACK, Flows, tcp};
 use super::station::{Effort, context, label};
 use crate::bpf::{self, Input};
+use crate::interface::interface;
 use crate::lockstep::{Family, Hook};
+use crate::packet::{ACK, Flows, tcp};
 use crate::plan::SOURCE;
 use crate::processor;
 

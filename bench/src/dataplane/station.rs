@@ -9,10 +9,10 @@ use lockstep_cluster_tests::{interrupt, wait};
 use super::bed::{Bed, CLIENT_PORT};
 use super::figures::Figures;
 use super::instruments::{Instruments, key};
-use super::packet::{ACK, End, Flows, SYN, tcp};
 use super::subject::{Forwarded, Subject};
 use crate::bpf::Input;
 use crate::lockstep::{Family, Hook};
+use crate::packet::{ACK, End, Flows, SYN, tcp};
 use crate::plan::{DESTINATION, SOURCE};
 
 /// Frames: the smallest, and a full one of the usual MTU.

@@ -3,6 +3,7 @@
 //! I6 is decided by [`FlowOp::supersedes`] against what the kernel holds; this file only fetches and stores.
 
 mod batch;
+mod fresh;
 
 use std::io;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -10,10 +11,11 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use lockstep_abi::flow::{FlowKey, FlowValue, NewFlow, ORIGINAL};
 use lockstep_abi::service::{AffinityKey, AffinityValue};
 use lockstep_abi::state;
-use lockstep_model::flow::{FlowChange, FlowOp, FlowRecord, WriteOutcome};
+use lockstep_model::flow::{FlowChange, FlowOp, FlowRecord, FlowState, WriteOutcome};
 use lockstep_model::protocol::Family;
 
 use self::batch::Batch;
+use self::fresh::Fresh;
 use crate::clock::KernelInstant;
 use crate::directory::{Directory, Origin};
 use crate::error::DataplaneError;
@@ -49,6 +51,9 @@ struct Writer<'a, A: KernelFamily> {
     now: KernelInstant,
     outcomes: &'a mut [WriteOutcome],
     batch: Batch<A>,
+    fresh: Fresh<A>,
+    /// The last flow that was looked up was not there: in a walk of an empty table, none is.
+    absent: bool,
 }
 
 impl<'a, A: KernelFamily> Writer<'a, A> {
@@ -59,6 +64,8 @@ impl<'a, A: KernelFamily> Writer<'a, A> {
             now: KernelInstant::now(),
             outcomes,
             batch: Batch::new(),
+            fresh: Fresh::new(),
+            absent: false,
         }
     }
 
@@ -75,18 +82,55 @@ impl<'a, A: KernelFamily> Writer<'a, A> {
     }
 
     fn flush(&mut self) {
-        self.batch.flush(&A::maps(self.maps).flows, self.outcomes);
+        let flows = &A::maps(self.maps).flows;
+        self.batch.flush(flows, self.outcomes);
+        self.fresh.flush(flows, self.outcomes);
+    }
+
+    fn holds(&self, key: &FlowKey<A>) -> bool {
+        self.batch.holds(key) || self.fresh.holds(key)
     }
 
     fn one(&mut self, index: usize, op: &FlowOp) -> io::Result<Option<WriteOutcome>> {
         let Some(key) = record::kernel_key::<A>(op.change.key()) else {
             return Ok(Some(WriteOutcome::UnknownGroup));
         };
-        if self.batch.holds(&key) {
+        if self.holds(&key) {
             self.flush();
         }
+        if self.unseen(index, op, &key)? {
+            return Ok(None);
+        }
+        self.compared(index, op, key)
+    }
+
+    /// Whether the flow, which is probably new, was. With affinity it is looked up: only of a new flow the choice is
+    /// kept.
+    fn unseen(&mut self, index: usize, op: &FlowOp, key: &FlowKey<A>) -> io::Result<bool> {
+        let FlowChange::Upsert(record) = &op.change else { return Ok(false) };
+        if op.only_if_absent || !(self.absent || record.state == FlowState::New) {
+            return Ok(false);
+        }
+        let Some(origin) = self.origin(record, key).map_err(into_io)? else { return Ok(false) };
+        if origin.affinity_mask.is_some() {
+            return Ok(false);
+        }
+        let Some(flow) = self.flow(op, record, *key, &origin) else { return Ok(false) };
+        if has_reply(&flow) && self.holds(&flow.reply_key) {
+            self.flush();
+        }
+        let new = self.fresh.insert(&A::maps(self.maps).flows, index, &flow)?;
+        if self.fresh.is_full() {
+            self.flush();
+        }
+        Ok(new)
+    }
+
+    /// By what the table holds.
+    fn compared(&mut self, index: usize, op: &FlowOp, key: FlowKey<A>) -> io::Result<Option<WriteOutcome>> {
         // A reply entry can have the same tuple only if an endpoint is also a client; it is not this flow.
         let held = A::maps(self.maps).flows.get(&key)?.filter(|value| value.kind() == ORIGINAL);
+        self.absent = held.is_none();
         if !op.supersedes(held.as_ref().map(record::stamp)) {
             return self.mark(op, key, held);
         }
@@ -193,7 +237,7 @@ impl<'a, A: KernelFamily> Writer<'a, A> {
     }
 
     fn replace(&mut self, index: usize, flow: NewFlow<A>, held: Option<FlowValue<A>>) -> io::Result<()> {
-        if has_reply(&flow) && self.batch.holds(&flow.reply_key) {
+        if has_reply(&flow) && self.holds(&flow.reply_key) {
             self.flush();
         }
         // Another endpoint than before: its tuple is free again.
@@ -230,7 +274,7 @@ impl<'a, A: KernelFamily> Writer<'a, A> {
     }
 
     fn remove(&mut self, held: &FlowValue<A>) -> io::Result<()> {
-        if self.batch.holds(&held.twin) {
+        if self.holds(&held.twin) {
             self.flush();
         }
         let flows = &A::maps(self.maps).flows;

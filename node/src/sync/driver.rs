@@ -28,9 +28,9 @@ const EVENTS_PER_TURN: usize = 2048;
 /// Messages of streams and finished work taken in one turn.
 const MESSAGES_PER_TURN: usize = 256;
 
-/// How long the driver leaves a ring alone that it has just found something in: new flows seldom come alone, and to be
-/// woken for each costs their packets and this thread more than their copies gain. (Linux adds up to 50 µs.)
-const NAP: Duration = Duration::from_micros(50);
+/// Two turns begin at least this far apart, unless somebody waits for a takeover or a flush. What comes in between goes
+/// together: a wake-up, a message and its encryption cost as much as many flows. A flow after a pause leaves at once.
+const GATHER: Duration = Duration::from_micros(150);
 
 /// How often lost events are looked for. The kernel wakes nobody for those.
 const TICK: Duration = Duration::from_millis(10);
@@ -109,8 +109,7 @@ pub(super) struct Driver<E> {
     flushes: Vec<Flush>,
     /// The ring buffer is to be read in the next turn.
     more_events: bool,
-    /// Something was found in the ring buffer, and nothing is left.
-    nap: bool,
+    last_turn: Instant,
     next_tick: Instant,
     next_publish: Instant,
     status: Arc<ArcSwap<Snapshot>>,
@@ -161,7 +160,7 @@ impl<E: Events> Driver<E> {
             flushes: Vec::new(),
             // What was reported before this start has been lying there since.
             more_events: true,
-            nap: false,
+            last_turn: now,
             next_tick: now,
             next_publish: now,
             status,
@@ -216,7 +215,17 @@ impl<E: Events> Driver<E> {
                 }
             }
             self.turn();
+            self.gather();
         }
+    }
+
+    /// Lets work come together. (The runtime's own timers are too coarse for this.)
+    fn gather(&mut self) {
+        let since = self.last_turn.elapsed();
+        if since < GATHER && self.takeovers.is_empty() && self.flushes.is_empty() {
+            std::thread::sleep(GATHER - since);
+        }
+        self.last_turn = Instant::now();
     }
 
     fn next_wake(&self) -> Instant {
@@ -252,10 +261,6 @@ impl<E: Events> Driver<E> {
         if instant >= self.next_publish {
             self.publish();
         }
-        if std::mem::take(&mut self.nap) {
-            std::thread::sleep(NAP);
-            self.more_events = true;
-        }
     }
 
     fn read_events(&mut self, max: usize) {
@@ -264,8 +269,8 @@ impl<E: Events> Driver<E> {
         }
         let (now, origin) = (self.now(), &mut self.origin);
         let count = self.events.drain(max, &mut |change, epoch| origin.handle_change(now, change, epoch));
-        self.more_events = count >= max;
-        self.nap = count > 0 && !self.more_events;
+        // New flows seldom come alone: to be woken for each would cost their packets and this thread more than it gains.
+        self.more_events = count > 0;
         if count == 0 {
             match self.events.sleep() {
                 Ok(untold) => self.more_events = untold,

@@ -1,4 +1,5 @@
-//! The streams that this node keeps open: one for each other data-plane node and shard.
+//! The streams that this node keeps open: one for each other data-plane node and shard, those to one node over one
+//! connection.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
@@ -6,7 +7,9 @@ use std::sync::{Arc, Mutex};
 use lockstep_model::flow::SHARDS;
 use lockstep_model::ids::NodeId;
 use lockstep_sync_core::StreamId;
-use lockstep_sync_transport::{Connections, Connector, Identity, StreamEvent, Subscriber, TransportCounters};
+use lockstep_sync_transport::{
+    Connections, Connector, Identity, Line, StreamEvent, Subscriber, TransportCounters,
+};
 use tokio::sync::mpsc;
 
 pub(super) struct Peers {
@@ -35,13 +38,15 @@ impl Peers {
         let mut subscribers = self.subscribers.lock().expect("nothing panics while it holds this lock");
         subscribers.retain(|stream, _| peers.contains(&stream.peer));
         for &peer in peers.iter().filter(|peer| **peer != self.identity.node) {
+            let mut line = None;
             for shard in 0..SHARDS {
                 let stream = StreamId { peer, shard };
                 subscribers.entry(stream).or_insert_with(|| {
+                    let line = line.get_or_insert_with(|| Arc::new(Line::new(peer, self.connector.clone())));
                     Subscriber::start(
                         self.identity,
                         stream,
-                        self.connector.clone(),
+                        line.clone(),
                         self.connections.clone(),
                         self.events.clone(),
                         self.counters.clone(),

@@ -13,6 +13,9 @@ use tokio::sync::mpsc;
 use super::driver::Done;
 use super::table::Table;
 
+/// Flows written together, or a few more: about a millisecond of the kernel's time.
+const TOGETHER: usize = 512;
+
 /// What it is asked to do. The credit of the streams bounds how much waits.
 pub(super) enum Job {
     Write { work: WorkId, ops: Vec<FlowOp> },
@@ -69,9 +72,36 @@ pub(super) fn start<T: Table>(
 ) -> std::io::Result<blocking::Sender<Job>> {
     let (jobs, queue) = blocking::channel();
     let run = move || {
-        while let Ok(job) = queue.recv() {
-            if done.send(one(&*table, &owned, job)).is_err() {
-                return;
+        let mut next = None;
+        while let Some(job) = next.take().or_else(|| queue.recv().ok()) {
+            let finished = match job {
+                Job::Write { work, ops } => {
+                    let mut writes = vec![(work, ops.len())];
+                    let mut all = ops;
+                    // What waits already goes in with it, up to what a takeover can wait for.
+                    while all.len() < TOGETHER {
+                        match queue.try_recv() {
+                            Ok(Job::Write { work, mut ops }) => {
+                                writes.push((work, ops.len()));
+                                all.append(&mut ops);
+                            }
+                            Ok(other) => {
+                                next = Some(other);
+                                break;
+                            }
+                            Err(_) => break,
+                        }
+                    }
+                    write(&*table, &owned, writes, all)
+                }
+                Job::Sweep { work, group, shard, mark, epoch } => {
+                    vec![sweep(&*table, &owned, work, (group, shard, mark, epoch))]
+                }
+            };
+            for finished in finished {
+                if done.send(finished).is_err() {
+                    return;
+                }
             }
         }
     };
@@ -79,24 +109,41 @@ pub(super) fn start<T: Table>(
     Ok(jobs)
 }
 
-fn one<T: Table>(table: &T, owned: &Owned, job: Job) -> Done {
-    match job {
-        Job::Write { work, mut ops } => {
-            let _batch = owned.batch.lock().unwrap_or_else(PoisonError::into_inner);
-            let groups = owned.snapshot();
-            yield_to_owner(&mut ops, |group| groups.get(&group).copied());
-            let now = KernelInstant::now().0;
-            ops.iter_mut().for_each(|op| op.limit_birth(now));
-            let outcomes = table.write(&ops);
+fn write<T: Table>(
+    table: &T,
+    owned: &Owned,
+    writes: Vec<(WorkId, usize)>,
+    mut ops: Vec<FlowOp>,
+) -> Vec<Done> {
+    let _batch = owned.batch.lock().unwrap_or_else(PoisonError::into_inner);
+    let groups = owned.snapshot();
+    yield_to_owner(&mut ops, |group| groups.get(&group).copied());
+    let now = KernelInstant::now().0;
+    ops.iter_mut().for_each(|op| op.limit_birth(now));
+    let mut outcomes = table.write(&ops);
+    // From behind, so that only what is split off moves.
+    let mut finished: Vec<Done> = writes
+        .into_iter()
+        .rev()
+        .map(|(work, count)| {
+            let (ops, outcomes) =
+                (ops.split_off(ops.len() - count), outcomes.split_off(outcomes.len() - count));
             Done::Written { work, ops, outcomes }
-        }
-        // Nothing of a group that is ours is swept; should it become ours in the middle, the epoch protects
-        // what is new.
-        Job::Sweep { work, group, .. } if owned.snapshot().contains_key(&group) => {
-            Done::Swept { work, result: Ok(0) }
-        }
-        Job::Sweep { work, group, shard, mark, epoch } => {
-            Done::Swept { work, result: table.sweep(group, shard, mark, epoch) }
-        }
+        })
+        .collect();
+    finished.reverse();
+    finished
+}
+
+fn sweep<T: Table>(
+    table: &T,
+    owned: &Owned,
+    work: WorkId,
+    (group, shard, mark, epoch): (GroupId, u8, u32, Epoch),
+) -> Done {
+    // Nothing of a group that is ours is swept; should it become ours in the middle, the epoch protects what is new.
+    if owned.snapshot().contains_key(&group) {
+        return Done::Swept { work, result: Ok(0) };
     }
+    Done::Swept { work, result: table.sweep(group, shard, mark, epoch) }
 }

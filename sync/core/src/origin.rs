@@ -99,6 +99,8 @@ pub(crate) struct Ownership {
 #[derive(Debug)]
 pub struct Origin {
     session: Session,
+    /// Of the tables that clients' keys go into.
+    seed: u64,
     groups: BTreeMap<GroupId, Ownership>,
     peers: BTreeSet<NodeId>,
     streams: BTreeMap<StreamId, Outbound>,
@@ -114,8 +116,11 @@ pub struct Origin {
 impl Origin {
     /// An origin that owns nothing. `session` must differ from that of every other start of this node.
     pub fn new(session: Session) -> Self {
+        let [low, high] =
+            [0, 8].map(|at| session.0[at..at + 8].iter().fold(0, |n, byte| n << 8 | u64::from(*byte)));
         Self {
             session,
+            seed: low ^ high,
             groups: BTreeMap::new(),
             peers: BTreeSet::new(),
             streams: BTreeMap::new(),
@@ -135,7 +140,8 @@ impl Origin {
         self.streams.retain(|stream, _| peers.contains(&stream.peer));
         for &peer in &self.peers {
             for shard in 0..SHARDS {
-                self.streams.entry(StreamId { peer, shard }).or_default();
+                let seed = self.seed;
+                self.streams.entry(StreamId { peer, shard }).or_insert_with(|| Outbound::new(seed));
             }
         }
     }

@@ -214,7 +214,6 @@ impl Receiver {
         self.groups.learn(group, epoch)?;
         let first = position - count + 1;
         let standing = self.groups.standing(now, group, epoch);
-        let keys = changes.iter().map(|c| *c.key()).collect();
         if standing == Standing::Refused {
             self.counters.refused_old_epoch += count;
             let nacks = (first..=position).map(|position| Nack { position, reason: NackReason::OldEpoch });
@@ -227,7 +226,7 @@ impl Receiver {
             changes.into_iter().map(|change| FlowOp { change, epoch, mark, only_if_absent }).collect();
         let work = self.next_work(stream);
         let inbound = self.streams.get_mut(&stream).expect("looked up by the caller");
-        inbound.push(work, Work::Write { first, last: position, group, mark, keys });
+        inbound.push(work, Work::Write { first, last: position, group, mark });
         self.outputs.push_back(ReceiverOutput::Write { work, ops });
         Ok(())
     }
@@ -294,15 +293,22 @@ impl Receiver {
                 WriteOutcome::Failed(_) => self.counters.failed_kernel += 1,
             }
         }
+        if let Some(stream) = self.working.remove(&work)
+            && let Some(inbound) = self.streams.get_mut(&stream)
+        {
+            inbound.written(work, &ops, outcomes);
+            self.limit_refused(stream);
+        }
         for (op, outcome) in ops.into_iter().zip(outcomes) {
             if op.only_if_absent && *outcome == WriteOutcome::Applied {
                 self.counters.inherited += 1;
                 self.outputs.push_back(ReceiverOutput::Inherited { change: op.change });
             }
         }
-        let Some(stream) = self.working.remove(&work) else { return };
+    }
+
+    fn limit_refused(&mut self, stream: StreamId) {
         let Some(inbound) = self.streams.get_mut(&stream) else { return };
-        inbound.written(work, outcomes);
         if inbound.refused_len() > MAX_REFUSED
             && let Some(connection) = inbound.connection
         {

@@ -10,6 +10,7 @@
 
 mod counters;
 mod event;
+mod line;
 mod record;
 mod server;
 mod subscriber;
@@ -17,7 +18,8 @@ mod wire;
 
 pub use counters::{TransportCounter, TransportCounters};
 pub use event::{Connections, Identity, StreamEvent, StreamSender};
+pub use line::{Connector, Line};
 pub use record::{RECORD_VERSION, RecordError, decode, encode};
 pub use server::Subscriptions;
-pub use subscriber::{Connector, Subscriber};
+pub use subscriber::Subscriber;
 pub use wire::{WireError, down_from_proto, down_to_proto, up_from_proto, up_to_proto};

@@ -4,16 +4,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt;
-use lockstep_model::ids::NodeId;
 use lockstep_proto::sync::v1 as pb;
 use lockstep_sync_core::{Connection, Down, StreamId};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio_stream::wrappers::UnboundedReceiverStream;
-use tonic::transport::Endpoint;
 
 use crate::counters::{TransportCounter, TransportCounters};
 use crate::event::{Connections, Identity, StreamEvent, StreamSender};
+use crate::line::Line;
 use crate::wire::{down_from_proto, up_to_proto};
 
 /// The first wait before a stream is opened again, doubled by each failure …
@@ -26,10 +25,6 @@ const SILENCE: Duration = Duration::from_secs(3);
 
 /// A message larger than this is refused before it is parsed: a full batch and what surrounds it.
 const MAX_DOWN_BYTES: usize = 128 * 1024;
-
-/// How to reach a peer; the node adds TLS. Every stream makes a connection of its own from it, so that bulk
-/// never shares flow control with Raft, nor one shard with another.
-pub type Connector = Arc<dyn Fn(NodeId) -> Result<Endpoint, String> + Send + Sync>;
 
 /// Keeps one stream open. Dropping it ends the stream.
 #[derive(Debug)]
@@ -44,23 +39,23 @@ impl Drop for Subscriber {
 struct Task {
     identity: Identity,
     stream: StreamId,
-    connector: Connector,
+    line: Arc<Line>,
     connections: Connections,
     events: mpsc::Sender<StreamEvent>,
     counters: Arc<TransportCounters>,
 }
 
 impl Subscriber {
-    /// Subscribes to `stream.peer`; must be called within a tokio runtime.
+    /// Subscribes to `stream.peer`, whom `line` leads to; must be called within a tokio runtime.
     pub fn start(
         identity: Identity,
         stream: StreamId,
-        connector: Connector,
+        line: Arc<Line>,
         connections: Connections,
         events: mpsc::Sender<StreamEvent>,
         counters: Arc<TransportCounters>,
     ) -> Self {
-        let task = Task { identity, stream, connector, connections, events, counters };
+        let task = Task { identity, stream, line, connections, events, counters };
         Self(tokio::spawn(task.run()))
     }
 }
@@ -97,14 +92,16 @@ impl Task {
     }
 
     async fn once(&self) -> Ended {
-        let endpoint = match (self.connector)(self.stream.peer) {
-            Ok(endpoint) => endpoint,
+        let (life, channel) = match self.line.get().await {
+            Ok(connection) => connection,
             Err(reason) => return Ended::Early(reason),
         };
-        let channel = match endpoint.connect().await {
-            Ok(channel) => channel,
-            Err(error) => return Ended::Early(sources(&error)),
-        };
+        let ended = self.over(channel).await;
+        self.line.ended(life).await;
+        ended
+    }
+
+    async fn over(&self, channel: tonic::transport::Channel) -> Ended {
         let connection = self.connections.next();
         let (sender, up, closed) = StreamSender::new();
         let connected = StreamEvent::Connected { stream: self.stream, connection, sender };
@@ -206,10 +203,4 @@ impl Drop for Gone {
             });
         }
     }
-}
-
-/// An error with what caused it: tonic's own text says only "transport error".
-fn sources(error: &dyn std::error::Error) -> String {
-    let causes = std::iter::successors(Some(error), |e| e.source());
-    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }

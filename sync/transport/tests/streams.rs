@@ -10,8 +10,8 @@ use lockstep_model::ids::{Epoch, GroupId, NodeId};
 use lockstep_model::protocol::Protocol;
 use lockstep_sync_core::{Connection, Down, Nack, NackReason, Session, StreamId, Up};
 use lockstep_sync_transport::{
-    Connections, Connector, Identity, StreamEvent, StreamSender, Subscriber, Subscriptions, TransportCounter,
-    TransportCounters,
+    Connections, Connector, Identity, Line, StreamEvent, StreamSender, Subscriber, Subscriptions,
+    TransportCounter, TransportCounters,
 };
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
@@ -72,7 +72,7 @@ impl Node {
         let subscriber = Subscriber::start(
             identity,
             stream,
-            connector,
+            Arc::new(Line::new(ORIGIN, connector)),
             self.connections.clone(),
             self.sender.clone(),
             self.counters.clone(),

@@ -59,6 +59,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "lockstep-ebpf-build",
             "lockstep-loader",
             "lockstep-model",
+            "lockstep-proto",
             "lockstep-raft-store",
         ],
     ),

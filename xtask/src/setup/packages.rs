@@ -23,8 +23,14 @@ const NEEDED: &[(&str, &str)] = &[
     ("git", "git"),
 ];
 
-/// What `bench e2e` measures beside us, and with. Got only when it is run.
-const NEEDED_FOR_BENCH: &[(&str, &str)] = &[("haproxy", "haproxy"), ("nginx", "nginx"), ("wrk", "wrk")];
+/// What a benchmark measures beside us, and with. Got only when it is run.
+const NEEDED_FOR_BENCH: &[(&str, &[(&str, &str)])] = &[
+    ("e2e", &[("haproxy", "haproxy"), ("nginx", "nginx"), ("wrk", "wrk")]),
+    ("sync", &[("conntrackd", "conntrackd"), ("conntrack", "conntrack"), ("nginx", "nginx"), ("wrk", "wrk")]),
+];
+
+/// Those of them that are no services.
+const COMMANDS: &[&str] = &["wrk", "conntrack"];
 
 /// Asked by Debian's packages whether they may start their services.
 const POLICY: &str = "/usr/sbin/policy-rc.d";
@@ -48,12 +54,13 @@ pub(super) fn install(_: &Surroundings) -> Result<()> {
     get(&missing(NEEDED))
 }
 
-/// Gets what the benchmark needs beside all the rest. A web server and a proxy that nobody asked to run on this
+/// Gets what the benchmark `what` needs beside all the rest. A web server and a proxy that nobody asked to run on this
 /// machine are not started, now or at its next start.
-pub(crate) fn for_bench() -> Result<()> {
-    let missing = missing(NEEDED_FOR_BENCH);
+pub(crate) fn for_bench(what: &str) -> Result<()> {
+    let Some((_, needed)) = NEEDED_FOR_BENCH.iter().find(|(bench, _)| *bench == what) else { return Ok(()) };
+    let missing = missing(needed);
     if missing.is_empty() {
-        let all: Vec<&str> = NEEDED_FOR_BENCH.iter().map(|(_, package)| *package).collect();
+        let all: Vec<&str> = needed.iter().map(|(_, package)| *package).collect();
         println!("ok       packages of the benchmark: {}", all.join(", "));
         return Ok(());
     }
@@ -62,7 +69,7 @@ pub(crate) fn for_bench() -> Result<()> {
     get(&missing)?;
     drop(policy);
     if exists("systemctl") {
-        for package in missing.iter().filter(|package| **package != "wrk") {
+        for package in missing.iter().filter(|package| !COMMANDS.contains(package)) {
             Tool::new("systemctl").args(["disable", "--quiet", package]).output()?;
         }
     }

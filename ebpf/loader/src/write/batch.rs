@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::io;
 
+use foldhash::fast::RandomState;
 use lockstep_abi::flow::{FlowKey, FlowValue, NewFlow, REPLY};
 use lockstep_model::flow::WriteOutcome;
 
@@ -14,37 +15,45 @@ use crate::sys;
 /// Flows written by one system call for each direction.
 const BATCH: usize = 512;
 
-type Flows<A> = Map<FlowKey<A>, FlowValue<A>>;
+pub(super) type Flows<A> = Map<FlowKey<A>, FlowValue<A>>;
 
 /// Keys, values, and whose outcome it is.
-struct Entries<A> {
+pub(super) struct Entries<A> {
     keys: Vec<FlowKey<A>>,
     values: Vec<FlowValue<A>>,
     owners: Vec<usize>,
 }
 
 impl<A> Entries<A> {
-    const fn new() -> Self {
+    pub(super) const fn new() -> Self {
         Self { keys: Vec::new(), values: Vec::new(), owners: Vec::new() }
     }
 }
 
 impl<A: KernelFamily> Entries<A> {
-    fn push(&mut self, owner: usize, key: FlowKey<A>, value: FlowValue<A>) {
+    pub(super) fn push(&mut self, owner: usize, key: FlowKey<A>, value: FlowValue<A>) {
         self.keys.push(key);
         self.values.push(value);
         self.owners.push(owner);
     }
 
-    /// Writes all; `refused` gets the position of each that did not go in. The next one may (it may replace an
+    pub(super) fn is_full(&self) -> bool {
+        self.owners.len() >= BATCH
+    }
+
+    pub(super) fn take(&mut self) -> Self {
+        std::mem::replace(self, Self::new())
+    }
+
+    /// Writes all; `refused` gets position and owner of each that did not go in. The next one may (it may replace an
     /// entry that is there).
-    fn put(&self, flows: &Flows<A>, mut refused: impl FnMut(usize, io::Error)) {
+    pub(super) fn put(&self, flows: &Flows<A>, mut refused: impl FnMut(usize, usize, io::Error)) {
         let mut from = 0;
         while from < self.owners.len() {
             let (done, result) = flows.put_all(&self.keys[from..], &self.values[from..], sys::ANY);
             from += done;
             let Err(error) = result else { return };
-            refused(from, error);
+            refused(from, self.owners[from], error);
             from += 1;
         }
     }
@@ -55,20 +64,20 @@ pub(super) struct Batch<A> {
     replies: Entries<A>,
     originals: Entries<A>,
     /// The keys of both directions: an op on one of them must see it written.
-    keys: HashSet<FlowKey<A>>,
+    keys: HashSet<FlowKey<A>, RandomState>,
 }
 
 impl<A: KernelFamily> Batch<A> {
     pub(super) fn new() -> Self {
-        Self { replies: Entries::new(), originals: Entries::new(), keys: HashSet::new() }
+        Self { replies: Entries::new(), originals: Entries::new(), keys: HashSet::default() }
     }
 
     pub(super) fn holds(&self, key: &FlowKey<A>) -> bool {
-        self.keys.contains(key)
+        !self.keys.is_empty() && self.keys.contains(key)
     }
 
     pub(super) fn is_full(&self) -> bool {
-        self.originals.owners.len() >= BATCH
+        self.originals.is_full()
     }
 
     pub(super) fn push(&mut self, owner: usize, flow: NewFlow<A>) {
@@ -82,24 +91,28 @@ impl<A: KernelFamily> Batch<A> {
 
     /// Writes what waits, replies first. What did not fit leaves no reply behind.
     pub(super) fn flush(&mut self, flows: &Flows<A>, outcomes: &mut [WriteOutcome]) {
-        self.keys.clear();
-        let replies = std::mem::replace(&mut self.replies, Entries::new());
-        let waiting = std::mem::replace(&mut self.originals, Entries::new());
-        let mut lost: HashSet<usize> = HashSet::new();
-        replies.put(flows, |at, error| {
-            outcomes[replies.owners[at]] = failed(&error);
-            lost.insert(replies.owners[at]);
-        });
-        let mut originals = Entries::new();
-        for (at, owner) in waiting.owners.iter().enumerate().filter(|(_, owner)| !lost.contains(owner)) {
-            originals.push(*owner, waiting.keys[at], waiting.values[at]);
+        if self.originals.owners.is_empty() {
+            return;
         }
-        originals.put(flows, |at, error| {
+        self.keys.clear();
+        let (replies, mut originals) = (self.replies.take(), self.originals.take());
+        let mut lost: HashSet<usize> = HashSet::new();
+        replies.put(flows, |_, owner, error| {
+            outcomes[owner] = failed(&error);
+            lost.insert(owner);
+        });
+        if !lost.is_empty() {
+            let waiting = originals.take();
+            for (at, owner) in waiting.owners.iter().enumerate().filter(|(_, owner)| !lost.contains(owner)) {
+                originals.push(*owner, waiting.keys[at], waiting.values[at]);
+            }
+        }
+        originals.put(flows, |at, owner, error| {
             let mut outcome = failed(&error);
             if let Err(error) = remove_reply(flows, &originals.values[at]) {
                 outcome = failed(&error);
             }
-            outcomes[originals.owners[at]] = outcome;
+            outcomes[owner] = outcome;
         });
     }
 }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use lockstep_abi::flow::{FlowKey4, FlowValue4};
 use lockstep_abi::map as names;
 use lockstep_loader::{FlowTable, WalkedFlow};
-use lockstep_model::flow::{FlowKey, FlowOp, WriteOutcome};
+use lockstep_model::flow::{FlowKey, FlowOp, FlowState, WriteOutcome};
 use lockstep_model::ids::{Epoch, GroupId, ServiceId};
 
 use crate::bed::{Bed, GROUP, endpoint, record, remove, upsert, version};
@@ -102,6 +102,34 @@ fn i6_order_holds_within_one_call() {
     assert_eq!(outcomes, [Applied, Applied, Stale, Applied, Applied]);
     assert_eq!(all(&table)[0].record.version, version(9, 0));
     assert_eq!(raw_entries(&bed), 2);
+}
+
+#[test]
+fn i6_a_flow_taken_for_new_is_compared() {
+    let bed = Bed::new(4096);
+    let dataplane = bed.serving();
+    let table = dataplane.flows();
+    let new = |client: u32, n| {
+        let mut record = record(client, version(100, n));
+        record.state = FlowState::New;
+        upsert(record, 40)
+    };
+    // Every third one is there, in a later version.
+    let held: Vec<FlowOp> =
+        (0..900).step_by(3).map(|client| upsert(record(client, version(100, 5)), 40)).collect();
+    table.write(&held);
+    let mut ops: Vec<FlowOp> = (0..900).map(|client| new(client, 1)).collect();
+    // And one is told twice in the same call.
+    ops.push(new(1, 2));
+    let outcomes = table.write(&ops);
+    for (client, outcome) in (0..900).zip(&outcomes) {
+        let expected = if client % 3 == 0 { WriteOutcome::Stale } else { WriteOutcome::Applied };
+        assert_eq!(*outcome, expected, "client {client}");
+    }
+    assert_eq!(outcomes[900], WriteOutcome::Applied);
+    let count = |n| all(&table).iter().filter(|flow| flow.record.version == version(100, n)).count();
+    assert_eq!([count(5), count(2), count(1)], [300, 1, 599]);
+    assert_eq!(raw_entries(&bed), 1800, "an entry for each direction");
 }
 
 #[test]

@@ -14,12 +14,14 @@
 
 mod queues;
 mod sending;
+mod sent;
+mod store;
 mod walks;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use lockstep_model::flow::{FlowChange, FlowKey, FlowVersion};
+use lockstep_model::flow::{FlowChange, FlowVersion};
 use lockstep_model::ids::GroupId;
 
 use super::{OriginCounters, StreamLag};
@@ -28,6 +30,8 @@ use crate::message::{Connection, Nack, NackReason, StreamId};
 use crate::time::Time;
 
 use queues::{Item, Place, Queues};
+use sent::Sent;
+use store::Store;
 use walks::Walk;
 
 /// How a stream went on after a Hello.
@@ -37,16 +41,6 @@ pub(super) enum Resume {
     Resumed,
     /// From nothing: every owned group needs a walk.
     Anew,
-}
-
-/// The newest version of a flow that the peer may lack.
-#[derive(Debug)]
-struct Dirty {
-    change: FlowChange,
-    /// Since when the peer lacks something of this flow.
-    since: Time,
-    place: Place,
-    refusals: u32,
 }
 
 /// What an acknowledgement settled.
@@ -62,7 +56,7 @@ fn rank(change: &FlowChange) -> (FlowVersion, bool) {
     (change.version(), matches!(change, FlowChange::Remove { .. }))
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Outbound {
     connection: Option<Connection>,
     /// The peer has said Hello once: single changes mean something to it.
@@ -72,11 +66,11 @@ pub(super) struct Outbound {
     position: u64,
     /// Everything up to here is acknowledged; what was removed before is forgotten (the tombstone floor).
     acknowledged: u64,
-    dirty: BTreeMap<FlowKey, Dirty>,
+    dirty: Store,
     queues: Queues,
     /// Taken from the queues, but it begins the next message.
     peeked: Option<(Place, Item)>,
-    sent: BTreeMap<u64, Item>,
+    sent: Sent,
     walks: BTreeMap<GroupId, Walk>,
     /// Records refused by the peer.
     nacks: u64,
@@ -87,6 +81,25 @@ pub(super) struct Outbound {
 }
 
 impl Outbound {
+    /// Nothing yet. `seed` is nothing that a client can know.
+    pub(super) fn new(seed: u64) -> Self {
+        Self {
+            connection: None,
+            tracking: false,
+            credit: 0,
+            position: 0,
+            acknowledged: 0,
+            dirty: Store::new(seed),
+            queues: Queues::default(),
+            peeked: None,
+            sent: Sent::default(),
+            walks: BTreeMap::new(),
+            nacks: 0,
+            progress: Time::default(),
+            spoke: Time::default(),
+        }
+    }
+
     /// A new life of the stream. `known` is the subscriber's position if it is of this session.
     pub(super) fn connect(
         &mut self,
@@ -108,12 +121,12 @@ impl Outbound {
             return Resume::Anew;
         };
         self.settle(position);
-        for item in std::mem::take(&mut self.sent).into_values() {
-            if let Item::Record(key) = item
-                && let Some(dirty) = self.dirty.get_mut(&key)
+        for item in self.sent.take() {
+            if let Item::Record(slot) = item
+                && let Some(dirty) = self.dirty.get_mut(slot)
                 && matches!(dirty.place, Place::Sent(_))
             {
-                dirty.place = self.queues.push_live(Item::Record(key));
+                dirty.place = self.queues.push_live(item);
             }
         }
         Resume::Resumed
@@ -130,15 +143,15 @@ impl Outbound {
         if !self.tracking {
             return false;
         }
-        let key = *change.key();
-        if let Some(dirty) = self.dirty.get_mut(&key) {
+        if let Some(slot) = self.dirty.find(change.key()) {
+            let dirty = self.dirty.get_mut(slot).expect("found above");
             if rank(change) <= rank(&dirty.change) {
                 counters.changes_stale += 1;
                 return false;
             }
             dirty.change = change.clone();
             if matches!(dirty.place, Place::Sent(_)) {
-                dirty.place = self.queues.push_live(Item::Record(key));
+                dirty.place = self.queues.push_live(Item::Record(slot));
                 dirty.refusals = 0;
             } else {
                 counters.superseded += 1;
@@ -149,8 +162,8 @@ impl Outbound {
         if self.dirty.len() >= limit {
             return true;
         }
-        let place = self.queues.push_live(Item::Record(key));
-        self.dirty.insert(key, Dirty { change: change.clone(), since: now, place, refusals: 0 });
+        let queues = &mut self.queues;
+        self.dirty.insert(now, change.clone(), |slot| queues.push_live(Item::Record(slot)));
         false
     }
 
@@ -165,7 +178,7 @@ impl Outbound {
 
     /// Drops what is kept of a group.
     pub(super) fn forget_group(&mut self, group: GroupId) {
-        self.dirty.retain(|_, dirty| dirty.change.group() != group);
+        self.dirty.remove_group(group);
         self.walks.remove(&group);
     }
 
@@ -173,7 +186,7 @@ impl Outbound {
         self.dirty.clear();
         self.queues = Queues::default();
         self.peeked = None;
-        self.sent.clear();
+        self.sent.take();
         self.walks.clear();
     }
 
@@ -210,32 +223,30 @@ impl Outbound {
             NackReason::Failed => counters.nacks_failed += 1,
             NackReason::OldEpoch => counters.nacks_old_epoch += 1,
         }
-        let Some(Item::Record(key)) = self.sent.get(&nack.position) else { return };
-        let key = *key;
-        let Some(dirty) = self.dirty.get_mut(&key) else { return };
+        let Some(Item::Record(slot)) = self.sent.get(nack.position) else { return };
+        let Some(dirty) = self.dirty.get_mut(slot) else { return };
         if dirty.place != Place::Sent(nack.position) {
             return;
         }
         if nack.reason == NackReason::OldEpoch {
-            self.dirty.remove(&key);
+            self.dirty.remove(slot);
             return;
         }
         let wait = RETRY_FIRST.saturating_mul(1 << dirty.refusals.min(16)).min(RETRY_LAST);
         dirty.refusals += 1;
-        dirty.place = self.queues.push_retry(now + wait, key);
+        dirty.place = self.queues.push_retry(now + wait, slot);
     }
 
     /// Forgets what was sent up to `position`.
     fn settle(&mut self, position: u64) -> Settled {
         self.acknowledged = position.max(self.acknowledged);
-        let rest = self.sent.split_off(&(position + 1));
         let mut settled = Settled::default();
-        for (at, item) in std::mem::replace(&mut self.sent, rest) {
+        while let Some((at, item)) = self.sent.pop_until(position) {
             match item {
-                Item::Record(key) => {
+                Item::Record(slot) => {
                     settled.records += 1;
-                    if self.dirty.get(&key).is_some_and(|dirty| dirty.place == Place::Sent(at)) {
-                        self.dirty.remove(&key);
+                    if self.dirty.get(slot).is_some_and(|dirty| dirty.place == Place::Sent(at)) {
+                        self.dirty.remove(slot);
                     }
                 }
                 Item::Begin(..) => {}
@@ -247,11 +258,11 @@ impl Outbound {
 
     /// Queues refused records whose time has come.
     pub(super) fn retry_due(&mut self, now: Time) {
-        while let Some((at, key)) = self.queues.pop_retry(now) {
-            if let Some(dirty) = self.dirty.get_mut(&key)
+        while let Some((at, slot)) = self.queues.pop_retry(now) {
+            if let Some(dirty) = self.dirty.get_mut(slot)
                 && dirty.place == Place::Retry(at)
             {
-                dirty.place = self.queues.push_live(Item::Record(key));
+                dirty.place = self.queues.push_live(Item::Record(slot));
             }
         }
     }
@@ -288,8 +299,8 @@ impl Outbound {
     }
 
     pub(super) fn lag(&self, now: Time, stream: StreamId) -> StreamLag {
-        let dirty = self.dirty.values().map(|dirty| dirty.since);
-        let oldest = dirty.chain(self.walks.values().map(|walk| walk.since)).min();
+        let walks = self.walks.values().map(|walk| walk.since);
+        let oldest = self.dirty.oldest().into_iter().chain(walks).min();
         StreamLag {
             stream,
             connected: self.connection.is_some(),

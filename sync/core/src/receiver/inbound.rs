@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use lockstep_model::flow::{FlowKey, WriteOutcome};
+use lockstep_model::flow::{FlowKey, FlowOp, WriteOutcome};
 use lockstep_model::ids::{Epoch, GroupId};
 
 use super::WorkId;
@@ -23,7 +23,7 @@ pub(super) struct OpenWalk {
 #[derive(Debug)]
 pub(super) enum Work {
     /// Positions `first..=last`.
-    Write { first: u64, last: u64, group: GroupId, mark: u32, keys: Vec<FlowKey> },
+    Write { first: u64, last: u64, group: GroupId, mark: u32 },
     /// The end marker at `position`.
     Sweep { position: u64, group: GroupId, epoch: Epoch, mark: u32 },
     /// Nothing, but it may be acknowledged only after what came before it.
@@ -151,12 +151,13 @@ impl Inbound {
         self.pending.push_back(Pending { id: None, work, done: true, nacks: Vec::new() });
     }
 
-    /// A write has finished.
-    pub(super) fn written(&mut self, id: WorkId, outcomes: &[WriteOutcome]) {
+    /// A write of `ops` has finished.
+    pub(super) fn written(&mut self, id: WorkId, ops: &[FlowOp], outcomes: &[WriteOutcome]) {
         let Some(pending) = self.pending.iter_mut().find(|p| p.id == Some(id)) else { return };
         pending.done = true;
-        let Work::Write { first, group, mark, keys, .. } = &pending.work else { return };
-        for (index, (key, outcome)) in keys.iter().zip(outcomes).enumerate() {
+        let Work::Write { first, group, mark, .. } = &pending.work else { return };
+        let keys = ops.iter().map(|op| op.change.key());
+        for (index, (key, outcome)) in keys.zip(outcomes).enumerate() {
             let reason = match outcome {
                 WriteOutcome::Applied | WriteOutcome::Stale => {
                     self.refused.remove(key);

@@ -2,9 +2,9 @@
 
 use std::collections::{BTreeSet, VecDeque};
 
-use lockstep_model::flow::FlowKey;
 use lockstep_model::ids::GroupId;
 
+use super::store::Slot;
 use crate::message::WalkId;
 use crate::time::Time;
 
@@ -12,7 +12,7 @@ use crate::time::Time;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Item {
     /// The newest version of a flow.
-    Record(FlowKey),
+    Record(Slot),
     /// A walk begins.
     Begin(GroupId, WalkId),
     /// A walk ends.
@@ -36,7 +36,7 @@ pub(super) enum Place {
 pub(super) struct Queues {
     live: VecDeque<(u64, Item)>,
     walk: VecDeque<(u64, Item)>,
-    retry: BTreeSet<(Time, FlowKey)>,
+    retry: BTreeSet<(Time, Slot)>,
     tickets: u64,
     /// Begin markers in the live queue: while there is one, nothing leaves the walk queue.
     begins: usize,
@@ -58,12 +58,12 @@ impl Queues {
         Place::Walk(self.tickets)
     }
 
-    pub(super) fn push_retry(&mut self, at: Time, key: FlowKey) -> Place {
-        self.retry.insert((at, key));
+    pub(super) fn push_retry(&mut self, at: Time, slot: Slot) -> Place {
+        self.retry.insert((at, slot));
         Place::Retry(at)
     }
 
-    pub(super) fn pop_retry(&mut self, now: Time) -> Option<(Time, FlowKey)> {
+    pub(super) fn pop_retry(&mut self, now: Time) -> Option<(Time, Slot)> {
         if self.retry.first().is_some_and(|(at, _)| *at <= now) { self.retry.pop_first() } else { None }
     }
 

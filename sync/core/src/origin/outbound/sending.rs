@@ -30,7 +30,7 @@ impl Outbound {
                 break;
             };
             let (group, change) = match item {
-                Item::Record(key) => match self.dirty.get(&key) {
+                Item::Record(slot) => match self.dirty.get(slot) {
                     Some(dirty) if dirty.place == place => (dirty.change.group(), Some(&dirty.change)),
                     _ => continue,
                 },
@@ -55,12 +55,12 @@ impl Outbound {
             self.position += 1;
             let position = self.position;
             self.spoke = now;
-            self.sent.insert(position, item);
+            self.sent.push(position, item);
             match (item, change) {
-                (Item::Record(key), Some(change)) => {
+                (Item::Record(slot), Some(change)) => {
                     let (.., changes) = batch.get_or_insert_with(|| (group, epoch, Vec::new()));
                     changes.push(change.clone());
-                    self.dirty.get_mut(&key).expect("looked up above").place = Place::Sent(position);
+                    self.dirty.get_mut(slot).expect("looked up above").place = Place::Sent(position);
                 }
                 (Item::Begin(_, walk), _) => {
                     self.walk_begun(group, position);

@@ -4,7 +4,7 @@ use lockstep_model::flow::{FlowChange, FlowRecord};
 use lockstep_model::ids::GroupId;
 
 use super::queues::{Item, Place};
-use super::{Dirty, Outbound, rank};
+use super::{Outbound, rank};
 use crate::message::WalkId;
 use crate::origin::OriginCounters;
 use crate::time::Time;
@@ -92,13 +92,14 @@ impl Outbound {
         if *id != walk {
             return;
         }
-        let (begin, item) = (*begin, Item::Record(record.key));
+        let begin = *begin;
         let change = FlowChange::Upsert(record.clone());
-        let Some(dirty) = self.dirty.get_mut(&record.key) else {
-            let place = self.queues.push_walk(item);
-            self.dirty.insert(record.key, Dirty { change, since: now, place, refusals: 0 });
+        let queues = &mut self.queues;
+        let Some(slot) = self.dirty.find(&record.key) else {
+            self.dirty.insert(now, change, |slot| queues.push_walk(Item::Record(slot)));
             return;
         };
+        let dirty = self.dirty.get_mut(slot).expect("found above");
         let newer = rank(&change) > rank(&dirty.change);
         if newer {
             dirty.change = change;
@@ -112,7 +113,7 @@ impl Outbound {
         if mentioned {
             counters.superseded += u64::from(newer);
         } else {
-            dirty.place = self.queues.push_walk(item);
+            dirty.place = queues.push_walk(Item::Record(slot));
         }
     }
 

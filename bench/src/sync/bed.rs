@@ -1,0 +1,143 @@
+//! Where replication is measured: the cluster of the demo (two balancers and a witness, real daemons), with room for
+//! millions of flows, and endpoints that take a SYN and say nothing.
+
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context, ensure};
+use lockstep_cluster_tests::api;
+use lockstep_cluster_tests::cluster::Cluster;
+use lockstep_cluster_tests::manifest::{EXAMPLE, Profile};
+use lockstep_cluster_tests::namespace::Handle;
+use lockstep_cluster_tests::topology::{Node, VIP};
+use lockstep_cluster_tests::wait;
+use lockstep_loader::SCHEMA;
+use lockstep_proto::inspect::v1::CountersRequest;
+use lockstep_proto::inspect::v1::inspect_client::InspectClient;
+
+use super::cost::Watched;
+use super::generator::Generator;
+use crate::interface::interface;
+
+/// The service that flows are made of.
+const SERVICE: (std::net::Ipv4Addr, u16) = (VIP, 443);
+const ENDPOINT_PORT: u16 = 8443;
+/// Room for this many flows.
+const MAX_FLOWS: u32 = 2_000_000;
+/// The clients' interface, and the owner's towards them.
+const OUTER: &str = "eth0";
+/// Between the nodes.
+const WIRE: &str = "eth2";
+/// How long the first flows may take: neighbours are unknown yet.
+const WARM_UP: Duration = Duration::from_secs(10);
+
+/// The cluster, serving, with a standby that has caught up.
+pub(crate) struct Bed {
+    pub(crate) cluster: Cluster,
+    pub(crate) owner: Node,
+    pub(crate) generator: Generator,
+}
+
+/// What a node's replication counted, by name.
+pub(crate) struct Counts(Vec<(String, u64)>);
+
+impl Counts {
+    pub(crate) fn get(&self, name: &str) -> anyhow::Result<u64> {
+        let found = self.0.iter().find(|(counted, _)| counted == name);
+        found.map(|(_, value)| *value).with_context(|| format!("no counter {name}"))
+    }
+}
+
+/// The intent: flows last as long as the benchmark, and are replicated by `policy`.
+pub(crate) fn manifest(policy: &str) -> String {
+    EXAMPLE.replace("sync: immediate", &format!("sync: {policy}\n  timeouts: {{syn: 1h, established: 1h}}"))
+}
+
+impl Bed {
+    pub(crate) fn create() -> anyhow::Result<Self> {
+        let room =
+            |_: Node, file: &str| file.replace("max_flows = 262144", &format!("max_flows = {MAX_FLOWS}"));
+        ensure!(
+            Node::DATAPLANE.iter().all(|node| room(*node, "max_flows = 262144") != "max_flows = 262144"),
+            "the example names its room otherwise"
+        );
+        let cluster = Cluster::start_configured(&manifest("immediate"), Profile::Lan, room)?;
+        let owner = cluster.wait_ready()?;
+        for endpoint in &cluster.topology.endpoints {
+            silence(endpoint)?;
+        }
+        let mac = cluster.topology.node(owner).run(|| Ok(interface(OUTER)?.1))?;
+        let generator = Generator::open(&cluster.topology.clients, OUTER, mac, SERVICE)?;
+        let mut bed = Bed { cluster, owner, generator };
+        bed.warm_up()?;
+        Ok(bed)
+    }
+
+    fn warm_up(&mut self) -> anyhow::Result<()> {
+        let before = self.counts(self.owner)?.get("origin_changes")?;
+        wait::until("the first flows", WARM_UP, || {
+            self.generator.run(Some(100), 10, None)?;
+            Ok((self.counts(self.owner)?.get("origin_changes")? > before).then_some(()))
+        })?;
+        wait::pass(Duration::from_secs(1))
+    }
+
+    pub(crate) fn standby(&self) -> Node {
+        self.owner.other()
+    }
+
+    /// The meters of both daemons and of the wire between them.
+    pub(crate) fn watched(&mut self) -> anyhow::Result<Watched> {
+        let (owner, standby) = (self.owner, self.standby());
+        Ok(Watched {
+            sender: self.cluster.process(owner)?.pid(),
+            receiver: self.cluster.process(standby)?.pid(),
+            wire: self.cluster.topology.node(owner).handle().clone(),
+            device: WIRE,
+        })
+    }
+
+    /// Where a node's kernel has the flows.
+    pub(crate) fn table(&self, node: Node) -> PathBuf {
+        self.cluster.pin_dir(node).join(format!("v{SCHEMA}")).join("maps").join("FLOWS4")
+    }
+
+    /// What a node's replication counted.
+    pub(crate) fn counts(&self, node: Node) -> anyhow::Result<Counts> {
+        counts(&self.cluster, node)
+    }
+}
+
+/// See [`Bed::counts`].
+pub(crate) fn counts(cluster: &Cluster, node: Node) -> anyhow::Result<Counts> {
+    let answer = api::ask(cluster.topology.node(node), async |channel| {
+        Ok(InspectClient::new(channel).counters(CountersRequest {}).await?.into_inner())
+    })?;
+    let ours = answer.counters.into_iter().filter(|counter| counter.family == "sync");
+    Ok(Counts(ours.map(|counter| (counter.name, counter.value)).collect()))
+}
+
+/// Drops what arrives for the service's port, before anybody would answer.
+pub(crate) fn silence(endpoint: &Handle) -> anyhow::Result<()> {
+    let rules = format!(
+        "table ip sink {{\n chain in {{ type filter hook prerouting priority raw;\n\
+         tcp dport {ENDPOINT_PORT} drop\n}}\n}}\n"
+    );
+    nft(endpoint, &rules)
+}
+
+/// Loads rules; they go with their namespace.
+pub(crate) fn nft(namespace: &Handle, rules: &str) -> anyhow::Result<()> {
+    let mut command = Command::new("nft");
+    command.args(["-f", "-"]).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
+    namespace.place(&mut command);
+    let mut child = command.spawn().context("cannot run `nft` (nftables)")?;
+    let mut input = child.stdin.take().expect("stdin is piped");
+    input.write_all(rules.as_bytes()).context("cannot write to `nft`")?;
+    drop(input);
+    let output = child.wait_with_output().context("cannot wait for `nft`")?;
+    ensure!(output.status.success(), "`nft`: {}", String::from_utf8_lossy(&output.stderr).trim());
+    Ok(())
+}
