@@ -1,10 +1,12 @@
-//! `lockstep-bench`: what the dataplane costs, beside what others cost in the same run, and what the verifier
-//! makes of it. To be run as root, by `cargo xtask bench` and `cargo xtask verifier`.
+//! `lockstep-bench`: what the dataplane costs and how long a failover takes, beside what others cost in the same run, and
+//! what the verifier makes of the programs. To be run as root, by `cargo xtask bench` and `cargo xtask verifier`.
 
 mod bpf;
 mod dataplane;
 mod e2e;
+mod failover;
 mod lockstep;
+mod nft;
 mod object;
 #[path = "../programs/src/plan.rs"]
 #[allow(dead_code, reason = "shared with the eBPF programs, which use all of it")]
@@ -20,7 +22,7 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand};
 use lockstep_cluster_tests::interrupt;
 
-/// Benchmarks of the dataplane.
+/// Benchmarks of the dataplane and of failovers.
 #[derive(Debug, Parser)]
 #[command(name = "lockstep-bench", version, about)]
 struct Arguments {
@@ -34,6 +36,8 @@ enum Command {
     Dataplane(dataplane::Options),
     /// Client, balancer and server in namespaces: beside plain forwarding, nftables and HAProxy.
     E2e(e2e::Options),
+    /// Clusters whose serving node fails or hands over: how long nobody answers, beside keepalived.
+    Failover(failover::Options),
     /// What the verifier makes of each program, and which older kernels would refuse it.
     Verifier(verifier::Options),
 }
@@ -54,6 +58,7 @@ fn main() -> ExitCode {
     let result = interrupt::install().and_then(|()| match &arguments.command {
         Command::Dataplane(options) => dataplane::run(options),
         Command::E2e(options) => e2e::run(options),
+        Command::Failover(options) => failover::run(options),
         Command::Verifier(options) => verifier::run(options),
     });
     match result {

@@ -11,8 +11,10 @@ use crate::{repository, setup};
 
 /// The program of `bench`.
 const RUNNER: &str = "lockstep-bench";
-/// The only one that runs other people's programs.
-const END_TO_END: &str = "e2e";
+/// Runs whole clusters, of programs in the same folder.
+const FAILOVER: &str = "failover";
+/// Those.
+const NODES: &[&str] = &["lockstep-node", "lockstep-cli"];
 
 /// Runs the benchmark `what` with these arguments.
 pub(crate) fn run(what: &str, arguments: &[String]) -> Result<ExitCode> {
@@ -20,12 +22,15 @@ pub(crate) fn run(what: &str, arguments: &[String]) -> Result<ExitCode> {
     if code != ExitCode::SUCCESS {
         return Ok(code);
     }
-    if what == END_TO_END {
-        setup::packages::for_bench()?;
-    }
+    setup::packages::for_bench(what)?;
     let root = repository::root();
     println!("building the programs (the first time, this takes minutes)");
-    let build = cargo(&root).args(["build", PROFILE, "--locked", "--package", RUNNER]);
+    let mut build = cargo(&root).args(["build", PROFILE, "--locked", "--package", RUNNER]);
+    if what == FAILOVER {
+        for package in NODES {
+            build = build.args(["--package", package]);
+        }
+    }
     let finished = build.run(Show::Everything)?;
     if !finished.status.success() {
         bail!("`{build}` failed ({})", finished.status);

@@ -43,7 +43,7 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
-    /// Measure: `dataplane` or `e2e` (see `cargo xtask bench e2e --help`)
+    /// Measure: `dataplane`, `e2e` or `failover` (see `cargo xtask bench e2e --help`)
     #[command(disable_help_flag = true)]
     Bench {
         what: Benchmark,
@@ -79,6 +79,8 @@ enum Benchmark {
     Dataplane,
     /// Client, balancer and server
     E2e,
+    /// A cluster whose serving node fails or hands over
+    Failover,
 }
 
 fn main() -> ExitCode {
@@ -90,6 +92,7 @@ fn main() -> ExitCode {
         Command::Demo { arguments } => demo::run(&arguments),
         Command::Bench { what: Benchmark::Dataplane, arguments } => bench::run("dataplane", &arguments),
         Command::Bench { what: Benchmark::E2e, arguments } => bench::run("e2e", &arguments),
+        Command::Bench { what: Benchmark::Failover, arguments } => bench::run("failover", &arguments),
         Command::Sim { arguments } => sim::run(&arguments),
         Command::Verifier { arguments } => bench::run("verifier", &arguments),
         Command::Mutants { invariant } => mutants::run(invariant.as_deref()),

@@ -23,8 +23,11 @@ const NEEDED: &[(&str, &str)] = &[
     ("git", "git"),
 ];
 
-/// What `bench e2e` measures beside us, and with. Got only when it is run.
-const NEEDED_FOR_BENCH: &[(&str, &str)] = &[("haproxy", "haproxy"), ("nginx", "nginx"), ("wrk", "wrk")];
+/// By benchmark, what it measures beside us, and with. Got only when it is run.
+const NEEDED_FOR_BENCH: &[(&str, &[(&str, &str)])] = &[
+    ("e2e", &[("haproxy", "haproxy"), ("nginx", "nginx"), ("wrk", "wrk")]),
+    ("failover", &[("keepalived", "keepalived")]),
+];
 
 /// Asked by Debian's packages whether they may start their services.
 const POLICY: &str = "/usr/sbin/policy-rc.d";
@@ -48,12 +51,14 @@ pub(super) fn install(_: &Surroundings) -> Result<()> {
     get(&missing(NEEDED))
 }
 
-/// Gets what the benchmark needs beside all the rest. A web server and a proxy that nobody asked to run on this
-/// machine are not started, now or at its next start.
-pub(crate) fn for_bench() -> Result<()> {
-    let missing = missing(NEEDED_FOR_BENCH);
+/// Gets what a benchmark needs beside all the rest. Servers that nobody asked to run on this machine are not started,
+/// now or at its next start.
+pub(crate) fn for_bench(what: &str) -> Result<()> {
+    let of_this = NEEDED_FOR_BENCH.iter().find(|(bench, _)| *bench == what);
+    let Some((_, needed)) = of_this else { return Ok(()) };
+    let missing = missing(needed);
     if missing.is_empty() {
-        let all: Vec<&str> = NEEDED_FOR_BENCH.iter().map(|(_, package)| *package).collect();
+        let all: Vec<&str> = needed.iter().map(|(_, package)| *package).collect();
         println!("ok       packages of the benchmark: {}", all.join(", "));
         return Ok(());
     }
