@@ -90,9 +90,11 @@ fn one<T: Table>(table: &T, owned: &Owned, job: Job) -> Done {
             let outcomes = table.write(&ops);
             Done::Written { work, ops, outcomes }
         }
-        // Nothing of a group that is ours is swept; should it become ours in the middle, the epoch protects
-        // what is new.
-        Job::Sweep { work, group, .. } if owned.snapshot().contains_key(&group) => {
+        // Nothing of a group that is ours is swept, unless by who owned it after us; should it become ours in the
+        // middle, the epoch protects what is new.
+        Job::Sweep { work, group, epoch, .. }
+            if owned.snapshot().get(&group).is_some_and(|own| *own >= epoch) =>
+        {
             Done::Swept { work, result: Ok(0) }
         }
         Job::Sweep { work, group, shard, mark, epoch } => {
