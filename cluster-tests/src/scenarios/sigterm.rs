@@ -8,6 +8,8 @@ use crate::session::Session;
 use crate::wait;
 
 const LIMIT: Duration = Duration::from_secs(15);
+/// What an owner says that did not wait for its lease to end.
+const HANDED_OVER: &str = "flows flushed, the group is handed over";
 
 pub(super) fn run() -> anyhow::Result<()> {
     let mut cluster = Cluster::start(EXAMPLE, Profile::Lan)?;
@@ -21,6 +23,8 @@ fn terminate(cluster: &mut Cluster, owner: crate::topology::Node) -> anyhow::Res
     wait::pass(Duration::from_secs(1))?;
     let status = cluster.process(owner)?.terminate(LIMIT)?;
     anyhow::ensure!(status.success(), "after SIGTERM lockstepd of {} ended with {status}", owner.name());
+    let log = cluster.process(owner)?.tail(usize::MAX);
+    anyhow::ensure!(log.contains(HANDED_OVER), "{} stopped without saying {HANDED_OVER:?}", owner.name());
     let next = owner.other();
     wait::until("the standby to hold the lease", LIMIT, || {
         Ok(cluster.group(next).ok().filter(|g| g.lease_held).map(|_| ()))
