@@ -118,8 +118,8 @@ impl Pair {
         let run = Run::begin()?;
         let topology = Topology::create(&run)?;
         let rules = format!(
-            "table ip balance {{ chain in {{ type nat hook prerouting priority dstnat; \
-             ip daddr {VIP} udp dport {} dnat to {}:{UDP_PORT}; }} }}\n",
+            "table ip balance {{\nchain in {{\ntype nat hook prerouting priority dstnat;\n\
+             ip daddr {VIP} udp dport {} dnat to {}:{UDP_PORT}\n}}\n}}\n",
             DNS.port(),
             ENDPOINTS[0]
         );
