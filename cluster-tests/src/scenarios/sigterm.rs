@@ -2,14 +2,13 @@
 
 use std::time::Duration;
 
+use super::group_move::HANDED_OVER;
 use crate::cluster::Cluster;
 use crate::manifest::{EXAMPLE, Profile};
 use crate::session::Session;
 use crate::wait;
 
 const LIMIT: Duration = Duration::from_secs(15);
-/// What an owner says that did not wait for its lease to end.
-const HANDED_OVER: &str = "flows flushed, the group is handed over";
 
 pub(super) fn run() -> anyhow::Result<()> {
     let mut cluster = Cluster::start(EXAMPLE, Profile::Lan)?;
