@@ -93,8 +93,10 @@ fn measure(
         let mut bed = Bed::start(profile)?;
         let outcome = all_faults(options, profile, &mut bed, baselines, report);
         let outcome = outcome.map_err(|error| bed.explain(error));
-        lost += bed.finish(profile, report)?;
+        let finished = bed.finish(profile, report);
+        // What went wrong first says most.
         outcome?;
+        lost += finished?;
     }
     ensure!(lost == 0, "{lost} TCP flows did not survive");
     Ok(())
