@@ -177,7 +177,7 @@ impl Pair {
     fn bring_back(&mut self, node: Node) -> anyhow::Result<()> {
         drop(self.processes[node as usize].take());
         let lines = [(VIP, "eth0"), (FLOATING, "eth1")]
-            .map(|(address, interface)| format!("address delete {address}/24 dev {interface}"));
+            .map(|(address, interface)| format!("address flush dev {interface} to {address}/32"));
         ip::batch(self.topology.node(node).name(), &lines)?;
         for side in Side::ALL {
             self.topology.set_port(&side.port(node), true)?;
