@@ -1,11 +1,13 @@
-//! `lockstep-bench`: what the dataplane and a commit cost, beside what others cost in the same run, and what the verifier
-//! makes of the programs. To be run as root, by `cargo xtask bench` and `cargo xtask verifier`.
+//! `lockstep-bench`: what the dataplane, a commit, a flow's copy and a failover cost, beside what others cost in the same run,
+//! and what the verifier makes of the programs. To be run as root, by `cargo xtask bench` and `cargo xtask verifier`.
 
 mod bpf;
 mod dataplane;
 mod e2e;
+mod failover;
 mod interface;
 mod lockstep;
+mod nft;
 mod object;
 mod packet;
 #[path = "../programs/src/plan.rs"]
@@ -24,7 +26,7 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand};
 use lockstep_cluster_tests::interrupt;
 
-/// Benchmarks of the dataplane and of the Raft store.
+/// Benchmarks of the dataplane, of the cluster and of its store.
 #[derive(Debug, Parser)]
 #[command(name = "lockstep-bench", version, about)]
 struct Arguments {
@@ -42,6 +44,8 @@ enum Command {
     Raft(raft::Options),
     /// Flow replication between two nodes of a real cluster.
     Sync(sync::Options),
+    /// Clusters whose serving node fails or hands over: how long nobody answers, beside keepalived.
+    Failover(failover::Options),
     /// What the verifier makes of each program, and which older kernels would refuse it.
     Verifier(verifier::Options),
 }
@@ -64,6 +68,7 @@ fn main() -> ExitCode {
         Command::E2e(options) => e2e::run(options),
         Command::Raft(options) => raft::run(options),
         Command::Sync(options) => sync::run(options),
+        Command::Failover(options) => failover::run(options),
         Command::Verifier(options) => verifier::run(options),
     });
     match result {

@@ -22,6 +22,13 @@ impl Sample {
         median(&self.0)
     }
 
+    /// By nearest rank.
+    pub(crate) fn percentile(&self, percent: usize) -> f64 {
+        let mut sorted = self.0.clone();
+        sorted.sort_unstable_by(f64::total_cmp);
+        sorted[(sorted.len() * percent).div_ceil(100).max(1) - 1]
+    }
+
     pub(crate) fn min(&self) -> f64 {
         self.0.iter().copied().fold(f64::INFINITY, f64::min)
     }
@@ -87,6 +94,14 @@ mod tests {
     fn the_median_is_the_middle() {
         assert_eq!(median(&[3.0, 1.0, 2.0]), 2.0);
         assert_eq!(median(&[4.0, 1.0, 2.0, 3.0]), 2.5);
+    }
+
+    #[test]
+    fn percentiles_are_of_what_was_measured() {
+        let sample: Sample = (1..=300).map(f64::from).collect();
+        assert_eq!((sample.percentile(50), sample.percentile(99)), (150.0, 297.0));
+        let one: Sample = [7.0].into_iter().collect();
+        assert_eq!((one.percentile(50), one.percentile(99)), (7.0, 7.0));
     }
 
     #[test]

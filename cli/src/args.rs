@@ -132,6 +132,14 @@ pub(crate) enum GroupCommand {
         /// All groups if not given.
         name: Option<String>,
     },
+    /// Give a group to another node, which must be fit and hold its flows. Its owner hands over.
+    Move {
+        /// The group.
+        name: String,
+        /// The next owner's name.
+        #[arg(long, value_name = "NODE")]
+        to: String,
+    },
 }
 
 #[derive(Debug, Subcommand)]

@@ -1,4 +1,4 @@
-//! `cluster init`, `join`, `leave`, `status`, `transfer-leader`.
+//! `cluster init`, `join`, `leave`, `status`, `transfer-leader`; `group move`.
 
 mod backup;
 
@@ -29,6 +29,14 @@ pub(crate) async fn run(client: &mut Client, command: ClusterCommand, output: Ou
             Ok(())
         }
     }
+}
+
+pub(crate) async fn move_group(client: &mut Client, group: String, node: String) -> Result<(), Failure> {
+    let request = admin::MoveGroupRequest { group: group.clone(), node: node.clone() };
+    let admin::MoveGroupResponse { epoch, moved } = client.admin.move_group(request).await?.into_inner();
+    let done = if moved { "assigned to" } else { "unchanged, it is with" };
+    print::text(&format!("group {group} {done} {node}, epoch {epoch}\n"));
+    Ok(())
 }
 
 async fn init(client: &mut Client) -> Result<(), Failure> {

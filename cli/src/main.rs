@@ -53,6 +53,9 @@ async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Flows { filters, limit } => flows::flows(&mut client, &filters, limit, output).await,
         Command::Counters => status::counters(&mut client, output).await,
         Command::Group(args::GroupCommand::Status { name }) => status::group(&mut client, name, output).await,
+        Command::Group(args::GroupCommand::Move { name, to }) => {
+            cluster::move_group(&mut client, name, to).await
+        }
         Command::Node(args::NodeCommand::Status { name }) => status::node(&mut client, name, output).await,
         Command::Doctor { .. } => unreachable!("it asks no server, and has run"),
         Command::Cluster(command) => cluster::run(&mut client, command, output).await,

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use lockstep_proto::admin::v1::admin_client::AdminClient;
-use lockstep_proto::admin::v1::{ClusterStatusRequest, ClusterStatusResponse};
+use lockstep_proto::admin::v1::{ClusterStatusRequest, ClusterStatusResponse, MoveGroupRequest};
 use lockstep_proto::inspect::v1::inspect_client::InspectClient;
 use lockstep_proto::inspect::v1::{
     CountersRequest, Failover, FailoversRequest, GroupStatus, GroupStatusRequest, NodeStatusRequest,
@@ -45,6 +45,16 @@ pub fn node_status(namespace: &Handle) -> anyhow::Result<NodeStatusResponse> {
 pub fn failovers(namespace: &Handle) -> anyhow::Result<Vec<Failover>> {
     ask(namespace, async |channel| {
         Ok(InspectClient::new(channel).failovers(FailoversRequest {}).await?.into_inner().failovers)
+    })
+}
+
+/// Asks it to give a group to the node of this name; whether that had it already is an error.
+pub fn move_group(namespace: &Handle, group: &str, node: &str) -> anyhow::Result<()> {
+    let request = MoveGroupRequest { group: group.to_owned(), node: node.to_owned() };
+    ask(namespace, async |channel| {
+        let answer = AdminClient::new(channel).move_group(request).await?.into_inner();
+        anyhow::ensure!(answer.moved, "{group} was with {node} already");
+        Ok(())
     })
 }
 

@@ -38,8 +38,8 @@ pub struct Options {
     /// Data-plane nodes; a witness is added when they are two.
     #[arg(long, default_value_t = 2, value_parser = nodes)]
     pub nodes: usize,
-    /// Lease profile: fast (45 ms) or lan (150 ms).
-    #[arg(long, default_value = "lan", value_parser = profile)]
+    /// Lease profile: fast (45 ms), lan (150 ms) or wan (1 s).
+    #[arg(long, default_value = "lan", value_parser = Profile::parse)]
     pub profile: Profile,
     /// Where the Raft leader is when the fault comes: away from the node that serves, where it moves by itself, or,
     /// forced, on it, so that the fault costs an election too.
@@ -73,15 +73,6 @@ fn leader(text: &str) -> Result<Leader, String> {
         "away" => Ok(Leader::Away),
         "owner" => Ok(Leader::OnOwner),
         _ => Err("allowed: away, owner".to_owned()),
-    }
-}
-
-fn profile(text: &str) -> Result<Profile, String> {
-    match text {
-        "fast" => Ok(Profile::Fast),
-        "lan" => Ok(Profile::Lan),
-        "wan" => Err("not in this version".to_owned()),
-        _ => Err("allowed: fast, lan".to_owned()),
     }
 }
 

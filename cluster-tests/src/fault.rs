@@ -9,7 +9,8 @@ use nix::sys::signal::Signal;
 
 use crate::clock::{self, Nanos};
 use crate::cluster::Cluster;
-use crate::topology::{Node, Side};
+use crate::process::Process;
+use crate::topology::{Node, Side, Topology};
 use crate::wait;
 
 /// What happens to the owner.
@@ -65,7 +66,7 @@ const PAUSE_LEASES: u32 = 10;
 
 /// Does `fault` to `node`, and waits for nothing: see [`end`].
 pub fn inject(cluster: &mut Cluster, node: Node, fault: Fault) -> anyhow::Result<Injected> {
-    let ports = PortSwitch::open(cluster)?;
+    let ports = PortSwitch::open(&cluster.topology)?;
     let mut events = Vec::new();
     let at = clock::now();
     let mut note =
@@ -73,13 +74,8 @@ pub fn inject(cluster: &mut Cluster, node: Node, fault: Fault) -> anyhow::Result
     match fault {
         Fault::None => note("no fault"),
         Fault::Power => {
-            // Dead before its links go, so that it cannot see them go and give its lease back in good order.
-            cluster.process(node)?.signal(Signal::SIGKILL)?;
-            note("killed");
-            for side in Side::ALL {
-                ports.down(&side.port(node))?;
-            }
-            note("all links cut");
+            cut_power(cluster.process(node)?, &ports, node)?;
+            note("killed, all links cut");
         }
         Fault::Kill => {
             cluster.process(node)?.signal(Signal::SIGKILL)?;
@@ -95,6 +91,36 @@ pub fn inject(cluster: &mut Cluster, node: Node, fault: Fault) -> anyhow::Result
         }
     }
     Ok(Injected { at, events })
+}
+
+/// SIGKILL of what runs at a balancer, and all its links cut.
+pub fn cut_power(process: &Process, ports: &PortSwitch, node: Node) -> anyhow::Result<()> {
+    // Dead before its links go, so that it cannot see them go and give its lease back in good order.
+    process.signal(Signal::SIGKILL)?;
+    Side::ALL.into_iter().try_for_each(|side| ports.down(&side.port(node)))
+}
+
+/// Makes a balancer again what it was before the fault: links up, and what was killed started, with an empty kernel if
+/// its power was cut. Returns when it is ready to take over.
+pub fn heal(cluster: &mut Cluster, node: Node, fault: Fault) -> anyhow::Result<()> {
+    match fault {
+        Fault::None | Fault::Pause => {}
+        Fault::Power => {
+            cluster.process(node)?.kill()?;
+            cluster.forget_kernel_state(node)?;
+            for side in Side::ALL {
+                cluster.topology.set_port(&side.port(node), true)?;
+            }
+            cluster.start_node(node)?;
+        }
+        Fault::Kill => {
+            cluster.process(node)?.kill()?;
+            cluster.start_node(node)?;
+        }
+        Fault::Link => cluster.topology.set_port(&Side::Client.port(node), true)?,
+    }
+    cluster.wait_answering(node)?;
+    cluster.wait_ready().map(drop)
 }
 
 /// Ends what a fault began: a pause, once it has lasted ten leases, and the exit of what was killed.
@@ -121,14 +147,16 @@ pub fn end(
 }
 
 /// Sets ports of the switch down by ioctl: no process is started between one port and the next.
-struct PortSwitch {
+#[derive(Debug)]
+pub struct PortSwitch {
     socket: OwnedFd,
 }
 
 impl PortSwitch {
-    fn open(cluster: &Cluster) -> anyhow::Result<Self> {
+    /// For the switch of this network.
+    pub fn open(topology: &Topology) -> anyhow::Result<Self> {
         // An interface ioctl acts in the namespace its socket was made in.
-        let socket = cluster.topology.switch.run(|| {
+        let socket = topology.switch.run(|| {
             // SAFETY: socket(2) with constant arguments; the descriptor is checked and then owned.
             unsafe {
                 let fd = libc::socket(libc::AF_INET, libc::SOCK_DGRAM | libc::SOCK_CLOEXEC, 0);

@@ -3,21 +3,33 @@
 /// `deploy/examples/pair-witness/manifest.yaml`.
 pub const EXAMPLE: &str = include_str!("../../deploy/examples/pair-witness/manifest.yaml");
 
-/// The lease profiles of this version.
+/// The lease profiles.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Profile {
     /// 45 ms.
     Fast,
     /// 150 ms.
     Lan,
+    /// 1 s.
+    Wan,
 }
 
 impl Profile {
+    /// All of them.
+    pub const ALL: [Profile; 3] = [Profile::Fast, Profile::Lan, Profile::Wan];
+
+    /// By name.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let found = Profile::ALL.into_iter().find(|profile| profile.name() == text);
+        found.ok_or_else(|| format!("allowed: {}", Profile::ALL.map(Profile::name).join(", ")))
+    }
+
     /// As it stands in a manifest.
     pub const fn name(self) -> &'static str {
         match self {
             Profile::Fast => "fast",
             Profile::Lan => "lan",
+            Profile::Wan => "wan",
         }
     }
 
@@ -26,6 +38,7 @@ impl Profile {
         match self {
             Profile::Fast => 45,
             Profile::Lan => 150,
+            Profile::Wan => 1000,
         }
     }
 }

@@ -10,6 +10,7 @@ mod doctor;
 mod fault_back;
 mod faults;
 mod flows_shown;
+mod group_move;
 mod harness;
 mod health;
 mod interfaces;
@@ -73,6 +74,7 @@ pub const ALL: &[Scenario] = &[
     scenario("link", "the owner's client-side link goes down", faults::link),
     scenario("no_fault", "nothing happens, and nothing changes hands", faults::none),
     scenario("sigterm", "SIGTERM of the owner gives the group away", sigterm::run),
+    calm("group_move", "an operator moves a group there and back: no flow is lost", group_move::run),
     scenario("restart_each", "each node is restarted in turn under traffic", restart_each::run),
     scenario("fault_back", "a second power cut gives the group back to the first node", fault_back::run),
     calm("flows_shown", "`lockstep flows` on the standby shows what the owner shows", flows_shown::run),

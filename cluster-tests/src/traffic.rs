@@ -9,6 +9,7 @@ pub mod flood;
 pub mod load;
 pub mod pattern;
 pub mod ping;
+pub mod probe;
 pub mod reactor;
 pub mod sctp;
 pub mod stray;

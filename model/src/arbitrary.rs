@@ -97,7 +97,7 @@ pub fn change() -> impl Strategy<Value = Change> {
 
 /// Any settings.
 pub fn settings() -> impl Strategy<Value = ClusterSettings> {
-    select(vec![LeaseProfile::Fast, LeaseProfile::Lan])
+    select(vec![LeaseProfile::Fast, LeaseProfile::Lan, LeaseProfile::Wan])
         .prop_map(|lease| ClusterSettings { lease, on_quorum_loss: OnQuorumLoss::Fence })
 }
 

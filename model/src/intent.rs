@@ -29,6 +29,8 @@ pub enum LeaseProfile {
     /// 150 ms.
     #[default]
     Lan,
+    /// 1 s, as long as any lease may be: nodes far apart, or without real-time priority.
+    Wan,
 }
 
 impl LeaseProfile {
@@ -37,6 +39,7 @@ impl LeaseProfile {
         match self {
             LeaseProfile::Fast => Duration::from_millis(45),
             LeaseProfile::Lan => Duration::from_millis(150),
+            LeaseProfile::Wan => Duration::from_secs(1),
         }
     }
 }

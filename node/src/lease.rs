@@ -30,6 +30,7 @@ use lockstep_ownership::time::Instant;
 pub(crate) use self::clock::refuse_shifted;
 pub(crate) use self::handle::Handle;
 pub(crate) use self::sink::{KernelUntil, LeaseSink, NotInKernel};
+pub(crate) use self::snapshot::Snapshot;
 pub(crate) use self::thread::spawn;
 
 /// Events that may be queued: more than every group can cause at once.

@@ -101,7 +101,8 @@ impl Start {
         tokio::spawn(report_status(parts.clone()));
         tokio::spawn(ports::run(parts.clone()));
         health::start(&parts, node, &tls)?;
-        events::run(parts, event_queue).await;
+        // A task of its own: a node that stops still flushes what it hands over, when nobody waits here any more.
+        tokio::spawn(events::run(parts, event_queue)).await.context("the lease thread's events")?;
         anyhow::bail!("the lease thread ended")
     }
 }

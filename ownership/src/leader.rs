@@ -277,13 +277,14 @@ impl Leader {
         }
     }
 
-    /// Whether a quorum hears the owner under this epoch.
+    /// Whether a quorum hears the owner under this epoch, or already another under a later one, which the log gave the
+    /// group to and this node has not applied yet: that it hands over is no failure.
     fn is_heard(&self, now: Instant, tenure: Tenure, log: &LogView) -> bool {
         log.membership().is_some_and(|membership| {
             membership.is_sole(self.me)
                 || membership.is_quorum(|voter| {
                     self.fresh(now, voter, log)
-                        .is_some_and(|r| r.heard.iter().any(|h| h.tenure == tenure && h.hears))
+                        .is_some_and(|r| r.heard.iter().any(|h| h.hears && covers(h.tenure, tenure)))
                 })
         })
     }
@@ -415,6 +416,10 @@ impl Leader {
     pub fn counters(&self) -> &Counters {
         &self.counters
     }
+}
+
+fn covers(heard: Tenure, tenure: Tenure) -> bool {
+    heard.group == tenure.group && heard.epoch >= tenure.epoch
 }
 
 fn reached(applied: LogIndex, newest: LogIndex) -> bool {

@@ -98,7 +98,8 @@ impl Owner {
         for (group, view) in &log.view().groups {
             let Some(assignment) = view.assignment else { continue };
             let tenure = Tenure { group: *group, epoch: assignment.epoch };
-            if assignment.node != self.me.node && self.foreign.insert(*group) {
+            // What this run serves itself is closed at the end of its hand-over, once it is flushed.
+            if assignment.node != self.me.node && self.foreign.insert(*group) && !self.serves(*group) {
                 self.outputs.push_back(Output::CloseLease(tenure));
             }
             let given_back = self.given_back.get(group).is_some_and(|e| assignment.epoch <= *e);
@@ -131,6 +132,11 @@ impl Owner {
             self.next_request = Some(now);
         }
         self.handle_timeout(now, log);
+    }
+
+    /// Whether the kernel may hold a lease of the group that this run has opened.
+    fn serves(&self, group: GroupId) -> bool {
+        self.claims.iter().any(|(tenure, claim)| tenure.group == group && claim.may_serve())
     }
 
     /// No more renewals of a claim.
@@ -356,10 +362,7 @@ impl Owner {
         let abandoned: Vec<Tenure> = self
             .claims
             .iter()
-            .filter(|(t, c)| {
-                c.phase == Phase::Abandoned
-                    && !self.claims.iter().any(|(o, oc)| o.group == t.group && oc.may_serve())
-            })
+            .filter(|(t, c)| c.phase == Phase::Abandoned && !self.serves(t.group))
             .map(|(t, _)| *t)
             .collect();
         for tenure in abandoned {

@@ -12,7 +12,7 @@ use crate::{repository, setup};
 /// The program of `bench`.
 const RUNNER: &str = "lockstep-bench";
 /// The benchmarks of a whole cluster: they run the daemon and the command beside themselves.
-const OF_CLUSTERS: &[&str] = &["sync"];
+const OF_CLUSTERS: &[&str] = &["failover", "sync"];
 
 /// Runs the benchmark `what` with these arguments.
 pub(crate) fn run(what: &str, arguments: &[String]) -> Result<ExitCode> {

@@ -43,7 +43,7 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
-    /// Measure: `dataplane`, `e2e`, `raft` or `sync` (see `cargo xtask bench e2e --help`)
+    /// Measure: `dataplane`, `e2e`, `failover`, `raft` or `sync` (see `cargo xtask bench e2e --help`)
     #[command(disable_help_flag = true)]
     Bench {
         what: Benchmark,
@@ -83,6 +83,8 @@ enum Benchmark {
     Raft,
     /// Flow replication between two nodes
     Sync,
+    /// A cluster whose serving node fails or hands over
+    Failover,
 }
 
 fn main() -> ExitCode {
@@ -96,6 +98,7 @@ fn main() -> ExitCode {
         Command::Bench { what: Benchmark::E2e, arguments } => bench::run("e2e", &arguments),
         Command::Bench { what: Benchmark::Raft, arguments } => bench::run("raft", &arguments),
         Command::Bench { what: Benchmark::Sync, arguments } => bench::run("sync", &arguments),
+        Command::Bench { what: Benchmark::Failover, arguments } => bench::run("failover", &arguments),
         Command::Sim { arguments } => sim::run(&arguments),
         Command::Verifier { arguments } => bench::run("verifier", &arguments),
         Command::Mutants { invariant } => mutants::run(invariant.as_deref()),

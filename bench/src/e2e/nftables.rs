@@ -1,13 +1,9 @@
 //! The kernel's own balancer: DNAT to the server, masquerade towards it.
 
-use std::io::Write;
-use std::process::{Command, Stdio};
-
-use anyhow::{Context, ensure};
-
 use super::network::{Addresses, Network};
 use super::server::{DATAGRAMS, HTTP, STREAM};
 use super::subject::Subject;
+use crate::nft;
 
 /// Loads the rules; they go with their namespace.
 pub(crate) fn start(network: &Network) -> anyhow::Result<()> {
@@ -20,17 +16,5 @@ pub(crate) fn start(network: &Network) -> anyhow::Result<()> {
          ip daddr {vip} udp dport {DATAGRAMS} dnat to {server}\n}}\n\
          chain out {{ type nat hook postrouting priority srcnat; oifname \"eth1\" masquerade\n}}\n}}\n"
     );
-    let mut command = Command::new("nft");
-    command.args(["-f", "-"]).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
-    network.balancer(Subject::Nftables).place(&mut command);
-    let mut child = command.spawn().context("cannot run `nft` (nftables)")?;
-    child
-        .stdin
-        .take()
-        .expect("stdin is piped")
-        .write_all(rules.as_bytes())
-        .context("cannot write to `nft`")?;
-    let output = child.wait_with_output().context("cannot wait for `nft`")?;
-    ensure!(output.status.success(), "`nft`: {}", String::from_utf8_lossy(&output.stderr).trim());
-    Ok(())
+    nft::load(network.balancer(Subject::Nftables), &rules)
 }

@@ -4,10 +4,10 @@
 use std::time::Duration;
 
 use crate::cluster::Cluster;
-use crate::fault::{Fault, inject};
+use crate::fault::{Fault, heal, inject};
 use crate::manifest::{EXAMPLE, Profile};
 use crate::session::Session;
-use crate::topology::{Node, Side};
+use crate::topology::Node;
 use crate::wait;
 
 const LIMIT: Duration = Duration::from_secs(10);
@@ -41,13 +41,5 @@ fn cut(cluster: &mut Cluster, node: Node) -> anyhow::Result<()> {
 /// Power returns: links up, an empty kernel, the data on disk.
 fn bring_back(cluster: &mut Cluster, node: Node) -> anyhow::Result<()> {
     println!("{} comes back", node.name());
-    cluster.process(node)?.kill()?;
-    cluster.forget_kernel_state(node)?;
-    for side in Side::ALL {
-        cluster.topology.set_port(&side.port(node), true)?;
-    }
-    cluster.start_node(node)?;
-    cluster.wait_answering(node)?;
-    cluster.wait_ready()?;
-    Ok(())
+    heal(cluster, node, Fault::Power)
 }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::group_move::HANDED_OVER;
 use crate::cluster::Cluster;
 use crate::manifest::{EXAMPLE, Profile};
 use crate::session::Session;
@@ -21,6 +22,8 @@ fn terminate(cluster: &mut Cluster, owner: crate::topology::Node) -> anyhow::Res
     wait::pass(Duration::from_secs(1))?;
     let status = cluster.process(owner)?.terminate(LIMIT)?;
     anyhow::ensure!(status.success(), "after SIGTERM lockstepd of {} ended with {status}", owner.name());
+    let log = cluster.process(owner)?.tail(usize::MAX);
+    anyhow::ensure!(log.contains(HANDED_OVER), "{} stopped without saying {HANDED_OVER:?}", owner.name());
     let next = owner.other();
     wait::until("the standby to hold the lease", LIMIT, || {
         Ok(cluster.group(next).ok().filter(|g| g.lease_held).map(|_| ()))

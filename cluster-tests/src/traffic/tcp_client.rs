@@ -83,7 +83,19 @@ enum Command {
     Hold(usize),
     Young { per_second: f64, limit: usize },
     Fault { at: Nanos, new_per_second: f64, new_for: Duration },
+    Look { since: Nanos, answer: Sender<Talking> },
     Finish { limit: Duration },
+}
+
+/// How the held flows do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Talking {
+    /// All of them.
+    pub held: usize,
+    /// Those that stand and had an answer since the time asked for.
+    pub heard: usize,
+    /// Those that ended, or had a wrong byte.
+    pub ended: usize,
 }
 
 /// The clients, running.
@@ -127,6 +139,13 @@ impl TcpClients {
     /// How many held flows have had a first byte answered.
     pub fn talking(&self) -> usize {
         self.intact.load(Ordering::Relaxed)
+    }
+
+    /// How the held flows did since then.
+    pub fn talking_since(&self, since: Nanos) -> anyhow::Result<Talking> {
+        let (answer, waiting) = channel();
+        self.send(Command::Look { since, answer })?;
+        waiting.recv().map_err(|_| anyhow!("the TCP clients' thread has ended"))
     }
 
     /// Begins to open young flows, until the fault.
@@ -229,7 +248,20 @@ impl Clients {
                     self.due.push(Reverse((first + spread * order as u64, index)));
                 }
             }
+            // Who asked may have gone.
+            Command::Look { since, answer } => drop(answer.send(self.talking_since(since))),
             Command::Finish { .. } => unreachable!("finish ends the loop and is handled there"),
+        }
+    }
+
+    fn talking_since(&self, since: Nanos) -> Talking {
+        let held = || self.flows.iter().filter(|flow| flow.kind == Kind::Held);
+        let ended = |flow: &&Flow| flow.conversation.end().is_some();
+        let heard = |flow: &&Flow| !ended(flow) && flow.heard.last().is_some_and(|at| *at >= since);
+        Talking {
+            held: held().count(),
+            heard: held().filter(heard).count(),
+            ended: held().filter(ended).count(),
         }
     }
 

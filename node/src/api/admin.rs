@@ -224,6 +224,13 @@ impl pb::admin_server::Admin for Admin {
         Ok(Response::new(pb::TransferLeaderResponse { leader_id: to.get() }))
     }
 
+    async fn move_group(
+        &self,
+        request: Request<pb::MoveGroupRequest>,
+    ) -> Result<Response<pb::MoveGroupResponse>, Status> {
+        self.give(request.into_inner()).await.map(Response::new)
+    }
+
     async fn cluster_join(
         &self,
         request: Request<pb::ClusterJoinRequest>,

@@ -249,7 +249,7 @@ fn standby(
     }
 }
 
-fn why_not(ineligible: Ineligible) -> String {
+pub(super) fn why_not(ineligible: Ineligible) -> String {
     match ineligible {
         Ineligible::NotCandidate => "not named by the group".to_owned(),
         Ineligible::Silent => "silent: no fresh report, or a quorum does not hear it".to_owned(),

@@ -1,6 +1,7 @@
 //! What the lease thread wants the rest of the daemon to do.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use lockstep_model::command::Command;
 use lockstep_model::ids::NodeId;
@@ -37,14 +38,16 @@ fn handle(parts: &Arc<Parts>, event: Event) {
             let parts = parts.clone();
             tokio::task::spawn_blocking(move || {
                 let Some(member) = parts.member.get() else { return };
+                let begun = Instant::now();
                 let in_time = member.sync.as_ref().is_none_or(|sync| sync.flush(lease::time_left(deadline)));
-                if !in_time {
-                    tracing::warn!(
-                        group = parts.group_name(tenure.group),
-                        "not every flow reached the standby before the hand-over"
-                    );
-                }
                 member.lease.flushed(tenure);
+                let (group, took) = (parts.group_name(tenure.group), begun.elapsed());
+                if in_time {
+                    tracing::info!(group, epoch = %tenure.epoch, ?took, "flows flushed, the group is handed over");
+                } else {
+                    let lag = member.sync.as_ref().map(|sync| sync.lag());
+                    tracing::warn!(group, epoch = %tenure.epoch, ?took, ?lag, "not every flow reached the standby before the hand-over");
+                }
             });
         }
         Event::IntentStale(stale) => {

@@ -141,8 +141,9 @@ fn sweep<T: Table>(
     work: WorkId,
     (group, shard, mark, epoch): (GroupId, u8, u32, Epoch),
 ) -> Done {
-    // Nothing of a group that is ours is swept; should it become ours in the middle, the epoch protects what is new.
-    if owned.snapshot().contains_key(&group) {
+    // Nothing of a group that is ours is swept, unless by who owned it after us; should it become ours in the middle, the
+    // epoch protects what is new.
+    if owned.snapshot().get(&group).is_some_and(|own| *own >= epoch) {
         return Done::Swept { work, result: Ok(0) };
     }
     Done::Swept { work, result: table.sweep(group, shard, mark, epoch) }

@@ -174,6 +174,20 @@ fn a_group_moves_when_less_than_a_majority_hears_its_owner() {
 }
 
 #[test]
+fn an_owner_whose_successor_is_heard_already_is_not_blamed() {
+    let mut b = served();
+    // The assignment of epoch 9 is committed, and applied by its owner before it is applied here.
+    b.says(1040, 2, &hears(9));
+    b.says(1041, 3, &hears(9));
+    assert_eq!(b.assigned(), []);
+    assert!(!b.leader.is_held_down(at(1042), NodeId(1)));
+    // A former epoch says nothing of this one.
+    b.says(1080, 2, &hears(4));
+    b.says(1081, 3, &hears(4));
+    assert_eq!(b.assigned(), [(5, 2, Cause::NotHeard)]);
+}
+
+#[test]
 fn a_leader_that_hears_no_quorum_moves_nothing() {
     let mut b = served();
     assert_eq!(b.pass(1040, 3000, [None, None, Some(fit())]), []);

@@ -165,7 +165,7 @@ fn a_hand_over_flushes_closes_releases_and_is_final() {
     b.open(2000, 5);
     b.assigned(2010, 6, 2);
     let deadline = at(2098);
-    assert_eq!(b.outputs(), [Output::CloseLease(tenure(6)), Output::Flush { tenure: tenure(5), deadline }]);
+    assert_eq!(b.outputs(), [Output::Flush { tenure: tenure(5), deadline }], "it serves until that is done");
     assert_eq!(b.pass(2050), [], "no renewal");
     b.owner.handle_flushed(tenure(5));
     assert_eq!(b.outputs(), [Output::CloseLease(tenure(5))]);

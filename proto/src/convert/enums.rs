@@ -36,7 +36,7 @@ macro_rules! enums {
 
 enums! {
     Protocol { Tcp, Udp, Sctp, Icmp }
-    LeaseProfile { Fast, Lan }
+    LeaseProfile { Fast, Lan, Wan }
     OnQuorumLoss { Fence }
     Algorithm { Maglev, RoundRobin, WeightedRoundRobin, SourceHash, LeastConnections }
     Mode { Nat, Fullnat, OneArm, HostOneArm, DsrL2, DsrIpip, DsrGue }

@@ -186,3 +186,23 @@ fn i6_no_walk_of_a_former_owner_and_none_on_the_owner_sweeps() {
         assert!(!swept && receiver.counters().walks_refused == 1);
     }
 }
+
+/// The new owner's walk is faster than this node's own word that it gave the group back: it counts all the same, or
+/// nothing would ever say that this node has caught up.
+#[test]
+fn i5_a_walk_of_a_later_owner_counts_before_this_node_says_that_it_owns_no_more() {
+    for (epoch, swept) in [(4, false), (5, false), (6, true)] {
+        let mut receiver = welcomed();
+        let (group, walk) = (GROUP, lockstep_sync_core::WalkId(1));
+        receiver.own(Time::default(), GROUP, Epoch(5));
+        let epoch = Epoch(epoch);
+        for message in [
+            Down::WalkBegin { group, epoch, walk, position: 1 },
+            Down::WalkEnd { group, epoch, walk, position: 2 },
+        ] {
+            receiver.handle_down(Time::default(), stream(), CONNECTION, message);
+        }
+        let mut outputs = std::iter::from_fn(|| receiver.poll_output());
+        assert_eq!(outputs.any(|o| matches!(o, ReceiverOutput::Sweep { .. })), swept, "epoch {epoch}");
+    }
+}

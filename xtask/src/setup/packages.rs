@@ -26,6 +26,7 @@ const NEEDED: &[(&str, &str)] = &[
 /// What a benchmark measures beside us, and with. Got only when it is run.
 const NEEDED_FOR_BENCH: &[(&str, &[(&str, &str)])] = &[
     ("e2e", &[("haproxy", "haproxy"), ("nginx", "nginx"), ("wrk", "wrk")]),
+    ("failover", &[("keepalived", "keepalived")]),
     ("sync", &[("conntrackd", "conntrackd"), ("conntrack", "conntrack"), ("nginx", "nginx"), ("wrk", "wrk")]),
 ];
 

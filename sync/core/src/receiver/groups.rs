@@ -96,9 +96,12 @@ impl Groups {
     }
 
     /// Whether the end of a walk of `epoch` may remove flows: never those of a group that is ours, never by
-    /// the word of a former owner.
+    /// the word of a former owner. It is not ours any more once another owns it in a later epoch, whose walk may come
+    /// before this node's lease thread has said that it closed.
     pub(super) fn may_sweep(&self, group: GroupId, epoch: Epoch) -> bool {
-        self.known.get(&group).is_some_and(|known| known.owned.is_none() && epoch == known.highest)
+        self.known
+            .get(&group)
+            .is_some_and(|known| epoch == known.highest && known.owned.is_none_or(|(own, _)| own < epoch))
     }
 
     pub(super) fn ids(&self) -> Vec<GroupId> {

@@ -1,0 +1,106 @@
+//! `group move`: an operator gives a group to another node.
+//!
+//! The change is an assignment like the leader's own, so that the owner hands over as for any other: flows are flushed
+//! while it still forwards. Only a node that the leader could choose gets it, and that holds the flows.
+
+use lockstep_model::command::Command;
+use lockstep_model::ids::{GroupId, NodeId};
+use lockstep_model::state::{Applied, Assignment, Refusal, State};
+use lockstep_ownership::leader::{Ineligible, Standing};
+use lockstep_ownership::status::Flows;
+use lockstep_proto::admin::v1 as pb;
+use tonic::Status;
+
+use super::admin::Admin;
+use super::{refuse, status};
+use crate::lease::Snapshot;
+
+impl Admin {
+    pub(super) async fn give(&self, request: pb::MoveGroupRequest) -> Result<pb::MoveGroupResponse, Status> {
+        let state = self.state(false).await?;
+        let (id, group) =
+            state.group(&request.group).ok_or_else(|| refuse::absent("group", &request.group))?;
+        let to = state.node(&request.node).ok_or_else(|| refuse::absent("node", &request.node))?.0;
+        if let Some(Assignment { epoch, .. }) = group.assignment.filter(|owner| owner.node == to) {
+            return Ok(pb::MoveGroupResponse { epoch: epoch.get(), moved: false });
+        }
+        let lease = self.parts.lease().ok_or_else(|| Status::unavailable("no cluster yet"))?;
+        check(&lease.snapshot(), &state, id, to)?;
+        let replaces = group.assignment.map(|owner| owner.epoch).unwrap_or_default();
+        let command = Command::Assign { group: id, replaces, node: to };
+        match self.parts.raft.write(command).await.map_err(|e| refuse::raft(&e))? {
+            Applied::Changed { .. } => {}
+            Applied::Unchanged { lines, .. } => return Err(Status::aborted(lines.join("; "))),
+            Applied::Refused(refusal) => return Err(refuse::refused(&refusal)),
+        }
+        tracing::info!(group = request.group, node = request.node, "group moved, as an operator asked");
+        // The write may have gone through another node: what it made is read back.
+        let state = self.state(false).await?;
+        let owner = state.groups.get(&id).and_then(|group| group.assignment);
+        let owner = owner.filter(|owner| owner.node == to && owner.epoch > replaces);
+        let owner = owner.ok_or_else(|| {
+            Status::aborted(format!("group/{}: it was given away again at once", request.group))
+        })?;
+        Ok(pb::MoveGroupResponse { epoch: owner.epoch.get(), moved: true })
+    }
+}
+
+/// Whether `to` can serve the group, and holds its flows, as this node knows from the reports of all.
+fn check(lease: &Snapshot, state: &State, group: GroupId, to: NodeId) -> Result<(), Status> {
+    let standings = lease.standings.get(&group).map(Vec::as_slice).unwrap_or_default();
+    let of = |node: NodeId| standings.iter().find(|(n, _)| *n == node).map(|(_, standing)| *standing);
+    let holds_flows = |standing: Option<Result<(Standing, Flows), Ineligible>>| {
+        matches!(standing, Some(Ok((_, Flows::CaughtUp))))
+    };
+    if holds_flows(of(to)) {
+        return Ok(());
+    }
+    let why = match of(to) {
+        Some(Ok(_)) => "it does not hold all flows now".to_owned(),
+        Some(Err(ineligible)) => status::why_not(ineligible),
+        None => status::why_not(Ineligible::Unknown),
+    };
+    let name = |node: NodeId| state.nodes.get(&node).map_or_else(|| node.to_string(), |n| n.name.clone());
+    let able: Vec<String> =
+        standings.iter().filter(|(_, s)| holds_flows(Some(*s))).map(|(node, _)| name(*node)).collect();
+    let allowed = if able.is_empty() { "no node now".to_owned() } else { able.join(", ") };
+    Err(refuse::refused(&Refusal::Invalid {
+        path: "node".to_owned(),
+        value: format!("{} ({why})", name(to)),
+        allowed: format!("{allowed}: fit, and holding all flows"),
+    }))
+}
+
+#[cfg(test)]
+mod tests {
+    use lockstep_ownership::status::Unfit;
+
+    use super::*;
+
+    const GROUP: GroupId = GroupId(7);
+
+    fn snapshot(standing: Result<(Standing, Flows), Ineligible>) -> Snapshot {
+        let standings =
+            [(GROUP, vec![(NodeId(1), Ok((Standing::Fit, Flows::CaughtUp))), (NodeId(2), standing)])];
+        Snapshot { standings: standings.into(), ..Snapshot::default() }
+    }
+
+    #[test]
+    fn only_a_node_that_is_fit_and_holds_the_flows_is_given_a_group() {
+        let state = State::default();
+        let to = |standing| check(&snapshot(standing), &state, GROUP, NodeId(2));
+        assert!(to(Ok((Standing::Fit, Flows::CaughtUp))).is_ok());
+        assert!(to(Ok((Standing::HeldDown, Flows::CaughtUp))).is_ok(), "the operator knows better");
+        for (standing, why) in [
+            (Ok((Standing::Fit, Flows::Never)), "it does not hold all flows now"),
+            (Err(Ineligible::Unfit(Unfit::CarrierLost)), "unfit: carrier_lost"),
+            (Err(Ineligible::Silent), "silent"),
+        ] {
+            let refusal = to(standing).unwrap_err();
+            assert_eq!(refusal.code(), tonic::Code::InvalidArgument);
+            assert!(refusal.message().contains(why), "{}", refusal.message());
+            assert!(refusal.message().contains("allowed 1: fit"), "{}", refusal.message());
+        }
+        assert!(check(&Snapshot::default(), &state, GROUP, NodeId(2)).is_err(), "nobody has reported");
+    }
+}
