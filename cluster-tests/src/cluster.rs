@@ -24,6 +24,8 @@ pub const GROUP: &str = "edge";
 const START_LIMIT: Duration = Duration::from_secs(20);
 /// How long the group may take to have an owner and a standby that holds its flows.
 const READY_LIMIT: Duration = Duration::from_secs(20);
+/// How long a standby may take to serve once its owner is lost.
+const TAKEOVER_LIMIT: Duration = Duration::from_secs(10);
 /// How long leadership may take to move away from the owner.
 const LEADER_LIMIT: Duration = Duration::from_secs(25);
 /// Lines of a node's log that are shown when something failed.
@@ -286,6 +288,13 @@ impl Cluster {
                 other.caught_up
             );
             Ok(owner)
+        })
+    }
+
+    /// Waits until a node serves that did not.
+    pub fn wait_takeover(&self, next: Node) -> anyhow::Result<()> {
+        wait::until(&format!("{} to take over", next.name()), TAKEOVER_LIMIT, || {
+            Ok(self.group(next).ok().filter(|group| group.lease_held).map(|_| ()))
         })
     }
 

@@ -76,7 +76,7 @@ pub fn inject(cluster: &mut Cluster, node: Node, fault: Fault) -> anyhow::Result
             // Dead before its links go, so that it cannot see them go and give its lease back in good order.
             cluster.process(node)?.signal(Signal::SIGKILL)?;
             note("killed");
-            for side in Side::ALL {
+            for side in Side::of(node) {
                 ports.down(&side.port(node))?;
             }
             note("all links cut");
