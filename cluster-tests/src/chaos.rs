@@ -69,7 +69,10 @@ pub fn run_seed(seed: u64, time: Duration) -> anyhow::Result<Report> {
     let intent = recorder.finish()?;
     let result = struck.and_then(|()| agreement::wait(&cluster));
     crate::interrupt::check()?;
-    let failure = result.err().map(|error| format!("{:#}", cluster.explain(error)));
+    let failure = result.err().map(|error| {
+        println!("{}", status(&cluster));
+        format!("{:#}", cluster.explain(error))
+    });
     chaos.judge(failure, &intent)
 }
 
@@ -145,7 +148,9 @@ impl Chaos {
             }
         };
         let verdict = result.verdict;
-        demand(verdict.overlap == 0, format!("two owners overlapped by {} ns (I3)", verdict.overlap));
+        let until_s = clock::between_ms(self.start, result.overlap_until) / 1e3;
+        let overlap = format!("two owners overlapped by {} ns until {until_s:.3} s (I3)", verdict.overlap);
+        demand(verdict.overlap == 0, overlap);
         demand(verdict.judged > 0, "no packet was judged".to_owned());
         demand(!steps.is_empty(), "no fault was struck".to_owned());
         demand(intent.operations > 0, "no client was told anything".to_owned());
@@ -173,6 +178,23 @@ impl Chaos {
             faults: steps,
         })
     }
+}
+
+/// What the balancers say when something went wrong.
+fn status(cluster: &Cluster) -> String {
+    let mut text = String::new();
+    for node in Node::DATAPLANE {
+        for command in [&["group", "status"][..], &["counters"]] {
+            let said = match cluster.lockstep(node, command) {
+                Ok(said) => said,
+                Err(error) => format!("{error:#}"),
+            };
+            let lines = said.lines().filter(|line| !line.ends_with(" 0"));
+            text += &format!("--- {}: {}\n", node.name(), command.join(" "));
+            lines.for_each(|line| text += &format!("{line}\n"));
+        }
+    }
+    text
 }
 
 fn wait_leader(cluster: &Cluster) -> anyhow::Result<Node> {

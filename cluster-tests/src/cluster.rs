@@ -216,6 +216,11 @@ impl Cluster {
     pub fn forget_kernel_state(&self, node: Node) -> anyhow::Result<()> {
         let pins = self.pin_dir(node);
         fs::remove_dir_all(&pins).with_context(|| format!("cannot remove {}", pins.display()))?;
+        self.forget_neighbours(node)
+    }
+
+    /// Takes its neighbours, and what waits for them, from a node's kernel.
+    pub fn forget_neighbours(&self, node: Node) -> anyhow::Result<()> {
         let flush = ["eth0", "eth1"].map(|interface| format!("neigh flush dev {interface}"));
         ip::batch(self.topology.node(node).name(), &flush)
     }

@@ -16,8 +16,8 @@ pub enum Harm {
     PowerLost(Node),
     /// It is stopped (SIGSTOP).
     Stopped(Node),
-    /// A port of the switch is down.
-    Cut(String),
+    /// The cable of one of its sides is cut.
+    Cut(Node, Side),
     /// Nodes do not hear each other.
     Lost(Loss),
 }
@@ -44,9 +44,8 @@ impl Harm {
 
     /// The cable between a node and the switch is cut on one side.
     pub fn cut(cluster: &Cluster, node: Node, side: Side) -> anyhow::Result<Self> {
-        let port = side.port(node);
-        cluster.topology.set_port(&port, false)?;
-        Ok(Harm::Cut(port))
+        cluster.topology.set_port(&side.port(node), false)?;
+        Ok(Harm::Cut(node, side))
     }
 
     fn undo(self, cluster: &mut Cluster) -> anyhow::Result<()> {
@@ -62,7 +61,11 @@ impl Harm {
                 cluster.start_node(node)
             }
             Harm::Stopped(node) => cluster.process(node)?.signal(Signal::SIGCONT),
-            Harm::Cut(port) => cluster.topology.set_port(&port, true),
+            Harm::Cut(node, side) => {
+                // What waits for a neighbour passed the check of the lease before the cut (docs/invariants.md, I4).
+                cluster.forget_neighbours(node)?;
+                cluster.topology.set_port(&side.port(node), true)
+            }
             Harm::Lost(loss) => loss.end(),
         }
     }

@@ -42,6 +42,8 @@ pub(super) struct Result {
     pub(super) udp_flows: usize,
     pub(super) harm: Option<String>,
     pub(super) verdict: Verdict,
+    /// When the longest overlap ended.
+    pub(super) overlap_until: Nanos,
     /// Frames that the captures lost.
     pub(super) frames_lost: u64,
     probes: Vec<Vec<Nanos>>,
@@ -89,12 +91,12 @@ impl Traffic {
         }
         let wrong = self.endpoints.counts.corrupted.load(Ordering::Relaxed);
         let harm = demand_unharmed(&all, &seen, wrong).err().map(|error| format!("{error:#}"));
-        let verdict = judge_throughout(&seen, nanos(SHORTEST_OWNERSHIP));
+        let (verdict, overlap_until) = judge_throughout(&seen, nanos(SHORTEST_OWNERSHIP));
         let probes = all.udp.iter().filter(|flow| flow.is_probe()).map(|flow| flow.heard.clone()).collect();
         let (tcp_flows, udp_flows) = (all.tcp.len(), all.udp.len());
         drop(all);
         self.endpoints.stop()?;
-        Ok(Result { tcp_flows, udp_flows, harm, verdict, frames_lost: seen.lost, probes })
+        Ok(Result { tcp_flows, udp_flows, harm, verdict, overlap_until, frames_lost: seen.lost, probes })
     }
 }
 

@@ -22,8 +22,9 @@ struct Run {
 }
 
 /// Judges everything. `shortest` is what an ownership lasts at least, from the last packet of the one before to the
-/// first of the one after: a lease that was granted runs on for a while whatever happens to its owner.
-pub fn judge_throughout(seen: &Seen, shortest: Nanos) -> Verdict {
+/// first of the one after: a lease that was granted runs on for a while whatever happens to its owner. Also tells when
+/// the longest overlap ended.
+pub fn judge_throughout(seen: &Seen, shortest: Nanos) -> (Verdict, Nanos) {
     let mut sent: Vec<(Nanos, usize)> = Vec::new();
     let mut judged = 0;
     for (node, seen) in seen.nodes.values().enumerate() {
@@ -33,7 +34,8 @@ pub fn judge_throughout(seen: &Seen, shortest: Nanos) -> Verdict {
     sent.sort_unstable();
     let mut runs = runs(&sent);
     mark(&mut runs, shortest);
-    Verdict { overlap: longest_overlap(&runs).saturating_sub(nanos(IN_FLIGHT)), judged }
+    let (overlap, until) = longest_overlap(&runs);
+    (Verdict { overlap: overlap.saturating_sub(nanos(IN_FLIGHT)), judged }, until)
 }
 
 fn runs(sent: &[(Nanos, usize)]) -> Vec<Run> {
@@ -54,9 +56,10 @@ fn mark(runs: &mut [Run], shortest: Nanos) {
 }
 
 /// Of every stretch between two ownerships, with the short runs in it.
-fn longest_overlap(runs: &[Run]) -> Nanos {
+fn longest_overlap(runs: &[Run]) -> (Nanos, Nanos) {
     let owners: Vec<usize> = (0..runs.len()).filter(|i| runs[*i].owns).collect();
-    owners.windows(2).map(|pair| overlap(&runs[pair[0]..=pair[1]])).max().unwrap_or(0)
+    let stretches = owners.windows(2).map(|pair| &runs[pair[0]..=pair[1]]);
+    stretches.map(|stretch| (overlap(stretch), stretch[stretch.len() - 1].first)).max().unwrap_or_default()
 }
 
 /// The first and the last run are ownerships, those between them are not.
@@ -90,7 +93,7 @@ mod tests {
             ..NodeSeen::default()
         };
         let seen = Seen { nodes: [("a", node(a)), ("b", node(b))].into(), ..Seen::default() };
-        judge_throughout(&seen, 50 * MS)
+        judge_throughout(&seen, 50 * MS).0
     }
 
     #[test]
