@@ -91,8 +91,10 @@ fn one<T: Table>(table: &T, owned: &Owned, job: Job) -> Done {
             Done::Written { work, ops, outcomes }
         }
         // Nothing of a group that is ours is swept; should it become ours in the middle, the epoch protects
-        // what is new.
-        Job::Sweep { work, group, .. } if owned.snapshot().contains_key(&group) => {
+        // what is new. By the word of a later owner it is ours no more, whether or not that has been noticed here.
+        Job::Sweep { work, group, epoch, .. }
+            if owned.snapshot().get(&group).is_some_and(|own| *own >= epoch) =>
+        {
             Done::Swept { work, result: Ok(0) }
         }
         Job::Sweep { work, group, shard, mark, epoch } => {

@@ -96,9 +96,13 @@ impl Groups {
     }
 
     /// Whether the end of a walk of `epoch` may remove flows: never those of a group that is ours, never by
-    /// the word of a former owner.
+    /// the word of a former owner. The next owner's walk may be over before this node gives the group up: it comes
+    /// once, and counts.
     pub(super) fn may_sweep(&self, group: GroupId, epoch: Epoch) -> bool {
-        self.known.get(&group).is_some_and(|known| known.owned.is_none() && epoch == known.highest)
+        self.known.get(&group).is_some_and(|known| {
+            let ours = known.owned.is_some_and(|(own, _)| own >= epoch);
+            !ours && epoch == known.highest
+        })
     }
 
     pub(super) fn ids(&self) -> Vec<GroupId> {
