@@ -19,8 +19,8 @@ const LIMIT: Duration = Duration::from_secs(10);
 const MAX_LEASE: Duration = Duration::from_secs(1);
 /// By how much clocks may differ in rate: the waiting is a little shorter by ours.
 const DRIFT_PERCENT: u64 = 1;
-/// How long an owner without a quorum is watched.
-const FENCED: Duration = Duration::from_millis(1000);
+/// How long it is watched who serves, and that nobody does.
+const WATCHED: Duration = Duration::from_millis(1000);
 
 /// The owner is left alone: it stops serving, and serves again once one of the others is back.
 pub(in crate::scenarios) fn two_of_three_down() -> anyhow::Result<()> {
@@ -33,13 +33,13 @@ pub(in crate::scenarios) fn two_of_three_down() -> anyhow::Result<()> {
         wait::until("the owner's lease to end", LIMIT, || {
             Ok((!cluster.group(tenure.owner)?.lease_held).then_some(()))
         })?;
-        wait::pass(FENCED)?;
+        wait::pass(WATCHED)?;
         heal(cluster, harms)?;
         cluster.wait_ready()?;
         session.wait_awake()?;
         let silence = session.finish_measured()?;
-        let fenced_ms = FENCED.as_secs_f64() * 1e3;
-        ensure!(silence.p50 >= fenced_ms, "without a quorum somebody served: silence {silence:?}");
+        let watched_ms = WATCHED.as_secs_f64() * 1e3;
+        ensure!(silence.p50 >= watched_ms, "without a quorum somebody served: silence {silence:?}");
         Ok(())
     };
     run(&mut cluster).map_err(|error| cluster.explain(error))
@@ -97,7 +97,9 @@ pub(in crate::scenarios) fn blackout() -> anyhow::Result<()> {
         demand_waited(cluster, after.owner, before.epoch.min(after.epoch - 1), started)?;
         ensure!(intent(cluster)? == agreed, "something else is agreed on");
         // Traffic begins only now: every flow of before is gone.
-        Session::start(cluster, FLOWS)?.finish()
+        let session = Session::start(cluster, FLOWS)?;
+        wait::pass(WATCHED)?;
+        session.finish()
     };
     run(&mut cluster).map_err(|error| cluster.explain(error))
 }
