@@ -24,6 +24,8 @@ pub const GROUP: &str = "edge";
 const START_LIMIT: Duration = Duration::from_secs(20);
 /// How long the group may take to have an owner and a standby that holds its flows.
 const READY_LIMIT: Duration = Duration::from_secs(20);
+/// How long a standby may take to serve once its owner is lost.
+const TAKEOVER_LIMIT: Duration = Duration::from_secs(10);
 /// How long leadership may take to move away from the owner.
 const LEADER_LIMIT: Duration = Duration::from_secs(25);
 /// Lines of a node's log that are shown when something failed.
@@ -229,6 +231,11 @@ impl Cluster {
     pub fn forget_kernel_state(&self, node: Node) -> anyhow::Result<()> {
         let pins = self.pin_dir(node);
         fs::remove_dir_all(&pins).with_context(|| format!("cannot remove {}", pins.display()))?;
+        self.forget_neighbours(node)
+    }
+
+    /// Takes its neighbours, and what waits for them, from a node's kernel.
+    pub fn forget_neighbours(&self, node: Node) -> anyhow::Result<()> {
         let flush = ["eth0", "eth1"].map(|interface| format!("neigh flush dev {interface}"));
         ip::batch(self.topology.node(node).name(), &flush)
     }
@@ -301,6 +308,13 @@ impl Cluster {
                 other.caught_up
             );
             Ok(owner)
+        })
+    }
+
+    /// Waits until a node serves that did not.
+    pub fn wait_takeover(&self, next: Node) -> anyhow::Result<()> {
+        wait::until(&format!("{} to take over", next.name()), TAKEOVER_LIMIT, || {
+            Ok(self.group(next).ok().filter(|group| group.lease_held).map(|_| ()))
         })
     }
 

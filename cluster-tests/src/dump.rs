@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::process::Stdio;
 
-use anyhow::{Context, bail};
+use anyhow::{Context, bail, ensure};
 use serde::Deserialize;
 
 use crate::cluster::Cluster;
@@ -88,6 +88,29 @@ pub fn missing(origin: &Table, other: &Table) -> usize {
         .count()
 }
 
+/// An error unless owner and standby hold the same flows.
+pub fn demand_same(cluster: &Cluster, owner: Node) -> anyhow::Result<()> {
+    let (ours, theirs) = (table(cluster, owner)?, table(cluster, owner.other())?);
+    ensure!(!ours.is_empty(), "the owner has no flow");
+    let differ = differences(&ours, &theirs);
+    ensure!(
+        differ.is_empty(),
+        "of {} and {} flows {} differ, such as {}",
+        ours.len(),
+        theirs.len(),
+        differ.len(),
+        differ[0]
+    );
+    Ok(())
+}
+
+fn differences(ours: &Table, theirs: &Table) -> Vec<String> {
+    let here = ours.iter().filter(|(key, entry)| theirs.get(*key) != Some(*entry));
+    let there = theirs.iter().filter(|(key, _)| !ours.contains_key(*key));
+    let told = here.map(|(key, entry)| format!("{key:?}: {entry:?}, there {:?}", theirs.get(key)));
+    told.chain(there.map(|(key, entry)| format!("{key:?}: nothing, there {entry:?}"))).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -107,6 +130,8 @@ mod tests {
         .unwrap();
         let other = parse(&[line(1, "established", 10), line(4, "new", 99)].join("\n")).unwrap();
         assert_eq!(missing(&origin, &other), 2);
+        assert_eq!(differences(&origin, &other).len(), 3);
+        assert!(differences(&other, &other).is_empty());
         assert_eq!(missing(&other, &other), 0);
     }
 }

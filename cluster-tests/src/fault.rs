@@ -9,6 +9,7 @@ use nix::sys::signal::Signal;
 
 use crate::clock::{self, Nanos};
 use crate::cluster::Cluster;
+use crate::harm::{self, Harm};
 use crate::process::Process;
 use crate::topology::{Node, Side, Topology};
 use crate::wait;
@@ -97,29 +98,22 @@ pub fn inject(cluster: &mut Cluster, node: Node, fault: Fault) -> anyhow::Result
 pub fn cut_power(process: &Process, ports: &PortSwitch, node: Node) -> anyhow::Result<()> {
     // Dead before its links go, so that it cannot see them go and give its lease back in good order.
     process.signal(Signal::SIGKILL)?;
-    Side::ALL.into_iter().try_for_each(|side| ports.down(&side.port(node)))
+    Side::of(node).into_iter().try_for_each(|side| ports.down(&side.port(node)))
 }
 
 /// Makes a balancer again what it was before the fault: links up, and what was killed started, with an empty kernel if
 /// its power was cut. Returns when it is ready to take over.
 pub fn heal(cluster: &mut Cluster, node: Node, fault: Fault) -> anyhow::Result<()> {
-    match fault {
-        Fault::None | Fault::Pause => {}
-        Fault::Power => {
-            cluster.process(node)?.kill()?;
-            cluster.forget_kernel_state(node)?;
-            for side in Side::ALL {
-                cluster.topology.set_port(&side.port(node), true)?;
-            }
-            cluster.start_node(node)?;
-        }
-        Fault::Kill => {
-            cluster.process(node)?.kill()?;
-            cluster.start_node(node)?;
-        }
-        Fault::Link => cluster.topology.set_port(&Side::Client.port(node), true)?,
+    let harm = match fault {
+        Fault::None | Fault::Pause => None,
+        Fault::Power => Some(Harm::PowerLost(node)),
+        Fault::Kill => Some(Harm::Killed(node)),
+        Fault::Link => Some(Harm::Cut(node, Side::Client)),
+    };
+    if matches!(fault, Fault::Power | Fault::Kill) {
+        cluster.process(node)?.kill()?;
     }
-    cluster.wait_answering(node)?;
+    harm::heal(cluster, harm.into_iter().collect())?;
     cluster.wait_ready().map(drop)
 }
 

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use lockstep_cluster_tests::{demo, interrupt, process, runner};
+use lockstep_cluster_tests::{chaos, demo, interrupt, process, runner};
 
 /// Clusters of the real programs in network namespaces.
 #[derive(Debug, Parser)]
@@ -17,6 +17,8 @@ struct Arguments {
 enum Command {
     /// A cluster, traffic, a fault, a report.
     Demo(demo::Options),
+    /// A cluster, traffic, and random faults from a seed.
+    Chaos(chaos::Options),
     /// Run the tests, or those whose name contains NAME.
     Test {
         #[arg(default_value = "")]
@@ -37,6 +39,7 @@ fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let result = interrupt::install().and_then(|()| match &arguments.command {
         Command::Demo(options) => process::take_priority().and_then(|()| demo::run(options)),
+        Command::Chaos(options) => process::take_priority().and_then(|()| chaos::run(options)),
         Command::Test { name } => runner::test(name),
         Command::List { long } => {
             runner::list(*long);

@@ -5,6 +5,7 @@ use std::time::Duration;
 use crate::report::Report;
 
 mod bad_input;
+mod chaos;
 mod disk_full;
 mod doctor;
 mod fault_back;
@@ -19,6 +20,7 @@ mod lease_planted;
 mod links;
 mod membership;
 mod modes;
+mod oddities;
 mod reply_without_flow;
 mod restart_each;
 mod sigterm;
@@ -77,6 +79,66 @@ pub const ALL: &[Scenario] = &[
     calm("group_move", "an operator moves a group there and back: no flow is lost", group_move::run),
     scenario("restart_each", "each node is restarted in turn under traffic", restart_each::run),
     scenario("fault_back", "a second power cut gives the group back to the first node", fault_back::run),
+    Scenario {
+        limit: Duration::from_secs(200),
+        ..scenario(
+            "chaos",
+            "random faults from one seed, under traffic and concurrent writes (I2, I3)",
+            chaos::run,
+        )
+    },
+    calm(
+        "owner_isolated",
+        "nodes do not hear the owner, nor it them: another serves, and only it (I3)",
+        oddities::partitions::owner_isolated,
+    ),
+    calm(
+        "owner_isolated_from_witness",
+        "one broken link moves neither owner nor leader",
+        oddities::partitions::owner_isolated_from_witness,
+    ),
+    calm(
+        "one_way_loss",
+        "an owner that is not heard, and one that does not hear, loses the group (I3)",
+        oddities::partitions::one_way_loss,
+    ),
+    calm(
+        "standby_isolated",
+        "a standby that is away disturbs nobody, and catches up (I5)",
+        oddities::partitions::standby_isolated,
+    ),
+    calm(
+        "leader_isolated",
+        "without its leader a cluster serves on, elects another, and answers no stale read (I2)",
+        oddities::partitions::leader_isolated,
+    ),
+    calm("pause_others", "leader and standby stop, and nothing moves", oddities::stops::pause_others),
+    calm("switch_forgets", "a switch floods, and no flow notices", oddities::stops::switch_forgets),
+    calm(
+        "two_of_three_down",
+        "an owner left alone stops serving, and serves again (I3)",
+        oddities::deaths::two_of_three_down,
+    ),
+    calm(
+        "killed_during_failover",
+        "a successor's daemon dies as it takes over, and no flow is lost",
+        oddities::deaths::killed_during_failover,
+    ),
+    calm(
+        "voter_restarts_inside_promise",
+        "a voter that starts again promises nothing for MAX_LEASE (I3)",
+        oddities::deaths::voter_restarts_inside_promise,
+    ),
+    calm(
+        "blackout",
+        "everything is powered on at once: served again, with all that was agreed on (I1, I3)",
+        oddities::deaths::blackout,
+    ),
+    calm(
+        "deleted_data_dir",
+        "a voter without its data counts for nothing until it joins anew (I3)",
+        oddities::amnesia::run,
+    ),
     calm("flows_shown", "`lockstep flows` on the standby shows what the owner shows", flows_shown::run),
     scenario(
         "reply_without_flow",

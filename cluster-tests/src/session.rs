@@ -29,7 +29,7 @@ impl Session {
     pub fn start(cluster: &Cluster, flows: usize) -> anyhow::Result<Self> {
         let endpoints = Endpoints::start(&cluster.topology)?;
         let capture = Capture::start(&cluster.topology)?;
-        let volume = Volume { tcp_flows: flows, udp_flows: flows / 4, tcp: WEB, udp: DNS };
+        let volume = Volume::new(flows, flows / 4, WEB, DNS);
         let clients = Clients::start(&cluster.topology, volume)?;
         let strays = Strays::start(&cluster.topology, CLIENTS[CLIENTS.len() - 1], DNS)?;
         Ok(Session { clients, strays, capture, endpoints, from: clock::now(), changes: Vec::new() })
@@ -38,6 +38,11 @@ impl Session {
     /// Says that ownership changes at most once from here to the next call: each stretch is judged by itself.
     pub fn next_stretch(&mut self) {
         self.changes.push(clock::now());
+    }
+
+    /// Waits until every flow goes on.
+    pub fn wait_awake(&self) -> anyhow::Result<()> {
+        self.clients.wait_awake()
     }
 
     /// Ends it and demands that nothing was lost, wrong, or answered with a reset, and that no two nodes served at
@@ -70,7 +75,8 @@ impl Session {
     }
 }
 
-fn demand_unharmed(outcome: &Outcome, seen: &Seen, wrong: u64) -> anyhow::Result<()> {
+/// Demands that nothing was lost, wrong, answered with a reset, or forwarded untranslated.
+pub(crate) fn demand_unharmed(outcome: &Outcome, seen: &Seen, wrong: u64) -> anyhow::Result<()> {
     let tcp = outcome.tcp.iter().filter(|flow| !flow.intact()).count();
     let udp = outcome.udp.iter().filter(|flow| !flow.intact()).count();
     let bytes = corrupted(outcome.tcp.iter()) as u64 + wrong;

@@ -85,6 +85,15 @@ impl Node {
         }
     }
 
+    /// Everybody else.
+    pub const fn others(self) -> [Node; 2] {
+        match self {
+            Node::A => [Node::B, Node::W],
+            Node::B => [Node::A, Node::W],
+            Node::W => [Node::A, Node::B],
+        }
+    }
+
     /// Its address on the management network.
     pub const fn management(self) -> Ipv4Addr {
         Ipv4Addr::new(10, 9, 0, 1 + self as u8)
@@ -109,6 +118,14 @@ pub enum Side {
 impl Side {
     /// All of them.
     pub const ALL: [Side; 3] = [Side::Client, Side::Endpoint, Side::Management];
+
+    /// Those that a node is on: a witness carries no traffic.
+    pub const fn of(node: Node) -> &'static [Side] {
+        match node {
+            Node::A | Node::B => &Side::ALL,
+            Node::W => &[Side::Management],
+        }
+    }
 
     const fn letter(self) -> &'static str {
         match self {
@@ -174,6 +191,14 @@ impl Topology {
     /// Sets a port of the switch up or down with `ip`.
     pub fn set_port(&self, port: &str, up: bool) -> anyhow::Result<()> {
         ip(&["-n", self.switch.name(), "link", "set", port, if up { "up" } else { "down" }])
+    }
+
+    /// Makes the switch forget behind which port each hardware address is: it floods until it has learnt again.
+    pub fn forget_addresses(&self) -> anyhow::Result<()> {
+        Side::ALL.into_iter().try_for_each(|side| {
+            let bridge = format!("br-{}", side.letter());
+            ip(&["-n", self.switch.name(), "link", "set", &bridge, "type", "bridge", "fdb_flush"])
+        })
     }
 
     /// Takes a balancer's cable away, with the interfaces at both its ends.

@@ -6,6 +6,7 @@
 pub mod counted;
 pub mod endpoint;
 pub mod flood;
+pub mod heard;
 pub mod load;
 pub mod pattern;
 pub mod ping;

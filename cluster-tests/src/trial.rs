@@ -82,7 +82,7 @@ impl Trial {
         let lease = Duration::from_millis(self.profile.lease_ms());
         let endpoints = Endpoints::start(&cluster.topology)?;
         let capture = Capture::start(&cluster.topology)?;
-        let volume = Volume { tcp_flows: self.flows, udp_flows: self.flows / 4, tcp: WEB, udp: DNS };
+        let volume = Volume::new(self.flows, self.flows / 4, WEB, DNS);
         say(&format!(
             "{} serves; opening {} TCP and {} UDP flows",
             owner.name(),

@@ -46,6 +46,9 @@ const HOLD_GRACE: Duration = MAX_LEASE.saturating_mul(2);
 const PROPOSAL_RETRY: Duration = Duration::from_millis(500);
 /// A transfer that shows no effect is tried again after this.
 const TRANSFER_RETRY: Duration = Duration::from_secs(1);
+/// How long a leader may not hear an owner whom a quorum hears, before it makes way for a voter that does: it cannot tell
+/// whether such an owner holds its lease, and must not be taken for [`HOLD_GRACE`] to say that it does not.
+const CUT_OFF_GRACE: Duration = MAX_LEASE;
 /// After an operator has placed the leadership, it stays there for a while.
 pub const OPERATOR_TRANSFER_HOLD: Duration = Duration::from_secs(10);
 /// How far a new leader may be behind in the log.
@@ -83,6 +86,8 @@ pub struct Leader {
     /// An operator has placed the leadership, here or elsewhere: until then it stays.
     pinned_until: Option<Instant>,
     transfer_tried: Option<Instant>,
+    /// Since when this node does not hear an owner whom a quorum hears.
+    cut_off_since: Option<Instant>,
     next_judgement: Option<Instant>,
     outputs: VecDeque<Output>,
     counters: Counters,
@@ -99,6 +104,7 @@ impl Leader {
             hold_downs: HoldDowns::default(),
             pinned_until: None,
             transfer_tried: None,
+            cut_off_since: None,
             next_judgement: None,
             outputs: VecDeque::new(),
             counters: Counters::default(),
@@ -115,6 +121,7 @@ impl Leader {
             *watch = Watch { last_held: now, needed_since: None, proposed_at: None, blamed: false, ..*watch };
         }
         self.transfer_tried = None;
+        self.cut_off_since = None;
         self.next_judgement = leads.then_some(now);
         self.judge(now, log);
     }
@@ -172,6 +179,10 @@ impl Leader {
             }
         }
         if now >= since + suspect_after(lease) {
+            self.cut_off_since = match self.hears_owners(now, self.me, log) {
+                true => None,
+                false => self.cut_off_since.or(Some(now)),
+            };
             self.consider_transfer(now, log);
         }
     }
@@ -192,7 +203,7 @@ impl Leader {
             self.watches.insert(group, fresh);
         }
         let Some(owner) = view.assignment else { return };
-        let heard = self.is_heard(now, Tenure { group, epoch }, log);
+        let heard = self.is_heard(now, owner.node, Tenure { group, epoch }, log);
         let holds =
             self.fresh(now, owner.node, log).is_some_and(|r| r.holding.contains(&Tenure { group, epoch }));
         if let Some(watch) = self.watches.get_mut(&group) {
@@ -255,7 +266,7 @@ impl Leader {
             return Some(cause);
         }
         let grace_over = watch.was_heard || now >= watch.since + ASSIGNED_GRACE;
-        if grace_over && !self.is_heard(now, Tenure { group, epoch: owner.epoch }, log) {
+        if grace_over && !self.is_heard(now, owner.node, Tenure { group, epoch: owner.epoch }, log) {
             if !log.membership()?.is_quorum(|n| self.fresh(now, n, log).is_some()) {
                 self.counters.blind += 1;
                 return None;
@@ -278,14 +289,30 @@ impl Leader {
     }
 
     /// Whether a quorum hears the owner under this epoch, or already another under a later one, which the log gave the
-    /// group to and this node has not applied yet: that it hands over is no failure.
-    fn is_heard(&self, now: Instant, tenure: Tenure, log: &LogView) -> bool {
+    /// group to and this node has not applied yet: that it hands over is no failure. The owner hears itself, whoever else
+    /// does not hear it say so: that the link between it and the leader is broken is no reason to move anything.
+    fn is_heard(&self, now: Instant, owner: NodeId, tenure: Tenure, log: &LogView) -> bool {
         log.membership().is_some_and(|membership| {
+            let by_another =
+                membership.voters().into_iter().any(|v| v != owner && self.hears(now, v, tenure, log));
             membership.is_sole(self.me)
-                || membership.is_quorum(|voter| {
-                    self.fresh(now, voter, log)
-                        .is_some_and(|r| r.heard.iter().any(|h| h.hears && covers(h.tenure, tenure)))
-                })
+                || membership.is_quorum(|v| self.hears(now, v, tenure, log) || (v == owner && by_another))
+        })
+    }
+
+    fn hears(&self, now: Instant, voter: NodeId, tenure: Tenure, log: &LogView) -> bool {
+        self.fresh(now, voter, log).is_some_and(|r| r.heard.iter().any(|h| h.hears && covers(h.tenure, tenure)))
+    }
+
+    /// Whether a node hears every owner whom a quorum hears.
+    fn hears_owners(&self, now: Instant, node: NodeId, log: &LogView) -> bool {
+        log.view().groups.iter().all(|(group, view)| {
+            view.assignment.is_none_or(|owner| {
+                let tenure = Tenure { group: *group, epoch: owner.epoch };
+                owner.node == node
+                    || self.hears(now, node, tenure, log)
+                    || !self.is_heard(now, owner.node, tenure, log)
+            })
         })
     }
 
@@ -367,11 +394,13 @@ impl Leader {
         self.hold_downs.is_held(now, node)
     }
 
-    /// Leadership moves to a live voter that owns nothing, so that an owner's death costs no election.
+    /// Leadership moves to a live voter that owns nothing, so that an owner's death costs no election; and away from a
+    /// node that is cut off from an owner, whatever an operator said.
     fn consider_transfer(&mut self, now: Instant, log: &LogView) {
         let view = log.view();
-        if view.load(self.me) == 0
-            || self.pinned_until.is_some_and(|until| now < until)
+        let pinned = self.pinned_until.is_some_and(|until| now < until);
+        let cut_off = self.cut_off_since.is_some_and(|since| now >= since + CUT_OFF_GRACE);
+        if !(cut_off || (view.load(self.me) > 0 && !pinned))
             || self.transfer_tried.is_some_and(|at| now < at + TRANSFER_RETRY)
         {
             return;
@@ -385,6 +414,8 @@ impl Leader {
             .voters()
             .into_iter()
             .filter(|n| *n != self.me && view.load(*n) == 0)
+            // Or it would come back.
+            .filter(|n| self.hears_owners(now, *n, log))
             .filter(|n| {
                 self.fresh(now, *n, log).is_some_and(|r| !r.draining && reached(r.applied, view.applied))
             })

@@ -1,4 +1,4 @@
-//! `cargo xtask demo`: set-up, build, and then become the program that runs the cluster.
+//! `cargo xtask demo` and `chaos`: set-up, build, and then become the program that runs the cluster.
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -15,7 +15,8 @@ const RUNNER: &str = "lockstep-cluster-tests";
 /// The packages whose programs it runs.
 const PACKAGES: &[&str] = &["lockstep-node", "lockstep-cli", "lockstep-cluster-tests"];
 
-pub(crate) fn run(arguments: &[String]) -> Result<ExitCode> {
+/// Runs a command of that program with these arguments.
+pub(crate) fn run(command: &str, arguments: &[String]) -> Result<ExitCode> {
     let code = setup::run(setup::Mode::Install)?;
     if code != ExitCode::SUCCESS {
         return Ok(code);
@@ -23,7 +24,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<ExitCode> {
     let root = repository::root();
     println!("building the programs (the first time, this takes minutes)");
     build(&root, Show::Everything)?;
-    Err(runner(&root)?.args(["demo"]).args(arguments).exec())
+    Err(runner(&root)?.args([command]).args(arguments).exec())
 }
 
 /// The program that runs clusters.

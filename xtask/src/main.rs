@@ -43,6 +43,13 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
+    /// Strike a cluster under traffic with random faults from a seed (see `cargo xtask chaos --help`)
+    #[command(disable_help_flag = true)]
+    Chaos {
+        /// Handed on as they are
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
     /// Measure: `dataplane`, `e2e`, `failover`, `raft` or `sync` (see `cargo xtask bench e2e --help`)
     #[command(disable_help_flag = true)]
     Bench {
@@ -93,7 +100,8 @@ fn main() -> ExitCode {
     let outcome = match arguments.command {
         Command::Setup { check } => setup::run(if check { setup::Mode::Check } else { setup::Mode::Install }),
         Command::Test { name } => test::run(name.as_deref()),
-        Command::Demo { arguments } => demo::run(&arguments),
+        Command::Demo { arguments } => demo::run("demo", &arguments),
+        Command::Chaos { arguments } => demo::run("chaos", &arguments),
         Command::Bench { what: Benchmark::Dataplane, arguments } => bench::run("dataplane", &arguments),
         Command::Bench { what: Benchmark::E2e, arguments } => bench::run("e2e", &arguments),
         Command::Bench { what: Benchmark::Raft, arguments } => bench::run("raft", &arguments),

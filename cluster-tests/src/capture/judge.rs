@@ -3,6 +3,8 @@
 
 use std::time::Duration;
 
+pub mod periods;
+
 use super::watch::Seen;
 use crate::clock::{Nanos, nanos};
 

@@ -4,13 +4,11 @@
 use std::time::Duration;
 
 use crate::cluster::Cluster;
-use crate::fault::{Fault, heal, inject};
+use crate::harm::{Harm, heal};
 use crate::manifest::{EXAMPLE, Profile};
 use crate::session::Session;
 use crate::topology::Node;
 use crate::wait;
-
-const LIMIT: Duration = Duration::from_secs(10);
 
 pub(super) fn run() -> anyhow::Result<()> {
     let mut cluster = Cluster::start(EXAMPLE, Profile::Lan)?;
@@ -22,24 +20,18 @@ pub(super) fn run() -> anyhow::Result<()> {
 
 fn there_and_back(cluster: &mut Cluster, session: &mut Session, first: Node) -> anyhow::Result<()> {
     wait::pass(Duration::from_secs(1))?;
-    cut(cluster, first)?;
-    bring_back(cluster, first)?;
+    let harm = cut(cluster, first)?;
+    println!("{} comes back", first.name());
+    heal(cluster, vec![harm])?;
+    cluster.wait_ready()?;
     session.next_stretch();
     cut(cluster, first.other())?;
     wait::pass(Duration::from_secs(2))
 }
 
-fn cut(cluster: &mut Cluster, node: Node) -> anyhow::Result<()> {
+fn cut(cluster: &mut Cluster, node: Node) -> anyhow::Result<Harm> {
     println!("power cut of {}", node.name());
-    inject(cluster, node, Fault::Power)?;
-    let next = node.other();
-    wait::until("the other node to take over", LIMIT, || {
-        Ok(cluster.group(next).ok().filter(|g| g.lease_held).map(|_| ()))
-    })
-}
-
-/// Power returns: links up, an empty kernel, the data on disk.
-fn bring_back(cluster: &mut Cluster, node: Node) -> anyhow::Result<()> {
-    println!("{} comes back", node.name());
-    heal(cluster, node, Fault::Power)
+    let harm = Harm::cut_power(cluster, node)?;
+    cluster.wait_takeover(node.other())?;
+    Ok(harm)
 }

@@ -31,12 +31,8 @@ pub(super) fn run() -> anyhow::Result<()> {
 
     let endpoints = Endpoints::start(&topology)?;
     let capture = Capture::start(&topology)?;
-    let volume = Volume {
-        tcp_flows: 64,
-        udp_flows: 16,
-        tcp: SocketAddrV4::new(ENDPOINTS[0], TCP_PORT),
-        udp: SocketAddrV4::new(ENDPOINTS[1], UDP_PORT),
-    };
+    let (tcp, udp) = (SocketAddrV4::new(ENDPOINTS[0], TCP_PORT), SocketAddrV4::new(ENDPOINTS[1], UDP_PORT));
+    let volume = Volume::new(64, 16, tcp, udp);
     let clients = Clients::start(&topology, volume)?;
     wait::pass(AROUND)?;
     let at = clock::now();

@@ -4,8 +4,6 @@
 //!
 //! Probes have a port of their own here, so that an endpoint can fail them while its connections go on.
 
-mod block;
-
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
@@ -13,10 +11,10 @@ use std::time::Duration;
 use anyhow::{Context, ensure};
 use serde_json::Value;
 
-use self::block::Block;
 use crate::api;
 use crate::cluster::Cluster;
 use crate::manifest::Profile;
+use crate::nft::Table;
 use crate::topology::{CLIENTS, Node, VIP};
 use crate::traffic::talk::held::{Flows, Held};
 use crate::traffic::talk::server::Server;
@@ -119,7 +117,7 @@ fn stops_and_returns(cluster: &Cluster, held: &Held, healthy: &mut [Option<Serve
 
 fn one_node_does_not_reach_it(cluster: &Cluster, held: &Held) -> anyhow::Result<()> {
     let owner = cluster.owner()?;
-    let block = Block::start(cluster.topology.node(owner), &["10.0.0.12"], HEALTH_PORT)?;
+    let block = lose_answers(cluster, owner, &["10.0.0.12"])?;
     wait::until("the owner to find the endpoint down", VERDICT, || {
         Ok((endpoints(cluster, owner)?[1]["status"]["here"] == "down").then_some(()))
     })?;
@@ -138,8 +136,7 @@ fn one_node_does_not_reach_it(cluster: &Cluster, held: &Held) -> anyhow::Result<
 
 fn the_owner_reaches_none(cluster: &Cluster, held: &Held) -> anyhow::Result<()> {
     let owner = cluster.wait_ready()?;
-    let block =
-        Block::start(cluster.topology.node(owner), &["10.0.0.11", "10.0.0.12", "10.0.0.13"], HEALTH_PORT)?;
+    let block = lose_answers(cluster, owner, &["10.0.0.11", "10.0.0.12", "10.0.0.13"])?;
     wait::until("the group to move to the node that reaches its endpoints", VERDICT, || {
         let next = owner.other();
         Ok(cluster.group(next).ok().filter(|group| group.lease_held).map(|_| ()))
@@ -151,6 +148,12 @@ fn the_owner_reaches_none(cluster: &Cluster, held: &Held) -> anyhow::Result<()> 
     block.end()?;
     held.rounds(2)?;
     cluster.wait_ready().map(drop)
+}
+
+/// A node's probes to some endpoints are lost, and nothing else is.
+fn lose_answers(cluster: &Cluster, node: Node, endpoints: &[&str]) -> anyhow::Result<Table> {
+    let rule = format!("ip saddr {{ {} }} tcp sport {HEALTH_PORT} drop", endpoints.join(", "));
+    Table::of_input(cluster.topology.node(node), &rule)
 }
 
 /// The standby's kernel has obeyed as the owner's has.

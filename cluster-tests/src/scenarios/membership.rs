@@ -19,14 +19,14 @@ fn voters(cluster: &Cluster, node: Node) -> anyhow::Result<Vec<String>> {
     Ok(names)
 }
 
-fn demand_voters(cluster: &Cluster, node: Node, expected: &[&str]) -> anyhow::Result<()> {
+pub(super) fn demand_voters(cluster: &Cluster, node: Node, expected: &[&str]) -> anyhow::Result<()> {
     let voters = voters(cluster, node)?;
     anyhow::ensure!(voters == expected, "{} says that {voters:?} vote, not {expected:?}", node.name());
     Ok(())
 }
 
 /// A refusal with exit code 1 whose text has all of `named`.
-fn demand_refused(what: &str, output: &Output, named: &[&str]) -> anyhow::Result<()> {
+pub(super) fn demand_refused(what: &str, output: &Output, named: &[&str]) -> anyhow::Result<()> {
     let stderr = String::from_utf8_lossy(&output.stderr);
     println!("{what}: {}", stderr.trim());
     anyhow::ensure!(output.status.code() == Some(1), "{what}: {}, not refused: {stderr}", output.status);

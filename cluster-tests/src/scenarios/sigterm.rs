@@ -24,9 +24,6 @@ fn terminate(cluster: &mut Cluster, owner: crate::topology::Node) -> anyhow::Res
     anyhow::ensure!(status.success(), "after SIGTERM lockstepd of {} ended with {status}", owner.name());
     let log = cluster.process(owner)?.tail(usize::MAX);
     anyhow::ensure!(log.contains(HANDED_OVER), "{} stopped without saying {HANDED_OVER:?}", owner.name());
-    let next = owner.other();
-    wait::until("the standby to hold the lease", LIMIT, || {
-        Ok(cluster.group(next).ok().filter(|g| g.lease_held).map(|_| ()))
-    })?;
+    cluster.wait_takeover(owner.other())?;
     wait::pass(Duration::from_secs(2))
 }

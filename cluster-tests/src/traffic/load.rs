@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::endpoint::{Counts, Endpoint};
-use super::tcp_client::{Flow, TcpClients};
+use super::tcp_client::{FAST_FLOWS, Flow, Pace, SLOW_INTERVAL, TcpClients};
 use super::udp_client::{UdpClients, UdpFlow};
-use crate::clock::Nanos;
+use crate::clock::{self, Nanos};
 use crate::topology::{CLIENTS, ENDPOINTS, Topology};
 use crate::wait;
 
@@ -21,6 +21,11 @@ const NEW_RATE: f64 = 50.0;
 const NEW_FOR: Duration = Duration::from_secs(2);
 /// How long outstanding bytes are waited for at the end: several retransmissions.
 const SETTLE: Duration = Duration::from_secs(4);
+/// A flow that had no answer for so long is silent: several of its writes.
+const SILENCE: Duration = Duration::from_secs(1);
+/// How long a flow may be silent when nothing is broken any more: after an outage of several seconds TCP waits as long
+/// again until it retransmits.
+const AWAKE_LIMIT: Duration = Duration::from_secs(40);
 const CONNECT_LIMIT: Duration = Duration::from_secs(15);
 
 /// Servers on all endpoints; stopped when dropped.
@@ -58,12 +63,22 @@ impl Endpoints {
 pub struct Volume {
     /// Held TCP flows.
     pub tcp_flows: usize,
+    /// How they write.
+    pub pace: Pace,
     /// UDP flows besides the probes.
     pub udp_flows: usize,
     /// The TCP service.
     pub tcp: SocketAddrV4,
     /// The UDP service.
     pub udp: SocketAddrV4,
+}
+
+impl Volume {
+    /// So many TCP and UDP flows to two services, at the usual pace.
+    pub const fn new(tcp_flows: usize, udp_flows: usize, tcp: SocketAddrV4, udp: SocketAddrV4) -> Self {
+        let pace = Pace { fast: FAST_FLOWS, slow: SLOW_INTERVAL };
+        Volume { tcp_flows, pace, udp_flows, tcp, udp }
+    }
 }
 
 /// The clients, running.
@@ -79,7 +94,7 @@ impl Clients {
     pub fn start(topology: &Topology, volume: Volume) -> anyhow::Result<Self> {
         let tcp = TcpClients::start(&topology.clients, volume.tcp, &CLIENTS)?;
         let udp = UdpClients::start(&topology.clients, volume.udp, &CLIENTS, volume.udp_flows)?;
-        tcp.hold(volume.tcp_flows)?;
+        tcp.hold(volume.tcp_flows, volume.pace)?;
         let clients = Clients { tcp, udp, volume };
         wait::until("every flow to be answered", CONNECT_LIMIT, || Ok(clients.all_talk().then_some(())))
             .map_err(|error| error.context(clients.describe()))?;
@@ -89,6 +104,22 @@ impl Clients {
     fn all_talk(&self) -> bool {
         let (talking, total) = self.udp.talking();
         talking == total && self.tcp.talking() == self.volume.tcp_flows
+    }
+
+    /// Waits until every flow goes on.
+    pub fn wait_awake(&self) -> anyhow::Result<()> {
+        let mut silent = (0, 0);
+        let awake = wait::until("every flow to go on", AWAKE_LIMIT, || {
+            let since = clock::now().saturating_sub(clock::nanos(SILENCE));
+            silent = (self.tcp.not_heard_since(since), self.udp.not_heard_since(since));
+            Ok((silent == (0, 0)).then_some(()))
+        });
+        awake.map_err(|error| {
+            error.context(format!(
+                "{} TCP and {} UDP flows are silent, and nothing is broken",
+                silent.0, silent.1
+            ))
+        })
     }
 
     fn describe(&self) -> String {

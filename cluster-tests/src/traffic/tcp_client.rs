@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use anyhow::{Context, anyhow};
 
+use super::heard::Heard;
 use super::reactor::Reactor;
 use super::tcp::{Conversation, End};
 use crate::clock::{self, Nanos, nanos};
@@ -25,7 +26,7 @@ pub const FAST_FLOWS: usize = 32;
 /// 100 Hz.
 const FAST_INTERVAL: Duration = Duration::from_millis(10);
 /// The other held flows write less often: two cores carry everything.
-const SLOW_INTERVAL: Duration = Duration::from_millis(50);
+pub const SLOW_INTERVAL: Duration = Duration::from_millis(50);
 /// Bytes per write.
 const WRITE: u64 = 32;
 const TICK: Duration = Duration::from_millis(2);
@@ -37,6 +38,15 @@ const MAX_FLOWS: usize = 12_000;
 const OPEN_RATE: f64 = 2_000.0;
 /// A young flow writes this long after the fault, spread over as long again.
 const YOUNG_WRITES_AFTER: Duration = Duration::from_millis(200);
+
+/// How held flows write.
+#[derive(Debug, Clone, Copy)]
+pub struct Pace {
+    /// How many of them write at 100 Hz.
+    pub fast: usize,
+    /// Between two writes of each of the others.
+    pub slow: Duration,
+}
 
 /// What a flow is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -80,7 +90,7 @@ impl Flow {
 }
 
 enum Command {
-    Hold(usize),
+    Hold(usize, Pace),
     Young { per_second: f64, limit: usize },
     Fault { at: Nanos, new_per_second: f64, new_for: Duration },
     Look { since: Nanos, answer: Sender<Talking> },
@@ -104,6 +114,7 @@ pub struct TcpClients {
     // Dropped first: a thread without a sender of commands ends.
     commands: Sender<Command>,
     intact: Arc<AtomicUsize>,
+    heard: Heard,
     workers: Workers<Vec<Flow>>,
 }
 
@@ -113,6 +124,8 @@ impl TcpClients {
         let (commands, receiver) = channel();
         let intact = Arc::new(AtomicUsize::new(0));
         let counter = Arc::clone(&intact);
+        let heard = Heard::default();
+        let shared = heard.clone();
         let sources = sources.to_vec();
         let mut workers = Workers::new("TCP clients");
         workers.spawn_in(namespace, "tcp-clients", move |_| {
@@ -124,16 +137,23 @@ impl TcpClients {
                 due: BinaryHeap::new(),
                 openers: Vec::new(),
                 intact: counter,
+                pace: Pace { fast: FAST_FLOWS, slow: SLOW_INTERVAL },
+                heard: shared,
                 key: clock::now(),
             }
             .run(&receiver)
         })?;
-        Ok(TcpClients { commands, intact, workers })
+        Ok(TcpClients { commands, intact, heard, workers })
     }
 
     /// Opens held flows.
-    pub fn hold(&self, flows: usize) -> anyhow::Result<()> {
-        self.send(Command::Hold(flows))
+    pub fn hold(&self, flows: usize, pace: Pace) -> anyhow::Result<()> {
+        self.send(Command::Hold(flows, pace))
+    }
+
+    /// How many held flows were heard for the last time before `time`, as of a moment ago.
+    pub fn not_heard_since(&self, time: Nanos) -> usize {
+        self.heard.before(time)
     }
 
     /// How many held flows have had a first byte answered.
@@ -187,6 +207,8 @@ struct Clients {
     due: BinaryHeap<Reverse<(Nanos, usize)>>,
     openers: Vec<Opener>,
     intact: Arc<AtomicUsize>,
+    pace: Pace,
+    heard: Heard,
     key: u64,
 }
 
@@ -219,6 +241,8 @@ impl Clients {
             }
             self.write_due(now);
             self.open_due(now)?;
+            let held = self.flows.iter().filter(|flow| flow.kind == Kind::Held);
+            self.heard.publish(now, held.map(|flow| flow.heard.last().copied().unwrap_or(0)));
         }
     }
 
@@ -232,7 +256,10 @@ impl Clients {
             until,
         };
         match command {
-            Command::Hold(flows) => self.openers.push(opener(Kind::Held, OPEN_RATE, flows, Nanos::MAX)),
+            Command::Hold(flows, pace) => {
+                self.pace = pace;
+                self.openers.push(opener(Kind::Held, OPEN_RATE, flows, Nanos::MAX));
+            }
             Command::Young { per_second, limit } => {
                 self.openers.push(opener(Kind::Young, per_second, limit, Nanos::MAX));
             }
@@ -325,8 +352,8 @@ impl Clients {
         let mut conversation = Conversation::client(socket, self.key);
         let held = self.flows.iter().filter(|f| f.kind == Kind::Held).count();
         let interval = match kind {
-            Kind::Held if held < FAST_FLOWS => Some(nanos(FAST_INTERVAL)),
-            Kind::Held => Some(nanos(SLOW_INTERVAL)),
+            Kind::Held if held < self.pace.fast => Some(nanos(FAST_INTERVAL)),
+            Kind::Held => Some(nanos(self.pace.slow)),
             Kind::Young | Kind::New => None,
         };
         match interval {

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 
+use super::heard::Heard;
 use super::reactor::Reactor;
 use super::udp::{LENGTH, Message};
 use crate::clock::{self, Nanos, nanos};
@@ -32,6 +33,7 @@ pub struct UdpFlow {
     next: Nanos,
     sent: u64,
     newest_answered: Option<u64>,
+    last_heard: Nanos,
     endpoint: Option<u64>,
     /// Whether an answer came from another endpoint than the first.
     pub endpoint_changed: bool,
@@ -63,6 +65,7 @@ impl UdpFlow {
 pub struct UdpClients {
     workers: Workers<Vec<UdpFlow>>,
     talking: Arc<AtomicUsize>,
+    heard: Heard,
     total: usize,
 }
 
@@ -75,20 +78,26 @@ impl UdpClients {
         flows: usize,
     ) -> anyhow::Result<Self> {
         let talking = Arc::new(AtomicUsize::new(0));
-        let (counter, sources) = (Arc::clone(&talking), sources.to_vec());
+        let heard = Heard::default();
+        let (counter, shared, sources) = (Arc::clone(&talking), heard.clone(), sources.to_vec());
         let total = flows + PROBES;
         let mut workers = Workers::new("UDP clients");
         workers.spawn_in(namespace, "udp-clients", move |stop| {
-            let mut clients = Clients::open(service, &sources, flows, counter)?;
+            let mut clients = Clients::open(service, &sources, flows, counter, shared)?;
             clients.run(stop)?;
             Ok(clients.flows)
         })?;
-        Ok(UdpClients { workers, talking, total })
+        Ok(UdpClients { workers, talking, heard, total })
     }
 
     /// How many flows and probes have had an answer, and of how many.
     pub fn talking(&self) -> (usize, usize) {
         (self.talking.load(Ordering::Relaxed), self.total)
+    }
+
+    /// How many flows were heard for the last time before `time`, as of a moment ago.
+    pub fn not_heard_since(&self, time: Nanos) -> usize {
+        self.heard.before(time)
     }
 
     /// Stops asking and hands over the flows.
@@ -101,6 +110,7 @@ struct Clients {
     reactor: Reactor,
     flows: Vec<UdpFlow>,
     talking: Arc<AtomicUsize>,
+    heard: Heard,
 }
 
 impl Clients {
@@ -109,6 +119,7 @@ impl Clients {
         sources: &[Ipv4Addr],
         flows: usize,
         talking: Arc<AtomicUsize>,
+        heard: Heard,
     ) -> anyhow::Result<Self> {
         let reactor = Reactor::new(TICK)?;
         let start = clock::now();
@@ -130,6 +141,7 @@ impl Clients {
                 next: start + offset,
                 sent: 0,
                 newest_answered: None,
+                last_heard: 0,
                 endpoint: None,
                 endpoint_changed: false,
                 bad: 0,
@@ -138,7 +150,7 @@ impl Clients {
                 is_probe,
             });
         }
-        Ok(Clients { reactor, flows: all, talking })
+        Ok(Clients { reactor, flows: all, talking, heard })
     }
 
     fn run(&mut self, stop: &Stop) -> anyhow::Result<()> {
@@ -147,7 +159,9 @@ impl Clients {
             for token in turn.tokens() {
                 self.receive(token)?;
             }
-            self.ask(clock::now());
+            let now = clock::now();
+            self.ask(now);
+            self.heard.publish(now, self.flows.iter().map(|flow| flow.last_heard));
         }
         self.drain()
     }
@@ -196,8 +210,9 @@ impl Clients {
                     }
                     flow.newest_answered = flow.newest_answered.max(Some(number));
                     flow.endpoint_changed |= *flow.endpoint.get_or_insert(endpoint) != endpoint;
+                    flow.last_heard = clock::now();
                     if flow.is_probe {
-                        flow.heard.push(clock::now());
+                        flow.heard.push(flow.last_heard);
                     }
                 }
                 _ => flow.bad += 1,

@@ -297,3 +297,37 @@ fn leadership_moves_to_a_live_voter_that_owns_nothing() {
     assert_eq!(transfers(&mut b, 14_040, 15_960, all()), []);
     assert_eq!(transfers(&mut b, 16_000, 16_040, all()), [(16_000, 3)]);
 }
+
+#[test]
+fn a_broken_link_between_owner_and_leader_moves_the_leadership_and_not_the_group() {
+    let mut b = served();
+    // An operator wants it here, and cannot know.
+    b.leader.handle_operator_transfer(at(1000));
+    let cut_off = [None, Some(hears(5)), Some(fit())];
+    assert_eq!(b.pass(1040, 1960, cut_off.clone()), [], "the owner has its own promise and another");
+    assert_eq!(b.leader.counters().transfers, 0, "it may pass");
+    for ms in (2000..=2200).step_by(40) {
+        b.says(ms, 2, &hears(5));
+        b.says(ms, 3, &fit());
+    }
+    let outputs: Vec<Output> = std::iter::from_fn(|| b.leader.poll_output()).collect();
+    assert!(matches!(outputs[..], [Output::TransferLeader(NodeId(2))]), "{outputs:?}");
+}
+
+#[test]
+fn leadership_does_not_go_to_a_node_that_is_cut_off_from_an_owner() {
+    let mut b = Bench::led_by(1);
+    b.owned(0, 5, Some((5, 1)));
+    let owner = Says { holds: Some(5), ..hears(5) };
+    b.pass(0, 2000, [Some(owner.clone()), Some(hears(5)), Some(fit())]);
+    let to = |b: &mut Bench| {
+        b.leader.transfer_tried = None;
+        b.says(2001, 1, &owner);
+        std::iter::from_fn(|| b.leader.poll_output()).collect::<Vec<_>>()
+    };
+    let outputs = to(&mut b);
+    assert!(matches!(outputs[..], [Output::TransferLeader(NodeId(2))]), "{outputs:?}");
+    b.says(2001, 3, &hears(5));
+    let outputs = to(&mut b);
+    assert!(matches!(outputs[..], [Output::TransferLeader(NodeId(3))]), "{outputs:?}");
+}

@@ -8,6 +8,7 @@ use lockstep_model::flow::{FlowChange, FlowRecord, WriteOutcome};
 use lockstep_model::ids::{Epoch, NodeId};
 use lockstep_sync_core::{
     Connection, Down, Origin, OriginOutput, PassId, Receiver, ReceiverOutput, Session, StreamId, Time, Up,
+    WalkId,
 };
 
 use table::{GROUP, Table, key};
@@ -238,4 +239,22 @@ fn i5_a_refusal_that_may_have_been_lost_is_walked() {
     assert!(refused, "{ack:?}");
     let hello = hello_after_reconnect(&mut receiver);
     assert!(matches!(hello, Up::Hello { session: None, .. }), "{hello:?}");
+}
+
+#[test]
+fn i5_the_next_owners_walk_counts_before_the_former_one_gives_up() {
+    let next = Epoch(EPOCH.get() + 1);
+    let (mut receiver, work, ops) = received();
+    receiver.handle_written(work, ops, &[WriteOutcome::Applied]);
+    receiver.own(NOW, GROUP, EPOCH);
+    let walk = WalkId(1);
+    for message in [
+        Down::WalkBegin { group: GROUP, epoch: next, walk, position: 2 },
+        Down::WalkEnd { group: GROUP, epoch: next, walk, position: 3 },
+    ] {
+        receiver.handle_down(NOW, stream(), CONNECTION, message);
+    }
+    let mut outputs = std::iter::from_fn(|| receiver.poll_output());
+    assert!(outputs.any(|o| matches!(o, ReceiverOutput::Sweep { epoch, .. } if epoch == next)));
+    assert_eq!(receiver.counters().walks_refused, 0);
 }

@@ -1,0 +1,214 @@
+//! Chaos: a real cluster under traffic, and one random fault after another, all from one seed. Between faults
+//! everything is healed and has to come back; in the end nothing may be lost, and all must agree.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::Context;
+
+use crate::clock::{self, Nanos, nanos};
+use crate::cluster::Cluster;
+use crate::linear::recorder::{Judged, Recorder};
+use crate::linear::search::Verdict;
+use crate::manifest::{self, Profile};
+use crate::topology::Node;
+use crate::wait;
+
+mod agreement;
+mod plan;
+mod report;
+mod step;
+mod traffic;
+
+use plan::{Plan, Planned};
+use report::{Report, Struck};
+use step::Roles;
+use traffic::Traffic;
+
+/// Time enough for a few faults.
+pub const MIN_SECONDS: u64 = 10;
+/// The captures keep every packet's time.
+pub const MAX_SECONDS: u64 = 600;
+/// How long the nodes may take to know a leader.
+const LEADER_LIMIT: Duration = Duration::from_secs(10);
+
+/// What was asked for on the command line.
+#[derive(Debug, clap::Args)]
+pub struct Options {
+    /// Says which faults come, in which order, for how long
+    #[arg(long, default_value_t = 0)]
+    pub seed: u64,
+    /// Seconds in which faults begin; healing and judging come on top
+    #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u64).range(MIN_SECONDS..=MAX_SECONDS))]
+    pub seconds: u64,
+    /// Also write the report as JSON
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
+}
+
+/// Runs it. The last line says pass or fail.
+pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
+    let report = run_seed(options.seed, Duration::from_secs(options.seconds))?;
+    if let Some(path) = &options.json {
+        let json = serde_json::to_string_pretty(&report).context("cannot write the report as JSON")?;
+        std::fs::write(path, json + "\n").with_context(|| format!("cannot write {}", path.display()))?;
+    }
+    println!("{}", report.table());
+    Ok(if report.passed() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// One run, to its report.
+pub fn run_seed(seed: u64, time: Duration) -> anyhow::Result<Report> {
+    println!("seed {seed}: starting two balancers (a, b) and a witness (w)");
+    let mut cluster = Cluster::start(manifest::EXAMPLE, Profile::Lan)?;
+    let recorder = Recorder::start(&cluster, seed)?;
+    let traffic = Traffic::start(&cluster)?;
+    let mut chaos = Chaos { seed, start: clock::now(), traffic, struck: Vec::new() };
+    let struck = chaos.strike(&mut cluster, time);
+    let intent = recorder.finish()?;
+    let result = struck.and_then(|()| agreement::wait(&cluster));
+    crate::interrupt::check()?;
+    let failure = result.err().map(|error| {
+        println!("{}", status(&cluster));
+        format!("{:#}", cluster.explain(error))
+    });
+    chaos.judge(failure, &intent)
+}
+
+/// A run on its way.
+struct Chaos {
+    seed: u64,
+    start: Nanos,
+    traffic: Traffic,
+    struck: Vec<Struck>,
+}
+
+impl Chaos {
+    fn strike(&mut self, cluster: &mut Cluster, time: Duration) -> anyhow::Result<()> {
+        let end = self.start + nanos(time);
+        for planned in Plan::new(self.seed) {
+            wait::pass(planned.pause)?;
+            if clock::now() >= end {
+                return Ok(());
+            }
+            self.strike_once(cluster, planned)?;
+        }
+        Ok(())
+    }
+
+    fn strike_once(&mut self, cluster: &mut Cluster, planned: Planned) -> anyhow::Result<()> {
+        let Planned { step, hold, .. } = planned;
+        let roles = Roles { owner: cluster.wait_ready()?, leader: wait_leader(cluster)? };
+        if step.ends_flows() {
+            self.traffic.close()?;
+        }
+        let at = clock::now();
+        let t_ms = clock::between_ms(self.start, at);
+        println!(
+            "{:>9.3} s  {} for {} ms (owner {}, leader {})",
+            t_ms / 1e3,
+            step.name(),
+            hold.as_millis(),
+            roles.owner.name(),
+            roles.leader.name()
+        );
+        let healed = step.run(cluster, roles, hold).and_then(|()| wait_healed(cluster));
+        self.struck.push(Struck {
+            t_ms,
+            fault: step.name(),
+            hold_ms: hold.as_millis() as u64,
+            owner: roles.owner.name(),
+            leader: roles.leader.name(),
+            whole_again_ms: clock::between_ms(at, clock::now()),
+            silence_ms: 0.0,
+            at,
+            until: 0,
+        });
+        healed.with_context(|| format!("after: {}", step.name()))?;
+        if step.ends_flows() {
+            self.traffic.open(cluster)?;
+        }
+        self.traffic.wait_awake().with_context(|| format!("after: {}", step.name()))?;
+        self.struck.last_mut().expect("it was pushed").until = clock::now();
+        Ok(())
+    }
+
+    fn judge(self, failure: Option<String>, intent: &Judged) -> anyhow::Result<Report> {
+        let seconds = clock::to_ms(clock::now() - self.start) / 1e3;
+        let result = self.traffic.finish()?;
+        let mut steps = self.struck;
+        for step in &mut steps {
+            step.silence_ms = result.silence_ms(step.at, step.until);
+        }
+        let mut failures: Vec<String> = failure.into_iter().chain(result.harm).collect();
+        let mut demand = |holds: bool, what: String| {
+            if !holds {
+                failures.push(what);
+            }
+        };
+        let verdict = result.verdict;
+        let until_s = clock::between_ms(self.start, result.overlap_until) / 1e3;
+        let overlap = format!("two owners overlapped by {} ns until {until_s:.3} s (I3)", verdict.overlap);
+        demand(verdict.overlap == 0, overlap);
+        demand(verdict.judged > 0, "no packet was judged".to_owned());
+        demand(!steps.is_empty(), "no fault was struck".to_owned());
+        demand(intent.operations > 0, "no client was told anything".to_owned());
+        match &intent.verdict {
+            Verdict::Linearizable => {}
+            Verdict::Violation(why) => {
+                demand(false, format!("the intent API is not linearizable (I2): {why}"))
+            }
+            Verdict::Undecided => {
+                demand(false, "whether the intent API is linearizable is not known".to_owned())
+            }
+        }
+        Ok(Report {
+            result: if failures.is_empty() { "pass" } else { "fail" },
+            failures,
+            seed: self.seed,
+            seconds,
+            tcp_flows: result.tcp_flows,
+            udp_flows: result.udp_flows,
+            overlap_ns: verdict.overlap,
+            packets_judged: verdict.judged,
+            frames_lost: result.frames_lost,
+            intent_operations: intent.operations,
+            intent_unknown: intent.unknown,
+            faults: steps,
+        })
+    }
+}
+
+/// What the balancers say when something went wrong.
+fn status(cluster: &Cluster) -> String {
+    let mut text = String::new();
+    for node in Node::DATAPLANE {
+        for command in [&["group", "status"][..], &["counters"]] {
+            let said = match cluster.lockstep(node, command) {
+                Ok(said) => said,
+                Err(error) => format!("{error:#}"),
+            };
+            let lines = said.lines().filter(|line| !line.ends_with(" 0"));
+            text += &format!("--- {}: {}\n", node.name(), command.join(" "));
+            lines.for_each(|line| text += &format!("{line}\n"));
+        }
+    }
+    text
+}
+
+fn wait_leader(cluster: &Cluster) -> anyhow::Result<Node> {
+    wait::until_ok("a leader", LEADER_LIMIT, || cluster.leader(&Node::ALL))
+}
+
+/// A served group, a standby with all its flows, a leader whom everybody knows.
+fn wait_healed(cluster: &Cluster) -> anyhow::Result<()> {
+    cluster.wait_ready()?;
+    wait::until_ok("all nodes to know the same leader", LEADER_LIMIT, || {
+        let leaders =
+            Node::ALL.iter().map(|node| cluster.leader(&[*node])).collect::<anyhow::Result<Vec<_>>>()?;
+        anyhow::ensure!(leaders.windows(2).all(|pair| pair[0] == pair[1]), "they name {leaders:?}");
+        Ok(())
+    })?;
+    cluster.wait_programmed()
+}

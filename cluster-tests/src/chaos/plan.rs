@@ -1,0 +1,65 @@
+//! What happens in a run, from its seed alone: which faults, in which order, for how long. Whom they hit is said by
+//! role: who owns and who leads is looked up when the time comes.
+
+use std::time::Duration;
+
+use super::step::Step;
+use crate::draw::Draw;
+
+/// One fault of a run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Planned {
+    /// What.
+    pub(crate) step: Step,
+    /// How much undisturbed time goes before.
+    pub(crate) pause: Duration,
+    /// How long it lasts, until it is healed.
+    pub(crate) hold: Duration,
+}
+
+/// The faults of a run, without end. Each comes once before any comes again.
+#[derive(Debug)]
+pub(crate) struct Plan {
+    draw: Draw,
+    left: Vec<Step>,
+}
+
+impl Plan {
+    pub(crate) fn new(seed: u64) -> Self {
+        Plan { draw: Draw::new(seed), left: Vec::new() }
+    }
+}
+
+impl Iterator for Plan {
+    type Item = Planned;
+
+    fn next(&mut self) -> Option<Planned> {
+        if self.left.is_empty() {
+            self.left = Step::ALL.to_vec();
+            self.draw.shuffle(&mut self.left);
+        }
+        let step = self.left.pop()?;
+        Some(Planned { step, pause: self.draw.ms(100, 700), hold: self.draw.ms(300, 1500) })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_seed_says_what_happens() {
+        let of = |seed| Plan::new(seed).take(100).collect::<Vec<_>>();
+        assert_eq!(of(7), of(7));
+        assert_ne!(of(7), of(8));
+    }
+
+    #[test]
+    fn every_fault_comes_before_one_comes_again() {
+        let mut first: Vec<_> =
+            Plan::new(3).take(Step::ALL.len()).map(|planned| planned.step.name()).collect();
+        first.sort_unstable();
+        first.dedup();
+        assert_eq!(first.len(), Step::ALL.len());
+    }
+}

@@ -1,0 +1,54 @@
+//! Those who do not own stop for longer than a lease (the owner: `pause`), and a switch forgets what it learnt.
+
+use std::time::Duration;
+
+use anyhow::ensure;
+
+use super::under_traffic;
+use crate::harm::{Harm, heal};
+use crate::topology::Node;
+use crate::wait;
+
+/// Ten leases.
+const STOPPED: Duration = Duration::from_millis(1500);
+const LIMIT: Duration = Duration::from_secs(10);
+/// How often the switch forgets.
+const TIMES: usize = 5;
+
+/// The leader, and then the standby.
+pub(in crate::scenarios) fn pause_others() -> anyhow::Result<()> {
+    under_traffic(|cluster, _, tenure| {
+        let leader = cluster.wait_leader(tenure.owner, false)?;
+        let harm = Harm::stop(cluster, leader)?;
+        wait::until("another leader", LIMIT, || {
+            Ok(cluster.leader(&leader.others()).ok().filter(|now| *now != leader).map(drop))
+        })?;
+        wait::pass(STOPPED)?;
+        tenure.demand_unmoved(cluster)?;
+        heal(cluster, vec![harm])?;
+        wait::until("it to follow", LIMIT, || {
+            Ok(cluster.leader(&[leader]).ok().filter(|now| *now != leader).map(drop))
+        })?;
+        let harm = Harm::stop(cluster, tenure.owner.other())?;
+        wait::pass(STOPPED)?;
+        tenure.demand_unmoved(cluster)?;
+        heal(cluster, vec![harm])?;
+        cluster.wait_ready()?;
+        tenure.demand_unmoved(cluster)
+    })
+}
+
+/// It floods until it has learnt again: both balancers get everything, and one answers.
+pub(in crate::scenarios) fn switch_forgets() -> anyhow::Result<()> {
+    under_traffic(|cluster, session, tenure| {
+        for _ in 0..TIMES {
+            cluster.topology.forget_addresses()?;
+            wait::pass(Duration::from_millis(100))?;
+        }
+        session.wait_awake()?;
+        tenure.demand_unmoved(cluster)?;
+        let leader = cluster.leader(&Node::ALL)?;
+        ensure!(leader != tenure.owner, "leadership went to the owner");
+        Ok(())
+    })
+}
