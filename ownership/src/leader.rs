@@ -301,7 +301,8 @@ impl Leader {
     }
 
     fn hears(&self, now: Instant, voter: NodeId, tenure: Tenure, log: &LogView) -> bool {
-        self.fresh(now, voter, log).is_some_and(|r| r.heard.iter().any(|h| h.hears && covers(h.tenure, tenure)))
+        self.fresh(now, voter, log)
+            .is_some_and(|r| r.heard.iter().any(|h| h.hears && covers(h.tenure, tenure)))
     }
 
     /// Whether a node hears every owner whom a quorum hears.
