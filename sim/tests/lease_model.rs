@@ -44,6 +44,10 @@ fn i3_model_a_voter_restarts_inside_its_promise() {
 #[test]
 fn i3_model_the_voters_change_twice() {
     holds("two memberships, 4 nodes", scenario::two_memberships(), NONE);
+    // The owner that loses its vote knows of it from its log alone.
+    let lagging = scenario::nodes([1]);
+    let scenario = Scenario { lagging, ..scenario::two_memberships() };
+    holds("two memberships, 4 nodes, an owner that applies nothing", scenario, NONE);
 }
 
 #[test]

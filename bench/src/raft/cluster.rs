@@ -3,7 +3,7 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
@@ -20,12 +20,16 @@ use tokio_stream::wrappers::TcpListenerStream;
 
 use super::Measured;
 
+/// Pairs of addresses that measurements take in turn.
+const PAIRS: u8 = 100;
 /// How long a leader may take to be elected.
 const ELECTION: Duration = Duration::from_secs(10);
 
 /// The nodes; the first one leads.
 pub(super) struct Cluster {
     nodes: Vec<RaftNode>,
+    /// Measurements so far: each has addresses of its own, so that its first changes are some too.
+    begun: AtomicU8,
 }
 
 /// What the leader's log has done.
@@ -59,7 +63,7 @@ impl Cluster {
             nodes.push(start(listener, &addresses, &dir.join(i.to_string())).await?);
         }
         nodes[0].init().await.context("the nodes form no cluster")?;
-        let cluster = Cluster { nodes };
+        let cluster = Cluster { nodes, begun: AtomicU8::new(0) };
         cluster.lead_by_first().await?;
         Ok(cluster)
     }
@@ -85,10 +89,12 @@ impl Cluster {
 
     /// `writers` change a group of their own each, one change after the other, through the leader.
     pub(super) async fn write(&self, writers: usize, length: Duration) -> anyhow::Result<Measured> {
+        let pair = self.begun.fetch_add(1, Ordering::Relaxed) % PAIRS;
         let begun = Instant::now();
         let until = begun + length;
-        let tasks: Vec<_> =
-            (0..writers).map(|writer| tokio::spawn(write(self.nodes[0].clone(), writer, until))).collect();
+        let tasks: Vec<_> = (0..writers)
+            .map(|writer| tokio::spawn(write(self.nodes[0].clone(), writer, pair, until)))
+            .collect();
         let mut took = Vec::new();
         for task in tasks {
             took.append(&mut task.await.context("a writer panicked")??);
@@ -126,14 +132,14 @@ async fn start(listener: TcpListener, peers: &[SocketAddr], data_dir: &Path) -> 
     Ok(node)
 }
 
-async fn write(node: RaftNode, writer: usize, until: Instant) -> anyhow::Result<Vec<Duration>> {
+async fn write(node: RaftNode, writer: usize, pair: u8, until: Instant) -> anyhow::Result<Vec<Duration>> {
     let mut took = Vec::new();
     for turn in 0_u32.. {
         let at = Instant::now();
         if at >= until {
             break;
         }
-        match node.write(change(writer, turn)).await? {
+        match node.write(change(writer, pair, turn)).await? {
             Applied::Changed { .. } => took.push(at.elapsed()),
             other => bail!("writer {writer} was answered {other:?}"),
         }
@@ -142,8 +148,8 @@ async fn write(node: RaftNode, writer: usize, until: Instant) -> anyhow::Result<
 }
 
 /// A small change that is one: what it says differs from what the group is.
-fn change(writer: usize, turn: u32) -> Command {
-    let host = 1 + u8::from(turn % 2 == 1);
+fn change(writer: usize, pair: u8, turn: u32) -> Command {
+    let host = 1 + 2 * pair + u8::from(turn % 2 == 1);
     let third = u8::try_from(writer).expect("there are at most 64 writers");
     let spec = GroupSpec {
         name: format!("writer-{writer}"),

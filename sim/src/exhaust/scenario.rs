@@ -64,6 +64,8 @@ pub struct Scenario {
     pub rival: Option<(Entry, BTreeSet<NodeId>)>,
     /// When it is applied.
     pub applies: Applies,
+    /// Nodes that append it and apply none of it.
+    pub lagging: BTreeSet<NodeId>,
     /// Renewal intervals that are explored.
     pub rounds: u8,
     /// Per round, how many nodes' logs may go on.
@@ -92,6 +94,7 @@ pub fn two_leaders() -> Scenario {
         agreed: vec![assign(0, 2, 2)],
         rival: Some((assign(0, 2, 3), nodes([3, 4]))),
         applies: Applies::AtOnce,
+        lagging: BTreeSet::new(),
         rounds: 5,
         log_steps: 2,
         budget: Budget { all: 2, lost: 1, late: 1, twice: 1, restarts: 1 },
@@ -106,6 +109,7 @@ pub fn restarted_voter() -> Scenario {
         agreed: vec![assign(0, 2, 2), assign(0, 3, 1)],
         rival: None,
         applies: Applies::AtOnce,
+        lagging: BTreeSet::new(),
         rounds: 6,
         log_steps: 2,
         budget: Budget { all: 2, lost: 2, late: 1, twice: 1, restarts: 1 },
@@ -124,6 +128,7 @@ pub fn two_memberships() -> Scenario {
         ],
         rival: None,
         applies: Applies::AtOnce,
+        lagging: BTreeSet::new(),
         rounds: 5,
         log_steps: 2,
         budget: Budget { all: 2, lost: 1, late: 1, twice: 0, restarts: 0 },
@@ -138,6 +143,7 @@ pub fn moved_address() -> Scenario {
         agreed: vec![Entry::Move { from: GROUPS[0], to: GROUPS[1] }],
         rival: None,
         applies: Applies::Later,
+        lagging: BTreeSet::new(),
         rounds: 6,
         log_steps: 2,
         budget: Budget { all: 2, lost: 1, late: 0, twice: 0, restarts: 0 },

@@ -71,7 +71,8 @@ impl<'a> Cluster<'a> {
 
     pub(super) fn apply(&self, id: NodeId) -> Option<Self> {
         let node = &self.nodes[&id];
-        if node.applied >= node.has.min(self.agreed()) {
+        let lags = self.scenario.lagging.contains(&id);
+        if lags || node.applied >= node.has.min(self.agreed()) {
             return None;
         }
         let mut state = self.clone();
