@@ -10,7 +10,7 @@ use lockstep_cluster_tests::manifest::{EXAMPLE, Profile};
 use lockstep_cluster_tests::topology::{CLIENTS, Node};
 use lockstep_cluster_tests::traffic::load::Endpoints;
 use lockstep_cluster_tests::traffic::probe::Probe;
-use lockstep_cluster_tests::traffic::tcp_client::{FAST_FLOWS, TcpClients};
+use lockstep_cluster_tests::traffic::tcp_client::{FAST_FLOWS, Pace, SLOW_INTERVAL, TcpClients};
 use lockstep_cluster_tests::trial::{DNS, WEB};
 use lockstep_cluster_tests::{api, wait};
 
@@ -45,7 +45,7 @@ impl Bed {
         let clients = &cluster.topology.clients;
         let tcp = TcpClients::start(clients, WEB, &CLIENTS)?;
         // As many as write at 100 Hz.
-        tcp.hold(FAST_FLOWS)?;
+        tcp.hold(FAST_FLOWS, Pace { fast: FAST_FLOWS, slow: SLOW_INTERVAL })?;
         let probe = Probe::start(clients, CLIENTS[0], DNS)?;
         let lease = Duration::from_millis(profile.lease_ms());
         let bed = Bed { probe, tcp, endpoints, cluster, lease, runs: 0 };

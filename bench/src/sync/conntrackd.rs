@@ -83,7 +83,7 @@ impl Pair {
             // Whoever looks at states has the kernel track connections.
             nft(
                 node,
-                "table ip track {\n chain all { type filter hook forward priority 0;\n ct state invalid drop\n}\n}\n",
+                "table ip track {\n chain passing { type filter hook forward priority 0;\n ct state invalid drop\n}\n}\n",
             )?;
             node.sysctl(&[("net/ipv4/ip_forward", "1"), ("net/ipv4/conf/all/rp_filter", "0")])?;
         }
