@@ -52,6 +52,8 @@ pub struct Report {
     pub intent_operations: usize,
     /// Those writes of which nobody knows whether they happened.
     pub intent_unknown: usize,
+    /// `linearizable`, `violation`, or `not known`: the search was given up.
+    pub intent_verdict: &'static str,
     /// In the order in which they came.
     pub faults: Vec<Struck>,
 }
@@ -79,14 +81,15 @@ impl Report {
             );
         }
         text += &format!(
-            "\n  flows               {} TCP, {} UDP\n  two owners at once  {} ns ({} packets judged, {} frames not captured)\n  intent              {} reads and writes, {} of unknown outcome\n",
+            "\n  flows               {} TCP, {} UDP\n  two owners at once  {} ns ({} packets judged, {} frames not captured)\n  intent              {} reads and writes, {} of unknown outcome: {}\n",
             self.tcp_flows,
             self.udp_flows,
             self.overlap_ns,
             self.packets_judged,
             self.frames_lost,
             self.intent_operations,
-            self.intent_unknown
+            self.intent_unknown,
+            self.intent_verdict
         );
         for failure in &self.failures {
             text += &format!("  FAILED              {failure}\n");

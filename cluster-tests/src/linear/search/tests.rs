@@ -120,9 +120,10 @@ fn random(seed: u64, count: u64) -> Vec<Operation> {
     let mut history = Vec::new();
     for number in 0..count {
         let at = number * 10;
-        let (invoked, completed) = (at.saturating_sub(draw.below(60)), at + 1 + draw.below(60));
+        let (invoked, completed) = (at.saturating_sub(draw.below(25)), at + 1 + draw.below(25));
         let object = draw.below(2) as usize;
-        let told = draw.below(10) > 0;
+        // One in forty, as in runs of chaos.
+        let told = draw.below(40) > 0;
         let call = if draw.below(2) == 0 {
             Call::Read { value: values[object], revision, changed: changed[object] }
         } else {
@@ -150,15 +151,15 @@ fn random(seed: u64, count: u64) -> Vec<Operation> {
 
 #[test]
 fn i2_random_histories_that_have_an_order_are_accepted() {
-    for seed in 0..60 {
-        accepted(&random(seed, 400));
+    for seed in 0..30 {
+        accepted(&random(seed, 100));
     }
 }
 
 #[test]
 fn i2_random_histories_with_one_stale_read_are_rejected() {
-    for seed in 0..60 {
-        let mut history = random(seed, 200);
+    for seed in 0..30 {
+        let mut history = random(seed, 60);
         // Long after everything else, the first revision.
         history.push(read(100_000, 100_001, 0, 100, 10));
         rejected(&history);
