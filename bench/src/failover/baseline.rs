@@ -142,9 +142,9 @@ impl Pair {
     fn start_node(&mut self, node: Node, state: &str) -> anyhow::Result<()> {
         self.starts += 1;
         let folder = self.run.folder();
-        let file = |kind: &str| folder.join(format!("keepalived-{}.{kind}", node.name()));
-        // One for each start: what an earlier one said is not taken for this one's.
-        let log = folder.join(format!("keepalived-{}-{}.log", node.name(), self.starts));
+        // Others for each start: what an earlier one said, or left behind, is not taken for this one's.
+        let file = |kind: &str| folder.join(format!("keepalived-{}-{}.{kind}", node.name(), self.starts));
+        let log = file("log");
         let configuration = file("conf");
         std::fs::write(&configuration, self.configuration(node))
             .with_context(|| format!("cannot write {}", configuration.display()))?;
@@ -191,7 +191,7 @@ impl Pair {
         let name = node.name();
         format!(
             "global_defs {{\n router_id {name}\n vrrp_version 3\n vrrp_rt_priority 40\n vrrp_garp_master_delay 0\n \
-             vrrp_garp_master_repeat 3\n vrrp_garp_interval 0\n}}\n\
+             vrrp_garp_master_repeat 3\n}}\n\
              vrrp_instance balancer {{\n state BACKUP\n nopreempt\n interface eth0\n virtual_router_id 51\n \
              priority {priority}\n advert_int {advert}\n track_interface {{\n eth1\n }}\n \
              virtual_ipaddress {{\n {VIP}/24 dev eth0\n {FLOATING}/24 dev eth1\n }}\n}}\n"
