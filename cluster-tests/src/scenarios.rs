@@ -120,6 +120,11 @@ pub const ALL: &[Scenario] = &[
         oddities::deaths::two_of_three_down,
     ),
     calm(
+        "owner_and_witness",
+        "an owner that returns with an empty kernel leaves its group to the standby (I5)",
+        oddities::deaths::owner_and_witness,
+    ),
+    calm(
         "killed_during_failover",
         "a successor's daemon dies as it takes over, and no flow is lost",
         oddities::deaths::killed_during_failover,

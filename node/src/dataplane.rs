@@ -30,6 +30,8 @@ pub(crate) struct Handle {
     pub(crate) port_counts: ports::Counts,
     /// What was asked for.
     pub(crate) config: config::Dataplane,
+    /// Whether the maps, and so the flows, are those of an earlier run.
+    pub(crate) adopted: bool,
     hooks: Vec<HookReport>,
     answers: AnswerTable,
     packets: Counters,
@@ -122,6 +124,7 @@ impl Handle {
             )
             .context("the thread that keeps the next hops cannot be started")?,
             port_counts: ports::Counts::default(),
+            adopted: loader.adopted(),
             hooks: loader.hooks().to_vec(),
             answers: loader.answers(),
             packets: loader.counter_table(),

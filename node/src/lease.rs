@@ -47,6 +47,8 @@ pub(crate) struct Settings {
     pub(crate) listen: SocketAddr,
     /// What the datagrams' MAC is keyed from.
     pub(crate) secret: [u8; 32],
+    /// Assignments up to this epoch were to a kernel that is gone; 0: none.
+    pub(crate) forgone: Epoch,
 }
 
 /// What the rest of the daemon is to know or do.

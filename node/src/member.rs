@@ -76,6 +76,7 @@ impl Start {
             node,
             listen: parts.config.lease.listen,
             secret,
+            forgone: forgone(&parts),
         };
         let lease = lease::spawn(&settings, sink::sink(&parts, sync.clone()), events)
             .context("the lease thread cannot be started")?;
@@ -104,6 +105,15 @@ impl Start {
         // A task of its own: a node that stops still flushes what it hands over, when nobody waits here any more.
         tokio::spawn(events::run(parts, event_queue)).await.context("the lease thread's events")?;
         anyhow::bail!("the lease thread ended")
+    }
+}
+
+/// What was assigned to this node before its kernel's maps were made: flows of it are elsewhere, if anywhere. Nothing is
+/// assigned to a node that does not report, which this run has not begun yet.
+fn forgone(parts: &Parts) -> Epoch {
+    match &parts.dataplane {
+        Some(dataplane) if !dataplane.adopted => Epoch(parts.raft.metrics().last_log),
+        _ => Epoch(0),
     }
 }
 

@@ -55,6 +55,8 @@ pub struct Owner {
     claims: BTreeMap<Tenure, Claim>,
     /// By group, the highest epoch given back.
     given_back: BTreeMap<GroupId, Epoch>,
+    /// Assignments up to this epoch were to a kernel that is gone.
+    forgone: Epoch,
     /// Groups seen assigned to somebody else: what an earlier run left in the kernel has been closed.
     foreign: BTreeSet<GroupId>,
     releases: Releases,
@@ -78,6 +80,7 @@ impl Owner {
             clock_step,
             claims: BTreeMap::new(),
             given_back: BTreeMap::new(),
+            forgone: Epoch(0),
             foreign: BTreeSet::new(),
             releases: Releases::default(),
             sent: BTreeMap::new(),
@@ -101,6 +104,10 @@ impl Owner {
             // What this run serves itself is closed at the end of its hand-over, once it is flushed.
             if assignment.node != self.me.node && self.foreign.insert(*group) && !self.serves(*group) {
                 self.outputs.push_back(Output::CloseLease(tenure));
+            }
+            if assignment.node == self.me.node && assignment.epoch <= self.forgone {
+                let given_back = self.given_back.entry(*group).or_default();
+                *given_back = (*given_back).max(assignment.epoch);
             }
             let given_back = self.given_back.get(group).is_some_and(|e| assignment.epoch <= *e);
             if assignment.node == self.me.node && !given_back && !self.claims.contains_key(&tenure) {
@@ -159,6 +166,12 @@ impl Owner {
             }
             ended => ended,
         };
+    }
+
+    /// The kernel is empty: what was assigned up to this epoch is given back unclaimed, so that a standby which still has the
+    /// flows serves on. To be told before the first [`Self::handle_log`].
+    pub const fn forgo(&mut self, up_to: Epoch) {
+        self.forgone = up_to;
     }
 
     /// Gives everything back, as if it were assigned elsewhere: the last resort of a shutdown that nobody

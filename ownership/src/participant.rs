@@ -180,6 +180,11 @@ impl Participant {
         self.route(now);
     }
 
+    /// See [`Owner::forgo`].
+    pub const fn forgo(&mut self, up_to: Epoch) {
+        self.owner.forgo(up_to);
+    }
+
     /// See [`Owner::surrender`].
     pub fn surrender(&mut self, now: Instant) {
         self.owner.surrender(now, &self.log);

@@ -109,7 +109,8 @@ impl Cluster {
             let kernel = Arc::new(PaperKernel::default());
             let (send, events) = mpsc::channel(super::EVENT_QUEUE);
             let listen = socket.local_addr().unwrap();
-            let settings = Settings { cluster: [9; 16], node: id, listen, secret: [4; 32] };
+            let settings =
+                Settings { cluster: [9; 16], node: id, listen, secret: [4; 32], forgone: Epoch(0) };
             let handle = thread::start(&settings, socket, kernel.clone(), send).unwrap();
             let id_of_membership = LogId { term: 1, leader: NodeId(3), index: LogIndex(1) };
             let configs = vec![(1..=3).map(NodeId).collect()];

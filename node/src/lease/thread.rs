@@ -73,8 +73,10 @@ pub(super) fn start(
     let snapshot = Arc::new(ArcSwap::from_pointee(Snapshot::default()));
     let handle = Handle { inputs, wake: Arc::new(wake), snapshot };
     let helpers = Helpers::start(&sink, &handle).context("the lease thread's helpers cannot start")?;
+    let mut participant = Participant::new(clock::now(), me, CLOCK_STEP);
+    participant.forgo(settings.forgone);
     let thread = LeaseThread {
-        participant: Participant::new(clock::now(), me, CLOCK_STEP),
+        participant,
         seal: Seal::new(&settings.secret, settings.cluster, me),
         socket,
         inputs: received,

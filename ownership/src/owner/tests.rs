@@ -213,6 +213,21 @@ fn an_epoch_that_an_earlier_run_gave_back_is_given_back_again() {
 }
 
 #[test]
+fn i12_what_an_empty_kernel_owned_is_given_back_unclaimed() {
+    let mut b = Bench::new(&[1, 2]);
+    b.owner.forgo(Epoch(5));
+    b.assigned(2000, 5, 1);
+    assert_eq!(
+        b.owner.given_back().collect::<Vec<_>>(),
+        [tenure(5)],
+        "the leader can assign it to who has the flows"
+    );
+    b.pass(2100);
+    assert!(b.owner.claims().next().is_none());
+    b.open(2200, 7);
+}
+
+#[test]
 fn a_lapsed_lease_is_asked_for_again_and_opens_anew() {
     let mut b = Bench::new(&[1, 2, 3]);
     b.open(2000, 5);

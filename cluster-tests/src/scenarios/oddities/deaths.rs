@@ -63,6 +63,17 @@ pub(in crate::scenarios) fn killed_during_failover() -> anyhow::Result<()> {
     })
 }
 
+/// Owner and witness lose power together, so that nobody can take over, and return together. The owner's kernel has no flows
+/// any more, the standby's has them all.
+pub(in crate::scenarios) fn owner_and_witness() -> anyhow::Result<()> {
+    under_traffic(|cluster, _, tenure| {
+        let harms = vec![Harm::cut_power(cluster, tenure.owner)?, Harm::cut_power(cluster, Node::W)?];
+        wait::pass(WATCHED)?;
+        heal(cluster, harms)?;
+        tenure.demand_moved(cluster).map(drop)
+    })
+}
+
 /// The witness forgets what it promised, at the moment when its promise decides: it must not give another until the
 /// former has ended, whatever it was.
 pub(in crate::scenarios) fn voter_restarts_inside_promise() -> anyhow::Result<()> {
