@@ -10,7 +10,7 @@ use lockstep_abi::state;
 use crate::atomic::{self, copy_key};
 use crate::count::count;
 use crate::lease::tick_ns;
-use crate::maps::{EVENTS, EVENT_READER, LOST_EVENTS};
+use crate::maps::{EVENT_READER, EVENTS, LOST_EVENTS};
 
 /// Puts an event into the ring about a flow in this state, unless the flow's policy is to be silent. `flow` is a copy
 /// of the original entry, or what that was made of.
