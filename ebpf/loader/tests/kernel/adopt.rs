@@ -104,6 +104,13 @@ fn what_somebody_else_detached_is_attached_again() {
     let link = aya::programs::links::FdLink::from(aya::programs::links::PinnedLink::from_pin(&pin).unwrap());
     aya::programs::Link::detach(link).unwrap();
     std::fs::remove_file(&pin).unwrap();
+    // The kernel lets go of a link some time after its last pin.
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
+    let attached = || aya::programs::SchedClassifier::query_tcx("eth1", aya::programs::TcAttachType::Ingress);
+    while !attached().unwrap().1.is_empty() {
+        assert!(std::time::Instant::now() < deadline, "the program is still attached");
+        std::thread::yield_now();
+    }
     assert_eq!(dataplane.detached().unwrap(), ["eth1"]);
     assert_eq!(dataplane.reattach().unwrap().len(), 1);
     assert_eq!(dataplane.detached().unwrap(), Vec::<String>::new());
