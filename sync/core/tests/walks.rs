@@ -4,11 +4,11 @@
 #[expect(dead_code, reason = "shared with the replication test, which uses all of it")]
 mod table;
 
-use lockstep_model::flow::{FlowChange, FlowRecord, WriteOutcome};
+use lockstep_model::flow::{FlowChange, FlowRecord, SHARDS, WriteOutcome};
 use lockstep_model::ids::{Epoch, NodeId};
 use lockstep_sync_core::{
-    Connection, Down, Origin, OriginOutput, PassId, Receiver, ReceiverOutput, Session, StreamId, Time, Up,
-    WalkId,
+    Connection, Down, Origin, OriginOutput, PassId, Receiver, ReceiverOutput, Session, StreamId, SyncState,
+    Time, Up, WalkId,
 };
 
 use table::{GROUP, Table, key};
@@ -257,4 +257,55 @@ fn i5_the_next_owners_walk_counts_before_the_former_one_gives_up() {
     let mut outputs = std::iter::from_fn(|| receiver.poll_output());
     assert!(outputs.any(|o| matches!(o, ReceiverOutput::Sweep { epoch, .. } if epoch == next)));
     assert_eq!(receiver.counters().walks_refused, 0);
+}
+
+/// Gives a receiver a whole walk of one epoch on every shard, in one session of the origin.
+fn whole_walk(receiver: &mut Receiver, now: Time, connection: Connection, session: Session) {
+    for shard in 0..SHARDS {
+        let stream = StreamId { peer: NodeId(2), shard };
+        begun(receiver, now, stream, connection, session);
+        let walk = WalkId(1);
+        let begin = Down::WalkBegin { group: GROUP, epoch: EPOCH, walk, position: 1 };
+        receiver.handle_down(now, stream, connection, begin);
+        receiver.handle_down(
+            now,
+            stream,
+            connection,
+            Down::WalkEnd { group: GROUP, epoch: EPOCH, walk, position: 2 },
+        );
+        while let Some(output) = receiver.poll_output() {
+            if let ReceiverOutput::Sweep { work, .. } = output {
+                receiver.handle_swept(now, work, 0);
+            }
+        }
+    }
+}
+
+fn begun(receiver: &mut Receiver, now: Time, stream: StreamId, connection: Connection, session: Session) {
+    receiver.connected(stream, connection);
+    let welcome = Down::Welcome { session, resumed: false, position: 0 };
+    receiver.handle_down(now, stream, connection, welcome);
+}
+
+#[test]
+fn i5_what_an_earlier_session_gave_is_remembered_until_a_walk_of_the_next() {
+    let at = |s: u64| Time::from_nanos(s * 1_000_000_000);
+    let mut receiver = Receiver::new(1);
+    receiver.learn_epoch(GROUP, EPOCH);
+    whole_walk(&mut receiver, at(1), CONNECTION, SESSION);
+    assert_eq!(receiver.group_sync(at(1), GROUP).state, SyncState::CaughtUp);
+    // The origin returns with nothing, and not as the owner: there is no walk of the group.
+    for shard in 0..SHARDS {
+        let stream = StreamId { peer: NodeId(2), shard };
+        receiver.disconnected(stream, CONNECTION);
+        begun(&mut receiver, at(5), stream, Connection(2), Session([2; 16]));
+    }
+    let sync = receiver.group_sync(at(6), GROUP);
+    assert_eq!((sync.state, sync.epoch, sync.origin), (SyncState::Syncing, EPOCH, Some(NodeId(2))));
+    assert_eq!(sync.age, std::time::Duration::from_secs(5), "since it was last heard as the owner");
+    // It lasts over further sessions, and ends with a walk.
+    begun(&mut receiver, at(7), stream(), Connection(3), Session([3; 16]));
+    assert_eq!(receiver.group_sync(at(7), GROUP).age, std::time::Duration::from_secs(6));
+    whole_walk(&mut receiver, at(8), Connection(4), Session([4; 16]));
+    assert_eq!(receiver.group_sync(at(8), GROUP).state, SyncState::CaughtUp);
 }

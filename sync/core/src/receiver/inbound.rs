@@ -56,8 +56,12 @@ pub(super) struct Inbound {
     walks: BTreeMap<GroupId, OpenWalk>,
     /// The last walk that ended, by group, and when.
     complete: BTreeMap<GroupId, (Epoch, Time)>,
+    /// What was complete in an earlier session, and when the origin was last heard in it; until a walk of this one ends.
+    former: BTreeMap<GroupId, (Epoch, Time)>,
     /// When the origin was last heard.
     pub(super) alive: Time,
+    /// When it was last heard before this life of the stream.
+    alive_before: Time,
 }
 
 impl Inbound {
@@ -67,6 +71,7 @@ impl Inbound {
             self.disconnect(old);
         }
         self.connection = Some(connection);
+        self.alive_before = self.alive;
         self.welcomed = false;
         // A refusal may not have reached the origin, which would then never send the record again.
         if !self.refused.is_empty() || !self.nacks.is_empty() {
@@ -102,8 +107,10 @@ impl Inbound {
             return Err("resumed a session that was not asked for");
         }
         if !resumed {
-            // Until its walk ends, nobody knows what is missing here.
-            self.complete.clear();
+            // Until its walk ends, nobody knows what is missing here since then.
+            let before = self.alive_before;
+            self.former
+                .extend(std::mem::take(&mut self.complete).into_iter().map(|(g, (e, _))| (g, (e, before))));
         }
         self.welcomed = true;
         self.session = Some(session);
@@ -180,6 +187,7 @@ impl Inbound {
         pending.done = true;
         let Work::Sweep { group, epoch, mark, .. } = pending.work else { return None };
         self.complete.insert(group, (epoch, now));
+        self.former.remove(&group);
         // Refused before the walk and not again during it: written since, or gone.
         self.refused.retain(|_, (held, at)| *held != group || *at == mark);
         Some(group)
@@ -230,6 +238,7 @@ impl Inbound {
     pub(super) fn forget_group(&mut self, group: GroupId) {
         self.walks.remove(&group);
         self.complete.remove(&group);
+        self.former.remove(&group);
         self.refused.retain(|_, (held, _)| *held != group);
     }
 
@@ -251,6 +260,12 @@ impl Inbound {
 
     pub(super) fn complete(&self, group: GroupId) -> Option<(Epoch, Time)> {
         self.complete.get(&group).copied()
+    }
+
+    /// What was complete, and until when: now, if it still is.
+    pub(super) fn once_complete(&self, group: GroupId) -> Option<(Epoch, Time)> {
+        let complete = self.complete.get(&group).map(|(epoch, _)| (*epoch, self.alive));
+        complete.or_else(|| self.former.get(&group).copied())
     }
 }
 

@@ -82,6 +82,16 @@ impl Receiver {
         }
         let highest = self.groups.highest(group);
         let Some((epoch, origin)) = self.best_origin(group) else {
+            if let Some((epoch, origin, until)) = self.best_former(group) {
+                let age = now.since(until);
+                return GroupSync {
+                    state: SyncState::Syncing,
+                    epoch,
+                    origin: Some(origin),
+                    age,
+                    connected: false,
+                };
+            }
             let begun = highest > Epoch(0) && self.streams.values().any(|i| i.connection.is_some());
             let state = if begun { SyncState::Syncing } else { SyncState::Never };
             return GroupSync { state, epoch: Epoch(0), origin: None, age: Duration::MAX, connected: false };
@@ -94,9 +104,25 @@ impl Receiver {
         GroupSync { state, epoch, origin: Some(origin), age, connected }
     }
 
+    /// The same of an earlier session of the origin, and until when: a daemon that was started again, and has not said
+    /// yet what it holds, or holds nothing any more.
+    fn best_former(&self, group: GroupId) -> Option<(Epoch, NodeId, Time)> {
+        let former = |peer: NodeId| {
+            let shards = (0..SHARDS)
+                .map(|shard| self.streams.get(&StreamId { peer, shard })?.once_complete(group))
+                .collect::<Option<Vec<_>>>()?;
+            let epoch = shards.iter().map(|(epoch, _)| *epoch).min()?;
+            Some((epoch, peer, shards.iter().map(|(_, until)| *until).min()?))
+        };
+        self.origins().filter_map(former).max()
+    }
+
+    fn origins(&self) -> impl Iterator<Item = NodeId> {
+        self.streams.keys().filter(|stream| stream.shard == 0).map(|stream| stream.peer)
+    }
+
     /// The origin of which a whole epoch was received on every shard, with the newest such epoch.
     fn best_origin(&self, group: GroupId) -> Option<(Epoch, NodeId)> {
-        let first = self.streams.keys().filter(|stream| stream.shard == 0).map(|stream| stream.peer);
         let complete = |peer: NodeId| {
             let epochs = (0..SHARDS).map(|shard| {
                 let inbound = self.streams.get(&StreamId { peer, shard })?;
@@ -104,6 +130,6 @@ impl Receiver {
             });
             epochs.collect::<Option<Vec<_>>>().and_then(|epochs| epochs.into_iter().min())
         };
-        first.filter_map(|peer| complete(peer).map(|epoch| (epoch, peer))).max()
+        self.origins().filter_map(|peer| complete(peer).map(|epoch| (epoch, peer))).max()
     }
 }
