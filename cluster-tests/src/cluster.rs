@@ -225,12 +225,15 @@ impl Cluster {
         self.run.pins().join(node.name())
     }
 
-    /// Takes out of the kernel what a dead node left there, as a loss of power does: its pins, and the packets that
-    /// wait for a neighbour since the links were cut (the kernel asks again every second, and would send them
-    /// when the links return).
+    /// Takes out of the kernel what a dead node left there, as a loss of power does: its pins, the forwarding that it
+    /// switched on, and the packets that wait for a neighbour since the links were cut (the kernel asks again every
+    /// second, and would send them when the links return).
     pub fn forget_kernel_state(&self, node: Node) -> anyhow::Result<()> {
         let pins = self.pin_dir(node);
         fs::remove_dir_all(&pins).with_context(|| format!("cannot remove {}", pins.display()))?;
+        let off = ["ipv4/conf/eth0", "ipv4/conf/eth1", "ipv6/conf/eth0", "ipv6/conf/eth1"]
+            .map(|of| format!("net/{of}/forwarding"));
+        self.topology.node(node).sysctl(&off.each_ref().map(|key| (key.as_str(), "0")))?;
         self.forget_neighbours(node)
     }
 
