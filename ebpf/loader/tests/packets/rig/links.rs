@@ -1,7 +1,9 @@
 //! The namespace: two links, addresses of both families, and hosts that need not be asked for their MACs.
 
 use std::io::Write;
+use std::net::IpAddr;
 use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 use crate::case::{Family, Side};
 use crate::frame::Mac;
@@ -55,6 +57,26 @@ pub(super) fn set_up() {
     }
     // For all: the kernel asks each interface, and answers itself only where it is no router.
     std::fs::write("/proc/sys/net/ipv6/conf/all/forwarding", "1").unwrap();
+    wait_until_local();
+}
+
+/// The kernel makes an IPv6 address its own, for routing, some time after the address is there.
+fn wait_until_local() {
+    const RTF_LOCAL: u32 = 0x8000_0000;
+    let deadline = Instant::now() + Duration::from_secs(10);
+    for side in [Side::Clients, Side::Endpoints] {
+        let IpAddr::V6(address) = Family::V6.node(side) else { unreachable!("an IPv6 address") };
+        let destination = format!("{:032x}", address.to_bits());
+        let is_local = |line: &str| {
+            let fields: Vec<&str> = line.split_whitespace().collect();
+            fields[..2] == [destination.as_str(), "80"]
+                && u32::from_str_radix(fields[8], 16).unwrap() & RTF_LOCAL != 0
+        };
+        while !std::fs::read_to_string("/proc/thread-self/net/ipv6_route").unwrap().lines().any(is_local) {
+            assert!(Instant::now() < deadline, "{address} has no local route");
+            std::thread::yield_now();
+        }
+    }
 }
 
 /// Switches forwarding of what comes in at a side.
