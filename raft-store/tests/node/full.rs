@@ -38,7 +38,8 @@ async fn until_full(daemon: &Daemon) {
 }
 
 async fn until_resumed(daemon: &Daemon) {
-    daemon.until("it goes on", |m| m.stopped.is_none() && m.leader.is_some()).await;
+    let resumed = || daemon.node.store_counts()["resumed"] == 1;
+    daemon.until("it goes on", |m| resumed() && m.stopped.is_none() && m.leader.is_some()).await;
     assert_eq!(daemon.node.disk_full(), None);
 }
 
