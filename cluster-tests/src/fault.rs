@@ -98,7 +98,7 @@ pub fn inject(cluster: &mut Cluster, node: Node, fault: Fault) -> anyhow::Result
 pub fn cut_power(process: &Process, ports: &PortSwitch, node: Node) -> anyhow::Result<()> {
     // Dead before its links go, so that it cannot see them go and give its lease back in good order.
     process.signal(Signal::SIGKILL)?;
-    Side::of(node).into_iter().try_for_each(|side| ports.down(&side.port(node)))
+    Side::of(node).iter().try_for_each(|side| ports.down(&side.port(node)))
 }
 
 /// Makes a balancer again what it was before the fault: links up, and what was killed started, with an empty kernel if
