@@ -63,10 +63,11 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
         server.answers_through(&network, subject)?;
     }
 
+    let bed = Bed { run: &run, network: &network, server: &server, balancers: &balancers };
     let mut measured = Ok(());
     for case in Case::ALL.into_iter().filter(|case| options.case.is_none_or(|only| only == *case)) {
         // What was measured before is worth telling in any case.
-        measured = measure(case, rounds, length, &network, &server, &balancers, &run, &mut report)
+        measured = measure(case, rounds, length, &bed, &mut report)
             .with_context(|| format!("the case {}", case.name()));
         if measured.is_err() {
             break;
@@ -78,16 +79,21 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     server.stop()
 }
 
+/// Everything that is set up.
+struct Bed<'a> {
+    run: &'a Run,
+    network: &'a Network,
+    server: &'a Server,
+    balancers: &'a Balancers,
+}
+
 /// All rounds of one case. The order turns round from one to the next: what drifts does so for everybody, and in
 /// every round plain forwarding stands right beside the dataplane.
 fn measure(
     case: Case,
     rounds: usize,
     length: Duration,
-    network: &Network,
-    server: &Server,
-    balancers: &Balancers,
-    run: &Run,
+    bed: &Bed<'_>,
     report: &mut Report,
 ) -> anyhow::Result<()> {
     let mut samples: BTreeMap<Subject, Sample> = BTreeMap::new();
@@ -101,14 +107,14 @@ fn measure(
         }
         for subject in order {
             interrupt::check()?;
-            let before = balancers.refusals()?;
-            let measured = case.measure(network, server, subject, length, run)?;
+            let before = bed.balancers.refusals()?;
+            let measured = case.measure(bed.network, bed.server, subject, length, bed.run)?;
             samples.entry(subject).or_default().push(measured.rate);
             if let Some(note) = measured.note {
                 notes.insert(subject, note);
             }
             if subject == Subject::Tc {
-                for ((reason, count), (_, before)) in balancers.refusals()?.into_iter().zip(before) {
+                for ((reason, count), (_, before)) in bed.balancers.refusals()?.into_iter().zip(before) {
                     *refused.entry(reason).or_default() += count - before;
                 }
             }
