@@ -7,7 +7,6 @@ mod e2e;
 mod failover;
 mod interface;
 mod lockstep;
-mod nft;
 mod object;
 mod packet;
 #[path = "../programs/src/plan.rs"]

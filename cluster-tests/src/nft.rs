@@ -26,7 +26,7 @@ impl Table {
         let text = format!(
             "table inet {name} {{\nchain in {{\ntype filter hook input priority 0\n{rules}\n}}\n}}\n"
         );
-        nft(namespace, &text)?;
+        load(namespace, &text)?;
         Ok(Table { namespace: Some(namespace.clone()), name })
     }
 
@@ -37,7 +37,7 @@ impl Table {
 
     fn remove(&mut self) -> anyhow::Result<()> {
         let Some(namespace) = self.namespace.take() else { return Ok(()) };
-        nft(&namespace, &format!("delete table inet {}\n", self.name))
+        load(&namespace, &format!("delete table inet {}\n", self.name))
     }
 }
 
@@ -87,9 +87,10 @@ impl Loss {
     }
 }
 
-fn nft(namespace: &Handle, rules: &str) -> anyhow::Result<()> {
+/// Loads rules; they go with their namespace.
+pub fn load(namespace: &Handle, rules: &str) -> anyhow::Result<()> {
     let mut command = Command::new("nft");
-    command.args(["-f", "-"]).stdin(Stdio::piped()).stderr(Stdio::piped());
+    command.args(["-f", "-"]).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
     namespace.place(&mut command);
     let mut child = command.spawn().context("cannot run `nft` (nftables)")?;
     let mut stdin = child.stdin.take().expect("stdin is piped");

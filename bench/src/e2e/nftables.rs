@@ -3,7 +3,7 @@
 use super::network::{Addresses, Network};
 use super::server::{DATAGRAMS, HTTP, STREAM};
 use super::subject::Subject;
-use crate::nft;
+use lockstep_cluster_tests::nft;
 
 /// Loads the rules; they go with their namespace.
 pub(crate) fn start(network: &Network) -> anyhow::Result<()> {

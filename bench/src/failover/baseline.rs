@@ -22,7 +22,7 @@ use lockstep_cluster_tests::trial::DNS;
 use lockstep_cluster_tests::{interrupt, ip, wait};
 
 use super::tally::Tally;
-use crate::nft;
+use lockstep_cluster_tests::nft;
 
 /// How long a node may take to come up, or the other to take over, at the slowest interval.
 const LIMIT: Duration = Duration::from_secs(20);

@@ -1,9 +1,7 @@
 //! Where replication is measured: the cluster of the demo (two balancers and a witness, real daemons), with room for
 //! millions of flows, and endpoints that take a SYN and say nothing.
 
-use std::io::Write;
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
@@ -11,6 +9,7 @@ use lockstep_cluster_tests::api;
 use lockstep_cluster_tests::cluster::Cluster;
 use lockstep_cluster_tests::manifest::{EXAMPLE, Profile};
 use lockstep_cluster_tests::namespace::Handle;
+use lockstep_cluster_tests::nft;
 use lockstep_cluster_tests::topology::{Node, VIP};
 use lockstep_cluster_tests::wait;
 use lockstep_loader::SCHEMA;
@@ -125,19 +124,5 @@ pub(crate) fn silence(endpoint: &Handle) -> anyhow::Result<()> {
         "table ip sink {{\n chain in {{ type filter hook prerouting priority raw;\n\
          tcp dport {ENDPOINT_PORT} drop\n}}\n}}\n"
     );
-    nft(endpoint, &rules)
-}
-
-/// Loads rules; they go with their namespace.
-pub(crate) fn nft(namespace: &Handle, rules: &str) -> anyhow::Result<()> {
-    let mut command = Command::new("nft");
-    command.args(["-f", "-"]).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
-    namespace.place(&mut command);
-    let mut child = command.spawn().context("cannot run `nft` (nftables)")?;
-    let mut input = child.stdin.take().expect("stdin is piped");
-    input.write_all(rules.as_bytes()).context("cannot write to `nft`")?;
-    drop(input);
-    let output = child.wait_with_output().context("cannot wait for `nft`")?;
-    ensure!(output.status.success(), "`nft`: {}", String::from_utf8_lossy(&output.stderr).trim());
-    Ok(())
+    nft::load(endpoint, &rules)
 }

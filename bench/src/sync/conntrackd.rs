@@ -16,11 +16,12 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use lockstep_cluster_tests::ip::batch;
 use lockstep_cluster_tests::namespace::{Handle, Namespace};
+use lockstep_cluster_tests::nft;
 use lockstep_cluster_tests::process::Process;
 use lockstep_cluster_tests::run::Run;
 use lockstep_cluster_tests::wait;
 
-use super::bed::{nft, silence};
+use super::bed::silence;
 use super::cost::{Spent, Watched};
 use super::generator::Generator;
 use crate::interface::interface;
@@ -81,7 +82,7 @@ impl Pair {
         batch(q.name(), &["address add 10.9.0.2/24 dev eth2".into()])?;
         for node in [&p, &q] {
             // Whoever looks at states has the kernel track connections.
-            nft(
+            nft::load(
                 node,
                 "table ip track {\n chain passing { type filter hook forward priority 0;\n ct state invalid drop\n}\n}\n",
             )?;
