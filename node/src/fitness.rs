@@ -1,8 +1,9 @@
 //! Whether this node could serve a group, for the leader's choice: carrier, programmed intent, flows, disk.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
-use lockstep_model::ids::GroupId;
+use lockstep_model::ids::{GroupId, LogIndex};
 use lockstep_model::state::State;
 use lockstep_ownership::status::{Candidacy, Flows, LocalStatus, Unfit};
 use lockstep_sync_core::{GroupSync, SyncState};
@@ -20,6 +21,8 @@ pub(crate) struct Inputs<'a> {
     pub(crate) draining: bool,
     /// The store has stopped for want of space.
     pub(crate) disk_full: bool,
+    /// The kernel kept flows of an earlier run: of groups made up to this index of the log.
+    pub(crate) kept: Option<LogIndex>,
 }
 
 /// This node's own status.
@@ -31,7 +34,7 @@ pub(crate) fn status(inputs: &Inputs<'_>, flows: impl Fn(GroupId) -> GroupSync) 
         .map(|group| Candidacy {
             group: *group,
             fitness: fitness(inputs, *group),
-            flows: known(&flows(*group)),
+            flows: known(inputs, *group, &flows(*group)),
         })
         .collect();
     LocalStatus { draining: inputs.draining, candidacies }
@@ -64,30 +67,80 @@ pub(crate) fn fitness(inputs: &Inputs<'_>, group: GroupId) -> Result<(), Unfit> 
     Ok(())
 }
 
-fn known(sync: &GroupSync) -> Flows {
+fn known(inputs: &Inputs<'_>, group: GroupId, sync: &GroupSync) -> Flows {
+    let newest = inputs.state.groups.get(&group).and_then(|g| g.assignment).map(|a| a.epoch);
     match sync.state {
+        // Somebody else is about to serve, or does already: from then on something is missing here.
+        SyncState::Owner if newest > Some(sync.epoch) => Flows::Behind(Duration::ZERO),
         SyncState::Owner | SyncState::CaughtUp => Flows::CaughtUp,
         SyncState::Syncing if sync.epoch.get() > 0 => Flows::Behind(sync.age),
-        SyncState::Syncing | SyncState::Never => Flows::Never,
+        SyncState::Syncing | SyncState::Never => match inputs.kept {
+            Some(up_to) if group.get() <= up_to.get() => Flows::Kept,
+            _ => Flows::Never,
+        },
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use lockstep_model::ids::{Epoch, NodeId, Revision};
+    use lockstep_model::intent::GroupSpec;
+    use lockstep_model::state::{Assignment, Group};
+
     use super::*;
+
+    /// The inputs of a node with nothing wrong, about `state`.
+    fn well<'a>(
+        state: &'a State,
+        programmed: &'a Programmed,
+        down: &'a Down,
+        cut_off: &'a BTreeSet<GroupId>,
+    ) -> Inputs<'a> {
+        Inputs { state, programmed, down, cut_off, draining: false, disk_full: false, kept: None }
+    }
+
+    #[test]
+    fn i5_what_a_node_says_of_its_flows() {
+        const GROUP: GroupId = GroupId(7);
+        let (programmed, down, cut_off) = <(Programmed, Down, BTreeSet<GroupId>)>::default();
+        let sync = |state, epoch: u64, age_s| GroupSync {
+            state,
+            epoch: Epoch(epoch),
+            origin: None,
+            age: Duration::from_secs(age_s),
+            connected: false,
+        };
+        let mut state = State::default();
+        let spec = GroupSpec {
+            name: "edge".to_owned(),
+            addresses: Vec::new(),
+            interfaces: Vec::new(),
+            nodes: Vec::new(),
+            standbys: 1,
+            failback: false,
+        };
+        let assignment = Some(Assignment { epoch: Epoch(9), node: NodeId(1) });
+        state.groups.insert(GROUP, Group { spec, assignment, revision: Revision(7) });
+        let mut inputs = well(&state, &programmed, &down, &cut_off);
+        let nothing = sync(SyncState::Syncing, 0, 0);
+        assert_eq!(known(&inputs, GROUP, &sync(SyncState::Owner, 9, 0)), Flows::CaughtUp);
+        let former = known(&inputs, GROUP, &sync(SyncState::Owner, 8, 0));
+        assert_eq!(former, Flows::Behind(Duration::ZERO), "another has been given the group");
+        assert_eq!(known(&inputs, GROUP, &nothing), Flows::Never);
+        inputs.kept = Some(LogIndex(7));
+        assert_eq!(known(&inputs, GROUP, &nothing), Flows::Kept, "its daemon started on a kernel with flows");
+        let behind = sync(SyncState::Syncing, 8, 3);
+        assert_eq!(known(&inputs, GROUP, &behind), Flows::Behind(Duration::from_secs(3)));
+        inputs.kept = Some(LogIndex(6));
+        assert_eq!(known(&inputs, GROUP, &nothing), Flows::Never, "the group was made after that");
+    }
 
     #[test]
     fn a_node_whose_disk_is_full_is_unfit_whatever_else_it_is() {
         let (state, programmed) = (State::default(), Programmed::default());
         let (down, cut_off) = (Down::default(), BTreeSet::new());
-        let mut inputs = Inputs {
-            state: &state,
-            programmed: &programmed,
-            down: &down,
-            cut_off: &cut_off,
-            draining: false,
-            disk_full: true,
-        };
+        let mut inputs = well(&state, &programmed, &down, &cut_off);
+        inputs.disk_full = true;
         assert_eq!(fitness(&inputs, GroupId(1)), Err(Unfit::DiskFull));
         inputs.disk_full = false;
         assert_eq!(fitness(&inputs, GroupId(1)), Err(Unfit::IntentNotApplied));

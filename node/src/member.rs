@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
+use lockstep_loader::FlowTable;
 use lockstep_model::ids::{Epoch, LogIndex, NodeId};
 use lockstep_model::intent::{NodeRole, NodeSpec};
 use lockstep_model::state::State;
@@ -53,10 +54,15 @@ impl Start {
         let node = identity.node;
         tracing::info!(cluster = %identity.cluster_id, node_id = %node, "member of a cluster");
 
+        let last_log = LogIndex(parts.raft.metrics().last_log);
+        let mut kept = None;
         let sync = match &parts.dataplane {
             None => None,
             Some(dataplane) => {
                 let loader = dataplane.loader.lock().expect("no holder panics");
+                let keeps =
+                    dataplane.adopted && holds_any(&loader.flows()).context("flows cannot be read")?;
+                kept = keeps.then_some(last_log);
                 let (sync, service) = sync::Sync::start(sync::Parts {
                     identity: SyncIdentity { cluster: identity.cluster_id.0, node },
                     session: rand::random(),
@@ -76,12 +82,12 @@ impl Start {
             node,
             listen: parts.config.lease.listen,
             secret,
-            forgone: forgone(&parts),
+            forgone: forgone(&parts, last_log),
         };
         let lease = lease::spawn(&settings, sink::sink(&parts, sync.clone()), events)
             .context("the lease thread cannot be started")?;
         log.attach(lease.clone());
-        let member = Member { lease, sync, since: Instant::now() };
+        let member = Member { lease, sync, since: Instant::now(), kept };
         assert!(parts.member.set(member).is_ok(), "a node becomes a member once");
         parts.raft.set_guard(Arc::new(guard::Guard { parts: parts.clone() }));
 
@@ -110,10 +116,24 @@ impl Start {
 
 /// What was assigned to this node before its kernel's maps were made: flows of it are elsewhere, if anywhere. Nothing is
 /// assigned to a node that does not report, which this run has not begun yet.
-fn forgone(parts: &Parts) -> Epoch {
+fn forgone(parts: &Parts, last_log: LogIndex) -> Epoch {
     match &parts.dataplane {
-        Some(dataplane) if !dataplane.adopted => Epoch(parts.raft.metrics().last_log),
+        Some(dataplane) if !dataplane.adopted => Epoch(last_log.get()),
         _ => Epoch(0),
+    }
+}
+
+/// Whether there is any flow in the kernel.
+fn holds_any(table: &FlowTable) -> Result<bool> {
+    const PAGE: usize = 256;
+    let mut cursor = None;
+    loop {
+        let page = table.walk(cursor, PAGE)?;
+        if !page.flows.is_empty() {
+            return Ok(true);
+        }
+        let Some(next) = page.next else { return Ok(false) };
+        cursor = Some(next);
     }
 }
 
@@ -204,6 +224,7 @@ fn tell_status(parts: &Parts) {
                 cut_off: &cut_off,
                 draining,
                 disk_full: parts.raft.disk_full().is_some(),
+                kept: member.kept,
             };
             fitness::status(&inputs, |group| sync.group_sync(group))
         }

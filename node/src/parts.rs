@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
-use lockstep_model::ids::GroupId;
+use lockstep_model::ids::{GroupId, LogIndex};
 use lockstep_model::intent::NodeSpec;
 use lockstep_raft_store::RaftNode;
 
@@ -31,6 +31,8 @@ pub(crate) struct Member {
     pub(crate) sync: Option<sync::Sync>,
     /// When the lease thread began.
     pub(crate) since: Instant,
+    /// The kernel kept flows of an earlier run: of groups made up to this index of the log.
+    pub(crate) kept: Option<LogIndex>,
 }
 
 impl Parts {

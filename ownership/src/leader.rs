@@ -14,6 +14,7 @@ mod output;
 mod standing;
 #[cfg(test)]
 mod tests;
+mod watch;
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, VecDeque};
@@ -27,6 +28,7 @@ use lockstep_model::state::Assignment;
 use self::hold_down::HoldDowns;
 pub use self::output::{Cause, Counters, Output};
 pub use self::standing::{Ineligible, Standing};
+use self::watch::Watch;
 use crate::log::LogView;
 use crate::message::{Report, Tenure};
 use crate::status::Flows;
@@ -38,6 +40,9 @@ use crate::view::GroupView;
 const FIRST_OWNER_WAIT: Duration = Duration::from_secs(2);
 /// With nobody caught up, how long before the freshest is taken.
 const CAUGHT_UP_WAIT: Duration = Duration::from_secs(1);
+/// How long before a node without any flows is taken while another may have some: every connection ends with that, and a
+/// daemon that was killed, with its flows in its kernel, is back by then.
+const EMPTY_WAIT: Duration = Duration::from_secs(3);
 /// How long a new owner has to be heard for the first time: commit, apply, and one request.
 const ASSIGNED_GRACE: Duration = Duration::from_millis(500);
 /// How long an owner may report that it holds no lease: the longest promise it may have to wait for, twice.
@@ -58,21 +63,6 @@ const TRANSFER_MAX_LAG: u64 = 64;
 struct Received {
     at: Instant,
     report: Report,
-}
-
-/// What the leader remembers of a group, for its current epoch.
-#[derive(Debug, Clone, Copy)]
-struct Watch {
-    epoch: Epoch,
-    since: Instant,
-    /// A quorum has heard it at least once.
-    was_heard: bool,
-    /// When the owner last said that it holds the lease, or got the assignment.
-    last_held: Instant,
-    /// Since when it is to move.
-    needed_since: Option<Instant>,
-    proposed_at: Option<Instant>,
-    blamed: bool,
 }
 
 /// A node's judgement, idle unless it leads.
@@ -117,9 +107,7 @@ impl Leader {
             return;
         }
         self.leading_since = leads.then_some(now);
-        for watch in self.watches.values_mut() {
-            *watch = Watch { last_held: now, needed_since: None, proposed_at: None, blamed: false, ..*watch };
-        }
+        self.watches.values_mut().for_each(|watch| watch.start_over(now));
         self.transfer_tried = None;
         self.cut_off_since = None;
         self.next_judgement = leads.then_some(now);
@@ -191,26 +179,14 @@ impl Leader {
     fn watch(&mut self, now: Instant, group: GroupId, view: &GroupView, log: &LogView) {
         let epoch = view.assignment.map_or(Epoch(0), |a| a.epoch);
         if self.watches.get(&group).is_none_or(|w| w.epoch != epoch) {
-            let fresh = Watch {
-                epoch,
-                since: now,
-                was_heard: false,
-                last_held: now,
-                needed_since: None,
-                proposed_at: None,
-                blamed: false,
-            };
-            self.watches.insert(group, fresh);
+            self.watches.insert(group, Watch::new(now, epoch));
         }
         let Some(owner) = view.assignment else { return };
         let heard = self.is_heard(now, owner.node, Tenure { group, epoch }, log);
         let holds =
             self.fresh(now, owner.node, log).is_some_and(|r| r.holding.contains(&Tenure { group, epoch }));
         if let Some(watch) = self.watches.get_mut(&group) {
-            watch.was_heard |= heard;
-            if holds {
-                watch.last_held = now;
-            }
+            watch.note(now, heard, holds);
         }
     }
 
@@ -218,10 +194,9 @@ impl Leader {
         let cause = self.cause(now, group, view, log);
         let Some(watch) = self.watches.get_mut(&group) else { return };
         let Some(cause) = cause else {
-            watch.needed_since = None;
+            watch.candidate_since = None;
             return;
         };
-        let needed_since = *watch.needed_since.get_or_insert(now);
         let (replaces, since) = (watch.epoch, watch.since);
         if watch.proposed_at.is_some_and(|at| now < at + PROPOSAL_RETRY) {
             return;
@@ -232,6 +207,9 @@ impl Leader {
             return;
         };
         let caught_up = flows == Flows::CaughtUp;
+        let patience = self.patience(now, group, view, flows, log);
+        let Some(watch) = self.watches.get_mut(&group) else { return };
+        let candidate_since = *watch.candidate_since.get_or_insert(now);
         match cause {
             Cause::First => {
                 let settled = self.is_first_choice(now, group, view, node, standing, log);
@@ -239,7 +217,7 @@ impl Leader {
                     return;
                 }
             }
-            _ if !caught_up && now < needed_since + CAUGHT_UP_WAIT => return,
+            _ if now < candidate_since + patience => return,
             _ => {}
         }
         let Some(watch) = self.watches.get_mut(&group) else { return };
@@ -341,8 +319,10 @@ impl Leader {
                 Some((*n, standing, flows))
             })
             .max_by_key(|(n, standing, flows)| {
-                // With somebody caught up, preference and load decide between those; with nobody, freshness.
+                // Flows before anything: a node without any ends every connection. With somebody caught up, preference and
+                // load decide between those; with nobody, freshness.
                 (
+                    *flows != Flows::Never,
                     *standing,
                     Reverse(*flows),
                     Reverse(place(view, *n)),
@@ -350,6 +330,32 @@ impl Leader {
                     Reverse(*n),
                 )
             })
+    }
+
+    /// How long a node that knows the flows so well is to wait for another that knows them better.
+    fn patience(
+        &self,
+        now: Instant,
+        group: GroupId,
+        view: &GroupView,
+        flows: Flows,
+        log: &LogView,
+    ) -> Duration {
+        let at_best = |node: NodeId| self.flows(now, node, group, log).is_some_and(|known| known >= flows);
+        match flows {
+            Flows::CaughtUp => Duration::ZERO,
+            Flows::Behind(_) => CAUGHT_UP_WAIT,
+            // Nothing tells it what it lacks: it is only a matter of who else may turn up.
+            Flows::Kept | Flows::Never if candidates(view, log).all(at_best) => Duration::ZERO,
+            Flows::Kept => CAUGHT_UP_WAIT,
+            Flows::Never => EMPTY_WAIT,
+        }
+    }
+
+    /// How well a node says it knows the flows, whether or not it can serve them now.
+    fn flows(&self, now: Instant, node: NodeId, group: GroupId, log: &LogView) -> Option<Flows> {
+        let report = self.fresh(now, node, log)?;
+        report.candidacies.iter().find(|c| c.group == group).map(|c| c.flows)
     }
 
     /// Whether nobody that the group prefers to `node` could still turn up as fit.
@@ -363,11 +369,10 @@ impl Leader {
         log: &LogView,
     ) -> bool {
         standing == Standing::Fit
-            && log.view().nodes.iter().all(|(other, role)| {
-                *other == node
-                    || *role != NodeRole::Dataplane
-                    || place(view, *other) >= place(view, node)
-                    || self.standing(now, *other, group, view, log).is_ok_and(|(s, _)| s == Standing::Fit)
+            && candidates(view, log).all(|other| {
+                other == node
+                    || place(view, other) >= place(view, node)
+                    || self.standing(now, other, group, view, log).is_ok_and(|(s, _)| s == Standing::Fit)
             })
     }
 
@@ -380,8 +385,7 @@ impl Leader {
         view: &GroupView,
         log: &LogView,
     ) -> Result<(Standing, Flows), Ineligible> {
-        let dataplane = log.view().nodes.get(&node) == Some(&NodeRole::Dataplane);
-        if !dataplane || (view.restricted && !view.preference.contains(&node)) {
+        if candidates(view, log).all(|candidate| candidate != node) {
             return Err(Ineligible::NotCandidate);
         }
         let report = self.fresh(now, node, log).ok_or(Ineligible::Silent)?;
@@ -456,6 +460,12 @@ fn covers(heard: Tenure, tenure: Tenure) -> bool {
 
 fn reached(applied: LogIndex, newest: LogIndex) -> bool {
     applied.get() + TRANSFER_MAX_LAG >= newest.get()
+}
+
+/// Who may own the group: data-plane nodes, and of those only the named ones if it names any.
+fn candidates<'a>(view: &'a GroupView, log: &'a LogView) -> impl Iterator<Item = NodeId> + 'a {
+    let nodes = log.view().nodes.iter().filter(|(_, role)| **role == NodeRole::Dataplane);
+    nodes.map(|(node, _)| *node).filter(|node| !view.restricted || view.preference.contains(node))
 }
 
 /// A node's place in the group's preference.

@@ -80,6 +80,8 @@ pub enum Flows {
     CaughtUp,
     /// It was caught up this long ago.
     Behind(Duration),
-    /// It never was.
+    /// Its kernel kept flows when its daemon started; how many are missing since, nobody knows.
+    Kept,
+    /// It has none: it never was caught up, or its kernel has lost them.
     Never,
 }

@@ -231,7 +231,8 @@ fn standby(
             let reason = match flows {
                 Flows::CaughtUp => "fit, and holds the flows".to_owned(),
                 Flows::Behind(age) => format!("fit, but held all flows only {} ms ago", age.as_millis()),
-                Flows::Never => "fit, but never held all flows".to_owned(),
+                Flows::Kept => "fit, and its kernel kept flows, but not surely all".to_owned(),
+                Flows::Never => "fit, but has no flows".to_owned(),
             };
             (true, reason, *flows == Flows::CaughtUp)
         }

@@ -14,6 +14,9 @@ use lockstep_ownership::message::{
 use lockstep_ownership::status::{Candidacy, Flows, Unfit};
 use lockstep_proto::lease::v1 as pb;
 
+/// [`Flows::Kept`] on the wire: behind by an unknown time, so that a version that does not know it ranks it rightly.
+const KEPT: u64 = u64::MAX;
+
 /// A field that is missing or not allowed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("lease datagram: {0}")]
@@ -188,6 +191,7 @@ fn candidacy(c: &Candidacy) -> pb::Candidacy {
     let flows = match c.flows {
         Flows::CaughtUp => Some(pb::candidacy::Flows::CaughtUp(true)),
         Flows::Behind(age) => Some(pb::candidacy::Flows::BehindNs(nanos(age))),
+        Flows::Kept => Some(pb::candidacy::Flows::BehindNs(KEPT)),
         Flows::Never => None,
     };
     pb::Candidacy { group: c.group.get(), unfit: unfit.into(), flows }
@@ -209,6 +213,7 @@ fn from_candidacy(c: pb::Candidacy) -> Candidacy {
     };
     let flows = match c.flows {
         Some(pb::candidacy::Flows::CaughtUp(true)) => Flows::CaughtUp,
+        Some(pb::candidacy::Flows::BehindNs(KEPT)) => Flows::Kept,
         Some(pb::candidacy::Flows::BehindNs(age)) => Flows::Behind(Duration::from_nanos(age)),
         Some(pb::candidacy::Flows::CaughtUp(false)) | None => Flows::Never,
     };
@@ -226,7 +231,7 @@ mod tests {
         let refused = |reason| Answer { tenure: T, outcome: Err(Refused { reason, floor: Epoch(12) }) };
         let mut answers = vec![Answer { tenure: T, outcome: Ok(()) }];
         answers.extend(RefusalReason::ALL.map(refused));
-        let flows = [Flows::CaughtUp, Flows::Behind(Duration::from_millis(5)), Flows::Never];
+        let flows = [Flows::CaughtUp, Flows::Behind(Duration::from_millis(5)), Flows::Kept, Flows::Never];
         let mut candidacies =
             flows.map(|flows| Candidacy { group: GroupId(4), fitness: Ok(()), flows }).to_vec();
         let unfit = |u| Candidacy { group: GroupId(4), fitness: Err(u), flows: Flows::CaughtUp };

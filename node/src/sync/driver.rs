@@ -308,7 +308,7 @@ impl<E: Events> Driver<E> {
                 self.more_events = true;
                 self.read_events(usize::MAX);
                 self.origin.disown(self.now(), group);
-                self.receiver.disown(group);
+                self.receiver.disown(self.now(), group);
             }
             Command::Flush { deadline, done } => {
                 self.more_events = true;

@@ -131,8 +131,8 @@ impl Receiver {
     }
 
     /// This node no longer owns the group.
-    pub fn disown(&mut self, group: GroupId) {
-        self.groups.disown(group);
+    pub fn disown(&mut self, now: Time, group: GroupId) {
+        self.groups.disown(now, group);
     }
 
     /// The group is gone from the intent.

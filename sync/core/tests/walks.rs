@@ -309,3 +309,21 @@ fn i5_what_an_earlier_session_gave_is_remembered_until_a_walk_of_the_next() {
     whole_walk(&mut receiver, at(8), Connection(4), Session([4; 16]));
     assert_eq!(receiver.group_sync(at(8), GROUP).state, SyncState::CaughtUp);
 }
+
+#[test]
+fn i5_a_former_owner_is_behind_since_it_closed_until_the_next_ones_walk() {
+    let at = |s: u64| Time::from_nanos(s * 1_000_000_000);
+    let next = Epoch(EPOCH.get() + 1);
+    let mut receiver = Receiver::new(1);
+    receiver.own(at(1), GROUP, EPOCH);
+    receiver.learn_epoch(GROUP, next);
+    receiver.disown(at(2), GROUP);
+    let sync = receiver.group_sync(at(5), GROUP);
+    assert_eq!((sync.state, sync.epoch, sync.origin), (SyncState::Syncing, EPOCH, None));
+    assert_eq!(sync.age, std::time::Duration::from_secs(3), "since it made flows itself");
+    // A walk of an older epoch gives less.
+    whole_walk(&mut receiver, at(6), CONNECTION, SESSION);
+    assert_eq!(receiver.group_sync(at(6), GROUP).age, std::time::Duration::from_secs(4));
+    receiver.forget(GROUP);
+    assert_eq!(receiver.group_sync(at(6), GROUP).state, SyncState::Never);
+}

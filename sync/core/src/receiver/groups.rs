@@ -24,6 +24,8 @@ struct Known {
     highest: Epoch,
     /// The epoch this node owns it in, and since when.
     owned: Option<(Epoch, Time)>,
+    /// The epoch this node owned it in last, and until when.
+    formerly: Option<(Epoch, Time)>,
 }
 
 #[derive(Debug)]
@@ -55,9 +57,11 @@ impl Groups {
         }
     }
 
-    pub(super) fn disown(&mut self, group: GroupId) {
-        if let Some(known) = self.known.get_mut(&group) {
-            known.owned = None;
+    pub(super) fn disown(&mut self, now: Time, group: GroupId) {
+        if let Some(known) = self.known.get_mut(&group)
+            && let Some((epoch, _)) = known.owned.take()
+        {
+            known.formerly = Some((epoch, now));
         }
     }
 
@@ -110,6 +114,10 @@ impl Groups {
 
     pub(super) fn highest(&self, group: GroupId) -> Epoch {
         self.known.get(&group).map_or(Epoch(0), |known| known.highest)
+    }
+
+    pub(super) fn formerly(&self, group: GroupId) -> Option<(Epoch, Time)> {
+        self.known.get(&group)?.formerly
     }
 
     pub(super) fn owned(&self, group: GroupId) -> Option<Epoch> {

@@ -29,7 +29,7 @@ pub struct GroupSync {
     pub state: SyncState,
     /// The newest epoch of which everything was received; 0: none.
     pub epoch: Epoch,
-    /// Who it was received from.
+    /// Who it was received from; none: made here.
     pub origin: Option<NodeId>,
     /// How long ago the origin was last heard, on the shard where that is longest.
     pub age: Duration,
@@ -81,17 +81,14 @@ impl Receiver {
             return GroupSync { state: SyncState::Owner, epoch, origin, age, connected: true };
         }
         let highest = self.groups.highest(group);
-        let Some((epoch, origin)) = self.best_origin(group) else {
-            if let Some((epoch, origin, until)) = self.best_former(group) {
-                let age = now.since(until);
-                return GroupSync {
-                    state: SyncState::Syncing,
-                    epoch,
-                    origin: Some(origin),
-                    age,
-                    connected: false,
-                };
-            }
+        let complete = self.best_origin(group);
+        let former = self.best_former(group);
+        if let Some((epoch, origin, until)) = former.filter(|f| complete.is_none_or(|(epoch, _)| f.0 > epoch))
+        {
+            let age = now.since(until);
+            return GroupSync { state: SyncState::Syncing, epoch, origin, age, connected: false };
+        }
+        let Some((epoch, origin)) = complete else {
             let begun = highest > Epoch(0) && self.streams.values().any(|i| i.connection.is_some());
             let state = if begun { SyncState::Syncing } else { SyncState::Never };
             return GroupSync { state, epoch: Epoch(0), origin: None, age: Duration::MAX, connected: false };
@@ -104,17 +101,18 @@ impl Receiver {
         GroupSync { state, epoch, origin: Some(origin), age, connected }
     }
 
-    /// The same of an earlier session of the origin, and until when: a daemon that was started again, and has not said
-    /// yet what it holds, or holds nothing any more.
-    fn best_former(&self, group: GroupId) -> Option<(Epoch, NodeId, Time)> {
+    /// The newest epoch of which this node once had everything, from whom, and until when: its own, or of an earlier session
+    /// of an origin, a daemon that was started again, and has not said yet what it holds, or holds nothing any more.
+    fn best_former(&self, group: GroupId) -> Option<(Epoch, Option<NodeId>, Time)> {
         let former = |peer: NodeId| {
             let shards = (0..SHARDS)
                 .map(|shard| self.streams.get(&StreamId { peer, shard })?.once_complete(group))
                 .collect::<Option<Vec<_>>>()?;
             let epoch = shards.iter().map(|(epoch, _)| *epoch).min()?;
-            Some((epoch, peer, shards.iter().map(|(_, until)| *until).min()?))
+            Some((epoch, Some(peer), shards.iter().map(|(_, until)| *until).min()?))
         };
-        self.origins().filter_map(former).max()
+        let own = self.groups.formerly(group).map(|(epoch, until)| (epoch, None, until));
+        self.origins().filter_map(former).chain(own).max()
     }
 
     fn origins(&self) -> impl Iterator<Item = NodeId> {

@@ -194,7 +194,7 @@ impl World {
         match self.owner.take() {
             Some(owner) => {
                 self.nodes[owner].origin.disown(self.now, GROUP);
-                self.nodes[owner].receiver.disown(GROUP);
+                self.nodes[owner].receiver.disown(self.now, GROUP);
                 self.last_owner = owner;
             }
             None => self.take_over(1 - self.last_owner),
