@@ -160,6 +160,9 @@ async fn follow_state(parts: Arc<Parts>, me: NodeId) {
         let published = states.borrow_and_update().clone();
         if let Some(member) = parts.member.get() {
             let state = &published.state;
+            // Before the lease thread gives anything away: no successor may serve while this node still says, as the owner that
+            // it was, that it holds all flows.
+            tell_status(&parts);
             member.lease.applied(published.applied.unwrap_or(LogIndex(0)), state);
             if let Some(sync) = &member.sync {
                 sync.set_groups(epochs(state));

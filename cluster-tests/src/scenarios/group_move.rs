@@ -1,10 +1,15 @@
 //! `lockstep group move` there and back under traffic: flushed before the lease is closed, no flow lost, and the former
 //! owner a standby with all flows again. Whom a group cannot be given to is refused, and nothing moves.
 
+use std::time::Duration;
+
 use crate::cluster::{Cluster, GROUP};
 use crate::manifest::{EXAMPLE, Profile};
 use crate::session::Session;
 use crate::topology::Node;
+use crate::wait;
+
+const LIMIT: Duration = Duration::from_secs(10);
 
 /// Group, node, exit code and what the refusal names.
 const REFUSED: &[(&str, &str, i32, &[&str])] = &[
@@ -36,6 +41,11 @@ fn check(cluster: &mut Cluster, session: &mut Session) -> anyhow::Result<()> {
     for moves in 1..=2 {
         let owner = cluster.wait_ready()?;
         let next = owner.other();
+        // Who is asked has to know it as well.
+        wait::until("the witness to know that the standby holds the flows", LIMIT, || {
+            let standbys = cluster.group(Node::W)?.standbys;
+            Ok(standbys.iter().any(|s| s.node_name == next.name() && s.caught_up).then_some(()))
+        })?;
         let said = cluster.lockstep(Node::W, &["group", "move", GROUP, "--to", next.name()])?;
         println!("{}", said.trim());
         // Whoever owned it holds all flows again.

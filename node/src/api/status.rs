@@ -89,6 +89,7 @@ pub(super) fn node(parts: &Parts) -> pb::NodeStatusResponse {
         cut_off: &parts.health.cut_off(),
         draining: parts.is_draining(),
         disk_full: parts.raft.disk_full().is_some(),
+        kept: parts.member.get().and_then(|member| member.kept),
     };
     answer.groups = state
         .groups

@@ -394,3 +394,14 @@ fn i5_a_node_with_flows_is_taken_before_an_empty_one_even_if_it_failed_lately() 
     let assigned = b.pass(1240, 1400, [Some(fit()), Some(owner), Some(fit())]);
     assert_eq!(assigned[0].1, (9, 1, Cause::GivenBack));
 }
+
+#[test]
+fn an_owner_that_is_heard_again_gets_time_for_its_promises() {
+    let mut b = taken_over();
+    // Nobody is there to take over, and it returns after its lease has been gone for longer than that time.
+    assert_eq!(b.pass(2040, 4520, [None, None, Some(fit())]), []);
+    let assigned = b.pass(4560, 8000, [Some(hears(9)), Some(hears(9)), Some(hears(9))]);
+    let (when, what) = assigned[0];
+    assert_eq!(what, (9, 1, Cause::NoLease));
+    assert!((6560..6700).contains(&when), "two seconds since it is heard: {when}");
+}
