@@ -23,7 +23,7 @@ mod traffic;
 
 use plan::{Plan, Planned};
 use report::{Report, Struck};
-use step::Roles;
+use step::{Roles, Step};
 use traffic::Traffic;
 
 /// Time enough for a few faults.
@@ -42,6 +42,9 @@ pub struct Options {
     /// Seconds in which faults begin; healing and judging come on top
     #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u64).range(MIN_SECONDS..=MAX_SECONDS))]
     pub seconds: u64,
+    /// Only faults whose name, as the timeline prints it, contains this
+    #[arg(long, value_name = "TEXT", default_value = "")]
+    pub fault: String,
     /// Also write the report as JSON
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
@@ -49,7 +52,7 @@ pub struct Options {
 
 /// Runs it. The last line says pass or fail.
 pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
-    let report = run_seed(options.seed, Duration::from_secs(options.seconds))?;
+    let report = run_seed(options.seed, Duration::from_secs(options.seconds), &options.fault)?;
     if let Some(path) = &options.json {
         let json = serde_json::to_string_pretty(&report).context("cannot write the report as JSON")?;
         std::fs::write(path, json + "\n").with_context(|| format!("cannot write {}", path.display()))?;
@@ -58,14 +61,15 @@ pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
     Ok(if report.passed() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// One run, to its report.
-pub fn run_seed(seed: u64, time: Duration) -> anyhow::Result<Report> {
+/// One run, to its report. `fault`: see [`Options::fault`].
+pub fn run_seed(seed: u64, time: Duration, fault: &str) -> anyhow::Result<Report> {
+    let plan = Plan::new(seed, Step::named(fault)?);
     println!("seed {seed}: starting two balancers (a, b) and a witness (w)");
     let mut cluster = Cluster::start(manifest::EXAMPLE, Profile::Lan)?;
     let recorder = Recorder::start(&cluster, seed)?;
     let traffic = Traffic::start(&cluster)?;
-    let mut chaos = Chaos { seed, start: clock::now(), traffic, struck: Vec::new() };
-    let struck = chaos.strike(&mut cluster, time);
+    let mut chaos = Chaos { seed, only: fault.to_owned(), start: clock::now(), traffic, struck: Vec::new() };
+    let struck = chaos.strike(&mut cluster, plan, time);
     let intent = recorder.finish()?;
     let result = struck.and_then(|()| agreement::wait(&cluster));
     crate::interrupt::check()?;
@@ -79,15 +83,16 @@ pub fn run_seed(seed: u64, time: Duration) -> anyhow::Result<Report> {
 /// A run on its way.
 struct Chaos {
     seed: u64,
+    only: String,
     start: Nanos,
     traffic: Traffic,
     struck: Vec<Struck>,
 }
 
 impl Chaos {
-    fn strike(&mut self, cluster: &mut Cluster, time: Duration) -> anyhow::Result<()> {
+    fn strike(&mut self, cluster: &mut Cluster, plan: Plan, time: Duration) -> anyhow::Result<()> {
         let end = self.start + nanos(time);
-        for planned in Plan::new(self.seed) {
+        for planned in plan {
             wait::pass(planned.pause)?;
             if clock::now() >= end {
                 return Ok(());
@@ -161,6 +166,7 @@ impl Chaos {
             result: if failures.is_empty() { "pass" } else { "fail" },
             failures,
             seed: self.seed,
+            only: self.only,
             seconds,
             tcp_flows: result.tcp_flows,
             udp_flows: result.udp_flows,

@@ -55,20 +55,7 @@ const fn calm(name: &'static str, what: &'static str, run: fn() -> anyhow::Resul
 }
 
 /// Tests that do not pass every time yet, and what was seen. They run when they are named.
-pub const UNSETTLED: &[(&str, &str)] = &[
-    (
-        "chaos",
-        "once in three runs no flow went on after the owner lost power and its successor was killed as it took over",
-    ),
-    (
-        "group_move",
-        "once in three runs the former owner did not hold all flows again when the group was to move back",
-    ),
-    (
-        "pause_others",
-        "once in three runs the group moved although neither of those that stopped was its owner",
-    ),
-];
+pub const UNSETTLED: &[(&str, &str)] = &[];
 
 /// All of them, in the order they run: the calm ones last.
 pub const ALL: &[Scenario] = &[

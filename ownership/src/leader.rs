@@ -70,6 +70,8 @@ struct Received {
 pub struct Leader {
     me: NodeId,
     leading_since: Option<Instant>,
+    /// When it judged last, as the leader.
+    judged_at: Option<Instant>,
     reports: BTreeMap<NodeId, Received>,
     watches: BTreeMap<GroupId, Watch>,
     hold_downs: HoldDowns,
@@ -89,6 +91,7 @@ impl Leader {
         Self {
             me,
             leading_since: None,
+            judged_at: None,
             reports: BTreeMap::new(),
             watches: BTreeMap::new(),
             hold_downs: HoldDowns::default(),
@@ -107,6 +110,7 @@ impl Leader {
             return;
         }
         self.leading_since = leads.then_some(now);
+        self.judged_at = None;
         self.watches.values_mut().for_each(|watch| watch.start_over(now));
         self.transfer_tried = None;
         self.cut_off_since = None;
@@ -159,6 +163,15 @@ impl Leader {
         }
         let Some(since) = self.leading_since else { return };
         let lease = log.view().lease;
+        let stood_still = self.judged_at.is_some_and(|at| now >= at + lease);
+        self.judged_at = Some(now);
+        if stood_still {
+            // It was stopped, or had no processor: whatever it knows is from before, and what it missed comes in any order.
+            // It listens first, as a new leader does.
+            self.counters.stood_still += 1;
+            self.leading_since = Some(now);
+        }
+        let since = if stood_still { now } else { since };
         // Reports and flips come by themselves; what only time decides may be this late.
         self.next_judgement = Some(now + renewal_interval(lease).max(Duration::from_millis(10)));
         for (group, view) in &log.view().groups {
@@ -251,7 +264,9 @@ impl Leader {
             }
             return Some(Cause::NotHeard);
         }
-        (now >= watch.last_held + HOLD_GRACE).then_some(Cause::NoLease)
+        // It says so itself: that nothing was heard of its lease is no reason.
+        let says = self.fresh(now, owner.node, log).is_some();
+        (says && now >= watch.last_held + HOLD_GRACE).then_some(Cause::NoLease)
     }
 
     fn owner_says(&self, now: Instant, group: GroupId, owner: Assignment, log: &LogView) -> Option<Cause> {

@@ -36,6 +36,9 @@ pub struct Report {
     pub failures: Vec<String>,
     /// Says what happened.
     pub seed: u64,
+    /// What the names of its faults had to contain.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub only: String,
     /// How long it took, without starting and judging.
     pub seconds: f64,
     /// Held TCP flows, those of before a blackout included.
@@ -96,8 +99,12 @@ impl Report {
         }
         if !self.passed() {
             let seconds = self.seconds.ceil() as u64;
+            let only = match self.only.as_str() {
+                "" => String::new(),
+                only => format!(" --fault {only:?}"),
+            };
             text += &format!(
-                "  again               cargo xtask chaos --seed {} --seconds {seconds}\n",
+                "  again               cargo xtask chaos --seed {} --seconds {seconds}{only}\n",
                 self.seed
             );
         }

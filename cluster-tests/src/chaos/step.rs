@@ -98,6 +98,17 @@ impl Step {
         }
     }
 
+    /// Those whose name contains `part`.
+    pub(crate) fn named(part: &str) -> anyhow::Result<Vec<Step>> {
+        let named: Vec<Step> = Step::ALL.into_iter().filter(|step| step.name().contains(part)).collect();
+        anyhow::ensure!(
+            !named.is_empty(),
+            "--fault: {part:?} is part of no fault's name: {}",
+            Step::ALL.map(Step::name).join("; ")
+        );
+        Ok(named)
+    }
+
     /// Whether no flow can survive it: no kernel does.
     pub(crate) const fn ends_flows(self) -> bool {
         matches!(self, Step::Blackout)

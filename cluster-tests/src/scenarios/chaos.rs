@@ -10,7 +10,7 @@ const SEED: u64 = 1;
 const TIME: Duration = Duration::from_secs(20);
 
 pub(super) fn run() -> anyhow::Result<()> {
-    let report = chaos::run_seed(SEED, TIME)?;
+    let report = chaos::run_seed(SEED, TIME, "")?;
     println!("{}", report.table());
     ensure!(report.passed(), "{}", report.failures.join("; "));
     Ok(())

@@ -95,6 +95,7 @@ pub(crate) fn of_leader(participant: &Participant) -> Vec<(String, u64)> {
         ("takeover_without_flows", leader.takeover_without_flows),
         ("leadership_transfers", leader.transfers),
         ("judged_blind", leader.blind),
+        ("leader_stood_still", leader.stood_still),
     ];
     let mut all: Vec<(String, u64)> = plain.map(|(name, value)| (name.to_owned(), value)).to_vec();
     for cause in Cause::ALL {

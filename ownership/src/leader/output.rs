@@ -94,4 +94,6 @@ pub struct Counters {
     pub transfers: u64,
     /// Judgements put off because no quorum of fresh reports was there.
     pub blind: u64,
+    /// Times that nothing was judged for longer than a lease: this node stood still.
+    pub stood_still: u64,
 }

@@ -287,7 +287,7 @@ fn leadership_moves_to_a_live_voter_that_owns_nothing() {
     let all = || [Some(owner.clone()), Some(hears(5)), Some(hears(5))];
     assert_eq!(transfers(&mut b, 0, 600, all()), [(120, 3)], "the witness rather than the standby");
     let standby = [Some(owner.clone()), Some(hears(5)), None];
-    assert_eq!(transfers(&mut b, 1200, 1300, standby), [(1200, 2)]);
+    assert_eq!(transfers(&mut b, 1200, 1340, standby), [(1320, 2)], "it stood still, and listens first");
     b.leader.handle_operator_transfer(at(3000));
     assert_eq!(transfers(&mut b, 3000, 12_960, all()), [], "an operator wanted it here");
     assert_eq!(transfers(&mut b, 13_000, 13_040, all()), [(13_000, 3)]);
@@ -404,4 +404,29 @@ fn an_owner_that_is_heard_again_gets_time_for_its_promises() {
     let (when, what) = assigned[0];
     assert_eq!(what, (9, 1, Cause::NoLease));
     assert!((6560..6700).contains(&when), "two seconds since it is heard: {when}");
+}
+
+#[test]
+fn a_lease_of_which_the_leader_hears_nothing_may_be_held() {
+    let mut b = served();
+    assert_eq!(
+        b.pass(1040, 4000, [None, Some(hears(5)), Some(hears(5))]),
+        [],
+        "the owner has not said that it is not"
+    );
+}
+
+/// The leader is stopped for longer than an owner may be without a lease, and what it missed comes in any order.
+#[test]
+fn a_leader_that_stood_still_listens_before_it_judges() {
+    let mut b = served();
+    b.says(3200, 3, &fit());
+    b.says(3201, 2, &fit());
+    assert_eq!(b.assigned(), [], "what both did not hear was meanwhile");
+    let owner = Says { holds: Some(5), ..hears(5) };
+    assert_eq!(b.pass(3240, 4000, [Some(owner), Some(hears(5)), Some(hears(5))]), []);
+    assert_eq!(b.leader.counters().stood_still, 1);
+    b.says(4040, 2, &fit());
+    b.says(4041, 3, &fit());
+    assert_eq!(b.assigned(), [(5, 2, Cause::NotHeard)]);
 }

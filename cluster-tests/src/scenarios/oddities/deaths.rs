@@ -45,9 +45,10 @@ pub(in crate::scenarios) fn two_of_three_down() -> anyhow::Result<()> {
     run(&mut cluster).map_err(|error| cluster.explain(error))
 }
 
-/// The owner loses power, and its successor's daemon dies as it takes over. Its kernel keeps the flows.
+/// The owner loses power, and its successor's daemon dies as it takes over. Its kernel keeps the flows: it must serve on,
+/// whether it returns alone, or together with the former owner, whose kernel is empty.
 pub(in crate::scenarios) fn killed_during_failover() -> anyhow::Result<()> {
-    under_traffic(|cluster, _, tenure| {
+    under_traffic(|cluster, session, tenure| {
         let next = tenure.owner.other();
         let first = Harm::cut_power(cluster, tenure.owner)?;
         wait::until("its successor to be chosen", LIMIT, || {
@@ -59,6 +60,17 @@ pub(in crate::scenarios) fn killed_during_failover() -> anyhow::Result<()> {
         cluster.wait_answering(next)?;
         cluster.wait_takeover(next)?;
         heal(cluster, vec![first])?;
+        let tenure = tenure.demand_moved(cluster)?;
+        session.wait_awake()?;
+        session.next_stretch();
+
+        let next = tenure.owner.other();
+        let first = Harm::cut_power(cluster, tenure.owner)?;
+        cluster.wait_takeover(next)?;
+        let second = Harm::kill(cluster, next)?;
+        // The leader is out of patience by then, for lack of anybody to choose.
+        wait::pass(WATCHED)?;
+        heal(cluster, vec![first, second])?;
         tenure.demand_moved(cluster).map(drop)
     })
 }
