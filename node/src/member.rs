@@ -140,6 +140,9 @@ async fn follow_state(parts: Arc<Parts>, me: NodeId) {
         let published = states.borrow_and_update().clone();
         if let Some(member) = parts.member.get() {
             let state = &published.state;
+            if let Some(hook) = &parts.routing {
+                hook.know(state.groups.iter().map(|(id, group)| (*id, group.spec.name.clone())).collect());
+            }
             member.lease.applied(published.applied.unwrap_or(LogIndex(0)), state);
             if let Some(sync) = &member.sync {
                 sync.set_groups(epochs(state));
@@ -164,9 +167,12 @@ fn peers(state: &State, me: NodeId) -> BTreeSet<NodeId> {
 async fn follow_leadership(parts: Arc<Parts>) {
     let mut metrics = parts.raft.watch_metrics();
     loop {
-        let leads = metrics.borrow_and_update().role == Role::Leader;
+        let (leads, leader) = {
+            let now = metrics.borrow_and_update();
+            (now.role == Role::Leader, now.leader)
+        };
         if let Some(lease) = parts.lease() {
-            lease.leadership(leads);
+            lease.leadership(leads, leader);
         }
         if metrics.changed().await.is_err() {
             return;

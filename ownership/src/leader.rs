@@ -9,6 +9,7 @@
 //!
 //! and only to a node that stands strictly higher than the owner ([`Standing`]).
 
+mod campaign;
 mod hold_down;
 mod output;
 mod standing;
@@ -24,6 +25,7 @@ use lockstep_model::intent::NodeRole;
 use lockstep_model::limits::MAX_LEASE;
 use lockstep_model::state::Assignment;
 
+use self::campaign::Campaign;
 use self::hold_down::HoldDowns;
 pub use self::output::{Cause, Counters, Output};
 pub use self::standing::{Ineligible, Standing};
@@ -80,6 +82,9 @@ struct Watch {
 pub struct Leader {
     me: NodeId,
     leading_since: Option<Instant>,
+    /// From when on this node judges, if it leads.
+    judges_from: Instant,
+    campaign: Campaign,
     reports: BTreeMap<NodeId, Received>,
     watches: BTreeMap<GroupId, Watch>,
     hold_downs: HoldDowns,
@@ -99,6 +104,8 @@ impl Leader {
         Self {
             me,
             leading_since: None,
+            judges_from: Instant::default(),
+            campaign: Campaign::default(),
             reports: BTreeMap::new(),
             watches: BTreeMap::new(),
             hold_downs: HoldDowns::default(),
@@ -117,6 +124,10 @@ impl Leader {
             return;
         }
         self.leading_since = leads.then_some(now);
+        // Time for what is on its way to be heard; who campaigned has heard enough.
+        let settling =
+            if self.campaign.is_on(now) { Duration::ZERO } else { suspect_after(log.view().lease) };
+        self.judges_from = now + settling;
         for watch in self.watches.values_mut() {
             *watch = Watch { last_held: now, needed_since: None, proposed_at: None, blamed: false, ..*watch };
         }
@@ -169,22 +180,24 @@ impl Leader {
         for (group, view) in &log.view().groups {
             self.watch(now, *group, view, log);
         }
-        let Some(since) = self.leading_since else { return };
+        if self.leading_since.is_none() {
+            self.next_judgement = self.consider_campaign(now, log);
+            return;
+        }
         let lease = log.view().lease;
         // Reports and flips come by themselves; what only time decides may be this late.
         self.next_judgement = Some(now + renewal_interval(lease).max(Duration::from_millis(10)));
+        if now < self.judges_from {
+            return;
+        }
         for (group, view) in &log.view().groups {
-            if now >= since + suspect_after(lease) {
-                self.judge_group(now, *group, view, log);
-            }
+            self.judge_group(now, *group, view, log);
         }
-        if now >= since + suspect_after(lease) {
-            self.cut_off_since = match self.hears_owners(now, self.me, log) {
-                true => None,
-                false => self.cut_off_since.or(Some(now)),
-            };
-            self.consider_transfer(now, log);
-        }
+        self.cut_off_since = match self.hears_owners(now, self.me, log) {
+            true => None,
+            false => self.cut_off_since.or(Some(now)),
+        };
+        self.consider_transfer(now, log);
     }
 
     /// Notes what the reports say about a group's owner.
@@ -265,15 +278,27 @@ impl Leader {
         if let Some(cause) = self.owner_says(now, group, owner, log) {
             return Some(cause);
         }
-        let grace_over = watch.was_heard || now >= watch.since + ASSIGNED_GRACE;
-        if grace_over && !self.is_heard(now, owner.node, Tenure { group, epoch: owner.epoch }, log) {
-            if !log.membership()?.is_quorum(|n| self.fresh(now, n, log).is_some()) {
+        let last_held = watch.last_held;
+        if self.is_unheard(now, group, owner, log) {
+            if !self.sees(now, log) {
                 self.counters.blind += 1;
                 return None;
             }
             return Some(Cause::NotHeard);
         }
-        (now >= watch.last_held + HOLD_GRACE).then_some(Cause::NoLease)
+        (now >= last_held + HOLD_GRACE).then_some(Cause::NoLease)
+    }
+
+    /// Whether no quorum of those who report hears an owner, who has had time to be heard.
+    fn is_unheard(&self, now: Instant, group: GroupId, owner: Assignment, log: &LogView) -> bool {
+        let known = self.watches.get(&group);
+        let grace_over = known.is_some_and(|watch| watch.was_heard || now >= watch.since + ASSIGNED_GRACE);
+        grace_over && !self.is_heard(now, owner.node, Tenure { group, epoch: owner.epoch }, log)
+    }
+
+    /// Whether a quorum reports.
+    fn sees(&self, now: Instant, log: &LogView) -> bool {
+        log.membership().is_some_and(|all| all.is_quorum(|n| self.fresh(now, n, log).is_some()))
     }
 
     fn owner_says(&self, now: Instant, group: GroupId, owner: Assignment, log: &LogView) -> Option<Cause> {
@@ -385,6 +410,9 @@ impl Leader {
             return Err(Ineligible::NotCandidate);
         }
         let report = self.fresh(now, node, log).ok_or(Ineligible::Silent)?;
+        if view.assignment.is_some_and(|newest| report.applied.get() < newest.epoch.get()) {
+            return Err(Ineligible::Behind);
+        }
         let flows = standing::of_report(report, group)?;
         let held = self.hold_downs.is_held(now, node);
         Ok((if held { Standing::HeldDown } else { Standing::Fit }, flows))
@@ -436,7 +464,7 @@ impl Leader {
 
     /// When [`Self::handle_timeout`] has something to do.
     pub fn next_deadline(&self) -> Option<Instant> {
-        self.leading_since.and(self.next_judgement)
+        self.next_judgement
     }
 
     /// The newest report of a node and its age.
