@@ -391,7 +391,11 @@ fn when_a_leader_that_owned_is_lost_one_voter_after_the_other_campaigns() {
 #[test]
 fn nobody_campaigns_against_a_leader_that_is_heard_or_owns_nothing_or_leads_no_more() {
     let mut b = following(3);
-    assert_eq!(campaigns(&mut b, 1001, 1500, &[None, Some(hears(5)), Some(fit())]), [0; 0], "one broken link");
+    assert_eq!(
+        campaigns(&mut b, 1001, 1500, &[None, Some(hears(5)), Some(fit())]),
+        [0; 0],
+        "one broken link"
+    );
     b.leader.handle_leader(at(1500), Some(NodeId(2)), &b.log);
     let lost = [None, Some(fit()), Some(fit())];
     assert_eq!(campaigns(&mut b, 1501, 1700, &lost), [0; 0], "another leads");
