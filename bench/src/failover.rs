@@ -8,9 +8,11 @@
 mod baseline;
 mod bed;
 mod kind;
+mod stability;
 mod tally;
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use anyhow::ensure;
 use clap::Args;
@@ -30,6 +32,9 @@ const RUNS: usize = 50;
 const RUNS_QUICK: usize = 3;
 /// keepalived's default takes 3 s for each run.
 const RUNS_SLOW_BASELINE: usize = 20;
+/// How long false moves are counted.
+const WATCHED_S: u64 = 600;
+const WATCHED_QUICK_S: u64 = 20;
 
 /// `bench failover`
 #[derive(Debug, Args)]
@@ -48,6 +53,13 @@ pub(crate) struct Options {
     /// Without keepalived: rows have no baseline then.
     #[arg(long)]
     no_baseline: bool,
+    /// Nothing fails: counts how often a group moves all the same, beside busy processes, with each `--profile` (lan, if
+    /// none is given).
+    #[arg(long, conflicts_with_all = ["runs", "fault", "no_baseline"])]
+    false_moves: bool,
+    /// For how long it counts false moves; 600, with `--quick` 20 if not given.
+    #[arg(long, requires = "false_moves", value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    seconds: Option<u64>,
 }
 
 impl Options {
@@ -58,16 +70,35 @@ impl Options {
             None => default,
         }
     }
+
+    fn watched(&self) -> Duration {
+        Duration::from_secs(self.seconds.unwrap_or(if self.output.quick {
+            WATCHED_QUICK_S
+        } else {
+            WATCHED_S
+        }))
+    }
 }
 
 pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
-    process::take_priority()?;
     let mut report = Report::new("failover")?;
+    if options.false_moves {
+        let measured = count_false_moves(options, &mut report);
+        report.finish(options.output.json.as_deref())?;
+        return measured;
+    }
+    process::take_priority()?;
     let mut baselines = BTreeMap::new();
     // What was measured before a failure is worth telling in any case.
     let measured = measure(options, &mut report, &mut baselines);
     report.finish(options.output.json.as_deref())?;
     measured
+}
+
+/// Without raised priority: the cluster competes as any other process does.
+fn count_false_moves(options: &Options, report: &mut Report) -> anyhow::Result<()> {
+    let profiles = if options.profile.is_empty() { &[Profile::Lan][..] } else { &options.profile };
+    profiles.iter().try_for_each(|profile| stability::measure(*profile, options.watched(), report))
 }
 
 fn measure(

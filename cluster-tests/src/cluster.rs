@@ -358,6 +358,21 @@ impl Cluster {
         })
     }
 
+    /// As [`Cluster::wait_leader`], until every member says the same of who leads: one that was away may still believe
+    /// what was so before.
+    pub fn wait_agreed_leader(&self, node: Node, is: bool) -> anyhow::Result<Node> {
+        let what = format!("all to agree that the leader is {}{}", if is { "" } else { "not " }, node.name());
+        wait::until_ok(&what, LEADER_LIMIT, || {
+            let said: Vec<Node> =
+                self.members.iter().map(|of| self.leader(&[*of])).collect::<anyhow::Result<_>>()?;
+            anyhow::ensure!(
+                said.iter().all(|leader| *leader == said[0]) && (said[0] == node) == is,
+                "they say {said:?}"
+            );
+            Ok(said[0])
+        })
+    }
+
     /// Adds the ends of all nodes' logs to an error.
     pub fn explain(&mut self, error: anyhow::Error) -> anyhow::Error {
         if crate::interrupt::requested() {

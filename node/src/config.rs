@@ -28,6 +28,8 @@ pub(crate) struct Config {
     #[serde(default)]
     pub(crate) metrics: Metrics,
     #[serde(default)]
+    pub(crate) routing: Routing,
+    #[serde(default)]
     pub(crate) tls: Tls,
     #[serde(default)]
     pub(crate) log: Log,
@@ -121,6 +123,14 @@ pub(crate) struct Metrics {
     /// HTTP: /metrics, /healthz, /readyz. Default `127.0.0.1:9430`.
     #[serde(default = "default_metrics")]
     pub(crate) listen: SocketAddr,
+}
+
+/// `[routing]`: see [`crate::routing`]. Refused for a witness, which never owns anything.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Routing {
+    /// An executable that is told when this node begins or ceases to own a group. Default none.
+    pub(crate) hook: Option<PathBuf>,
 }
 
 /// `[tls]`: PEM files. Required when a gRPC listener is beyond loopback.

@@ -7,7 +7,7 @@ use crate::parts::Parts;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Counter {
     /// `packets`, `lease`, `sync`, `reconcile`, `ownership`, `announce`, `hops`,
-    /// `port_blocks`, `health`, `raft_store`.
+    /// `port_blocks`, `health`, `raft_store`, `routing`.
     pub(crate) family: &'static str,
     /// The reason.
     pub(crate) name: String,
@@ -28,6 +28,7 @@ pub(crate) fn help(family: &str) -> &'static str {
         "hops" => "The next hop table: what happened to it",
         "port_blocks" => "Port blocks: changes that were agreed on, and alarms",
         "health" => "Health checks of endpoints: probes, reports to the leader, verdicts",
+        "routing" => "Runs of the hook that tells routing daemons of owner changes: done, and failed",
         "events" => "Flow events from the kernel",
         _ => "",
     }
@@ -47,6 +48,9 @@ pub(crate) fn read(parts: &Parts) -> Vec<Counter> {
         add("announce", dataplane.announce_counters());
         add("hops", dataplane.hops.counters());
         add("port_blocks", dataplane.port_counts.read());
+    }
+    if let Some(hook) = &parts.routing {
+        add("routing", hook.counters());
     }
     add("health", parts.health.counters());
     if let Some(sync) = parts.sync() {

@@ -83,6 +83,11 @@ pub(crate) enum Event {
     },
     /// Hand the Raft leadership over.
     TransferLeader(NodeId),
+    /// Campaign against a Raft leader that is lost.
+    Campaign {
+        /// Who led.
+        against: NodeId,
+    },
     /// Nothing is claimed and nothing is left to give back.
     Idle,
 }

@@ -22,6 +22,7 @@ mod parts;
 mod ports;
 mod reconcile;
 mod relay;
+mod routing;
 mod run;
 mod sync;
 mod tls;

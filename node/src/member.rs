@@ -163,6 +163,9 @@ async fn follow_state(parts: Arc<Parts>, me: NodeId) {
             // Before the lease thread gives anything away: no successor may serve while this node still says, as the owner that
             // it was, that it holds all flows.
             tell_status(&parts);
+            if let Some(hook) = &parts.routing {
+                hook.know(state.groups.iter().map(|(id, group)| (*id, group.spec.name.clone())).collect());
+            }
             member.lease.applied(published.applied.unwrap_or(LogIndex(0)), state);
             if let Some(sync) = &member.sync {
                 sync.set_groups(epochs(state));
@@ -187,9 +190,12 @@ fn peers(state: &State, me: NodeId) -> BTreeSet<NodeId> {
 async fn follow_leadership(parts: Arc<Parts>) {
     let mut metrics = parts.raft.watch_metrics();
     loop {
-        let leads = metrics.borrow_and_update().role == Role::Leader;
+        let (leads, leader) = {
+            let now = metrics.borrow_and_update();
+            (now.role == Role::Leader, now.leader)
+        };
         if let Some(lease) = parts.lease() {
-            lease.leadership(leads);
+            lease.leadership(leads, leader);
         }
         if metrics.changed().await.is_err() {
             return;

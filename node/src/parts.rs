@@ -9,7 +9,7 @@ use lockstep_model::intent::NodeSpec;
 use lockstep_raft_store::RaftNode;
 
 use crate::config::Config;
-use crate::{dataplane, health, lease, sync};
+use crate::{dataplane, health, lease, routing, sync};
 
 /// A running node.
 pub(crate) struct Parts {
@@ -20,6 +20,8 @@ pub(crate) struct Parts {
     /// What exists only once the node belongs to a cluster.
     pub(crate) member: OnceLock<Member>,
     pub(crate) health: Arc<health::Health>,
+    /// Told of owner changes, if the configuration names one.
+    pub(crate) routing: Option<routing::Hook>,
     pub(crate) started: Instant,
     draining: AtomicBool,
 }
@@ -36,10 +38,15 @@ pub(crate) struct Member {
 }
 
 impl Parts {
-    pub(crate) fn new(config: Config, raft: RaftNode, dataplane: Option<dataplane::Handle>) -> Self {
+    pub(crate) fn new(
+        config: Config,
+        raft: RaftNode,
+        dataplane: Option<dataplane::Handle>,
+        routing: Option<routing::Hook>,
+    ) -> Self {
         let draining = AtomicBool::new(false);
         let (health, member) = (Arc::default(), OnceLock::new());
-        Self { config, raft, dataplane, member, health, started: Instant::now(), draining }
+        Self { config, raft, dataplane, member, health, routing, started: Instant::now(), draining }
     }
 
     /// The lease thread, once there is one.

@@ -23,7 +23,7 @@ use crate::late_sync::LateSync;
 use crate::member;
 use crate::parts::Parts;
 use crate::tls::{self, Tls};
-use crate::{api, dataplane, health, links, metrics, reconcile, relay};
+use crate::{api, dataplane, health, links, metrics, reconcile, relay, routing};
 
 /// Threads of the main runtime: APIs, replication streams, reconciler. Leases and Raft have their own.
 const WORKERS: usize = 2;
@@ -90,7 +90,8 @@ async fn node(config: Config) -> Result<End> {
             Some(dataplane::Handle::new(wanted.clone(), loader, programmed_watch, down)?)
         }
     };
-    let parts = Arc::new(Parts::new(config, raft, dataplane));
+    let routing = config.routing.hook.clone().map(routing::Hook::start).transpose()?;
+    let parts = Arc::new(Parts::new(config, raft, dataplane, routing));
 
     let late_sync = LateSync::default();
     serve_cluster(&parts, &tls, late_sync.clone()).await?;

@@ -9,6 +9,7 @@
 //!
 //! and only to a node that stands strictly higher than the owner ([`Standing`]).
 
+mod campaign;
 mod hold_down;
 mod output;
 mod standing;
@@ -25,6 +26,7 @@ use lockstep_model::intent::NodeRole;
 use lockstep_model::limits::MAX_LEASE;
 use lockstep_model::state::Assignment;
 
+use self::campaign::Campaign;
 use self::hold_down::HoldDowns;
 pub use self::output::{Cause, Counters, Output};
 pub use self::standing::{Ineligible, Standing};
@@ -72,6 +74,9 @@ pub struct Leader {
     leading_since: Option<Instant>,
     /// When it judged last, as the leader.
     judged_at: Option<Instant>,
+    /// From when on this node judges, if it leads.
+    judges_from: Instant,
+    campaign: Campaign,
     reports: BTreeMap<NodeId, Received>,
     watches: BTreeMap<GroupId, Watch>,
     hold_downs: HoldDowns,
@@ -92,6 +97,8 @@ impl Leader {
             me,
             leading_since: None,
             judged_at: None,
+            judges_from: Instant::default(),
+            campaign: Campaign::default(),
             reports: BTreeMap::new(),
             watches: BTreeMap::new(),
             hold_downs: HoldDowns::default(),
@@ -112,6 +119,10 @@ impl Leader {
         self.leading_since = leads.then_some(now);
         self.judged_at = None;
         self.watches.values_mut().for_each(|watch| watch.start_over(now));
+        // Time for what is on its way to be heard; who campaigned has heard enough.
+        let settling =
+            if self.campaign.is_on(now) { Duration::ZERO } else { suspect_after(log.view().lease) };
+        self.judges_from = now + settling;
         self.transfer_tried = None;
         self.cut_off_since = None;
         self.next_judgement = leads.then_some(now);
@@ -161,7 +172,10 @@ impl Leader {
         for (group, view) in &log.view().groups {
             self.watch(now, *group, view, log);
         }
-        let Some(since) = self.leading_since else { return };
+        if self.leading_since.is_none() {
+            self.next_judgement = self.consider_campaign(now, log);
+            return;
+        }
         let lease = log.view().lease;
         let stood_still = self.judged_at.is_some_and(|at| now >= at + lease);
         self.judged_at = Some(now);
@@ -169,23 +183,21 @@ impl Leader {
             // It was stopped, or had no processor: whatever it knows is from before, and what it missed comes in any order.
             // It listens first, as a new leader does.
             self.counters.stood_still += 1;
-            self.leading_since = Some(now);
+            self.judges_from = now + suspect_after(lease);
         }
-        let since = if stood_still { now } else { since };
         // Reports and flips come by themselves; what only time decides may be this late.
         self.next_judgement = Some(now + renewal_interval(lease).max(Duration::from_millis(10)));
+        if now < self.judges_from {
+            return;
+        }
         for (group, view) in &log.view().groups {
-            if now >= since + suspect_after(lease) {
-                self.judge_group(now, *group, view, log);
-            }
+            self.judge_group(now, *group, view, log);
         }
-        if now >= since + suspect_after(lease) {
-            self.cut_off_since = match self.hears_owners(now, self.me, log) {
-                true => None,
-                false => self.cut_off_since.or(Some(now)),
-            };
-            self.consider_transfer(now, log);
-        }
+        self.cut_off_since = match self.hears_owners(now, self.me, log) {
+            true => None,
+            false => self.cut_off_since.or(Some(now)),
+        };
+        self.consider_transfer(now, log);
     }
 
     /// Notes what the reports say about a group's owner.
@@ -256,9 +268,9 @@ impl Leader {
         if let Some(cause) = self.owner_says(now, group, owner, log) {
             return Some(cause);
         }
-        let grace_over = watch.was_heard || now >= watch.since + ASSIGNED_GRACE;
-        if grace_over && !self.is_heard(now, owner.node, Tenure { group, epoch: owner.epoch }, log) {
-            if !log.membership()?.is_quorum(|n| self.fresh(now, n, log).is_some()) {
+        let last_held = watch.last_held;
+        if self.is_unheard(now, group, owner, log) {
+            if !self.sees(now, log) {
                 self.counters.blind += 1;
                 return None;
             }
@@ -266,7 +278,19 @@ impl Leader {
         }
         // It says so itself: that nothing was heard of its lease is no reason.
         let says = self.fresh(now, owner.node, log).is_some();
-        (says && now >= watch.last_held + HOLD_GRACE).then_some(Cause::NoLease)
+        (says && now >= last_held + HOLD_GRACE).then_some(Cause::NoLease)
+    }
+
+    /// Whether no quorum of those who report hears an owner, who has had time to be heard.
+    fn is_unheard(&self, now: Instant, group: GroupId, owner: Assignment, log: &LogView) -> bool {
+        let known = self.watches.get(&group);
+        let grace_over = known.is_some_and(|watch| watch.was_heard || now >= watch.since + ASSIGNED_GRACE);
+        grace_over && !self.is_heard(now, owner.node, Tenure { group, epoch: owner.epoch }, log)
+    }
+
+    /// Whether a quorum reports.
+    fn sees(&self, now: Instant, log: &LogView) -> bool {
+        log.membership().is_some_and(|all| all.is_quorum(|n| self.fresh(now, n, log).is_some()))
     }
 
     fn owner_says(&self, now: Instant, group: GroupId, owner: Assignment, log: &LogView) -> Option<Cause> {
@@ -404,6 +428,9 @@ impl Leader {
             return Err(Ineligible::NotCandidate);
         }
         let report = self.fresh(now, node, log).ok_or(Ineligible::Silent)?;
+        if view.assignment.is_some_and(|newest| report.applied.get() < newest.epoch.get()) {
+            return Err(Ineligible::Behind);
+        }
         let flows = standing::of_report(report, group)?;
         let held = self.hold_downs.is_held(now, node);
         Ok((if held { Standing::HeldDown } else { Standing::Fit }, flows))
@@ -455,7 +482,7 @@ impl Leader {
 
     /// When [`Self::handle_timeout`] has something to do.
     pub fn next_deadline(&self) -> Option<Instant> {
-        self.leading_since.and(self.next_judgement)
+        self.next_judgement
     }
 
     /// The newest report of a node and its age.

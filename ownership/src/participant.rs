@@ -66,6 +66,11 @@ pub enum Output {
     },
     /// Hand the Raft leadership over.
     TransferLeader(NodeId),
+    /// Ask for votes against a leader that is lost, without waiting for Raft's timeouts.
+    Campaign {
+        /// Who led.
+        against: NodeId,
+    },
     /// A takeover is complete.
     Failover(FailoverRecord),
 }
@@ -148,6 +153,12 @@ impl Participant {
     /// This node leads, or does not.
     pub fn handle_leadership(&mut self, now: Instant, leads: bool) {
         self.leader.handle_leadership(now, leads, &self.log);
+        self.route(now);
+    }
+
+    /// Who leads, as far as Raft knows on this node.
+    pub fn handle_leader(&mut self, now: Instant, leader: Option<NodeId>) {
+        self.leader.handle_leader(now, leader, &self.log);
         self.route(now);
     }
 
@@ -243,6 +254,7 @@ impl Participant {
                         Output::Assign { group, replaces, node, cause }
                     }
                     leader::Output::TransferLeader(to) => Output::TransferLeader(to),
+                    leader::Output::Campaign { against } => Output::Campaign { against },
                 });
             } else {
                 return;

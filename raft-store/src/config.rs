@@ -7,6 +7,11 @@ use openraft::{Config, SnapshotPolicy};
 /// A leader says that it lives this often.
 pub const HEARTBEAT: Duration = Duration::from_millis(50);
 
+/// A node that cannot be reached is sent entries again after this, and not after longer and longer as openraft would
+/// have it (a second and more): one that comes back has to know within an instant what it no longer owns, and be there
+/// for the next commit. A heartbeat that is refused costs as much.
+pub const UNREACHABLE_RETRY: Duration = HEARTBEAT;
+
 /// A follower that hears nothing waits between this and [`ELECTION_MAX`], drawn anew for each campaign. Measured
 /// with three nodes: 0.48 s from the leader's death to the next commit in the median, under 0.6 s at worst.
 pub const ELECTION_MIN: Duration = Duration::from_millis(150);

@@ -8,7 +8,7 @@ use futures::future::{Either, select};
 use lockstep_proto::convert::ConvertError;
 use lockstep_proto::raft::v1 as pb;
 use openraft::errors::{NetworkError, RPCError, ReplicationClosed, StreamingError, Timeout, Unreachable};
-use openraft::network::{RPCOption, RPCTypes, RaftNetworkFactory, RaftNetworkV2};
+use openraft::network::{Backoff, RPCOption, RPCTypes, RaftNetworkFactory, RaftNetworkV2};
 use openraft::raft::{
     AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, TransferLeaderRequest,
     TransferLeaderResponse, VoteRequest, VoteResponse,
@@ -17,6 +17,7 @@ use openraft::type_config::TypeConfigExt;
 use openraft::{AsyncRuntime, OptionalSend};
 
 use crate::codec::{self, messages};
+use crate::config::UNREACHABLE_RETRY;
 use crate::layout::Identity;
 use crate::snapshot::SnapshotBytes;
 use crate::transport::{LinkError, Transport};
@@ -146,6 +147,10 @@ impl<RT: AsyncRuntime, T: Transport> RaftNetworkV2<Types<RT>> for Link<RT, T> {
             }
             Either::Right((closed, _)) => Err(StreamingError::Closed(closed)),
         }
+    }
+
+    fn backoff(&self) -> Option<Backoff> {
+        Some(Backoff::new(std::iter::repeat(UNREACHABLE_RETRY)))
     }
 
     async fn transfer_leader(

@@ -326,6 +326,15 @@ impl RaftNode {
         self.run(move |inner| async move { inner.transfer_leader(to).await }).await
     }
 
+    /// See [`Replica::campaign`].
+    pub async fn campaign(&self, against: NodeId) -> Result<bool, RaftError> {
+        self.run(move |inner| async move {
+            let member = inner.member().ok_or(RaftError::NotInitialised)?;
+            Ok(member.campaign(against).await?)
+        })
+        .await
+    }
+
     /// Makes a snapshot now, which bounds the log.
     pub async fn snapshot(&self) -> Result<(), RaftError> {
         self.run(|inner| async move {

@@ -15,6 +15,7 @@ use openraft::async_runtime::watch::WatchReceiver;
 use openraft::errors::{
     ClientWriteError, ForwardToLeader, LinearizableReadError, RaftError as OpenRaftError,
 };
+use openraft::raft::TransferLeaderRequest;
 use openraft::{AsyncRuntime, Raft, ReadPolicy};
 use prost::Message;
 use tokio::sync::watch;
@@ -221,6 +222,26 @@ impl<RT: AsyncRuntime> Replica<RT> {
             return Ok(());
         }
         self.raft.trigger().transfer_leader(to.get()).await.map_err(|e| LocalError::Stopped(e.to_string()))
+    }
+
+    /// Asks for votes at once, in the name of a leader that is lost, as if it had handed over to this node: Raft's own
+    /// timeouts need not pass, nor the time for which voters are true to the leader they heard last. That time keeps
+    /// leaders steady, and nothing relies on it: reads ask a quorum. To be called only by who knows that a quorum has
+    /// lost the leader. Whether votes were asked for: not, if another leads meanwhile.
+    pub async fn campaign(&self, against: NodeId) -> Result<bool, LocalError> {
+        let (vote, leader) = {
+            let metrics = self.raft.metrics();
+            let now = metrics.borrow_watched();
+            (now.vote, now.current_leader)
+        };
+        if leader != Some(against.get()) || against == self.identity.node {
+            return Ok(false);
+        }
+        let request = TransferLeaderRequest::new(vote, self.identity.node.get(), None);
+        match self.raft.handle_transfer_leader(request).await {
+            Ok(outcome) => Ok(outcome.is_ok()),
+            Err(e) => Err(LocalError::Stopped(e.to_string())),
+        }
     }
 
     /// Makes a snapshot now.

@@ -72,6 +72,8 @@ pub struct Daemon {
     pub moves: BTreeMap<LogIndex, Instant>,
     /// Whether Raft leads here, as the participant was told last.
     pub leads: bool,
+    /// Who leads, as it was told last.
+    pub leader: Option<NodeId>,
     /// It gives its groups away.
     pub draining: bool,
     /// True time of the next look at the participant's deadline.

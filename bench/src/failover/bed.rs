@@ -62,9 +62,11 @@ impl Bed {
         })
     }
 
-    /// One fault, from a cluster at rest to a cluster at rest.
+    /// One fault, from a cluster at rest to a cluster that was brought back.
     pub(crate) fn fail_over(&mut self, kind: Kind) -> anyhow::Result<Measured> {
-        let owner = self.rest(kind)?;
+        let mut laps = Laps::start();
+        let (owner, leader) = self.rest(kind)?;
+        laps.end("rest");
         let next = owner.other();
         let epoch = self.cluster.group(next)?.epoch;
         let quiet_from = clock::now();
@@ -79,30 +81,37 @@ impl Bed {
             Ok(())
         })?;
         let over = self.probe.answered(ANSWERS_AFTER, RESUME_LIMIT)?;
-        self.all_talk(over)?;
-        let measured = Measured {
+        let mut measured = Measured {
             gap_ms: self.probe.silence_ms(at, over),
             quiet_ms,
             lost: self.probe.lost(at, over)?,
             phases: self.phases(next, epoch, at)?,
+            leader,
+            laps: Vec::new(),
         };
+        laps.end("fault");
+        // Flows that wait for their retransmission do so while the node comes back; they are the next owner's already.
         fault::heal(&mut self.cluster, owner, kind.fault())?;
+        laps.end("heal");
+        self.all_talk(over)?;
+        laps.end("flows");
         self.probe.forget_before(over);
         self.runs += 1;
+        measured.laps = laps.0;
         Ok(measured)
     }
 
-    /// Waits until nothing is left of the fault before, and leadership is where it shall be.
-    fn rest(&mut self, kind: Kind) -> anyhow::Result<Node> {
+    /// Waits until nothing is left of the fault before, and leadership is where it shall be: who owns, and who leads.
+    fn rest(&mut self, kind: Kind) -> anyhow::Result<(Node, Node)> {
         let owner = self.cluster.wait_ready()?;
         if kind.on_leader() {
             self.cluster.lockstep(owner, &["cluster", "transfer-leader", owner.name()])?;
         }
-        self.cluster.wait_leader(owner, kind.on_leader())?;
+        let leader = self.cluster.wait_agreed_leader(owner, kind.on_leader())?;
         // On a machine that stands still for longer than a lease, the group has moved meanwhile.
         let still = self.cluster.wait_ready()?;
         ensure!(still == owner, "the group moved from {} to {} by itself", owner.name(), still.name());
-        Ok(owner)
+        Ok((owner, leader))
     }
 
     /// The moment before the fault.
@@ -151,5 +160,20 @@ impl Bed {
         drop(flows);
         self.endpoints.stop()?;
         Ok(lost)
+    }
+}
+
+/// What a run's time is spent on.
+struct Laps(Vec<(&'static str, f64)>, Nanos);
+
+impl Laps {
+    fn start() -> Self {
+        Laps(Vec::new(), clock::now())
+    }
+
+    fn end(&mut self, name: &'static str) {
+        let now = clock::now();
+        self.0.push((name, between_ms(self.1, now) / 1000.0));
+        self.1 = now;
     }
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use lockstep_cluster_tests::manifest::Profile;
+use lockstep_cluster_tests::topology::Node;
 
 use super::baseline::Advert;
 use super::kind::Kind;
@@ -22,6 +23,10 @@ pub(crate) struct Measured {
     /// Probes that were never answered.
     pub(crate) lost: u64,
     pub(crate) phases: Phases,
+    /// Who led when it failed.
+    pub(crate) leader: Node,
+    /// What the run's time was spent on, s; not of the fault.
+    pub(crate) laps: Vec<(&'static str, f64)>,
 }
 
 /// All runs of a row.
@@ -59,12 +64,15 @@ impl Tally {
         let Some(run) = &self.last else { return String::new() };
         let phases = run.phases.iter().filter_map(|(name, at)| Some((name, (*at)?)));
         let phases: Vec<String> = phases.map(|(name, at)| format!("{name} {at:.1}")).collect();
+        let laps: Vec<String> = run.laps.iter().map(|(name, took)| format!("{name} {took:.1}")).collect();
         format!(
-            "silent {:.1} ms (before {:.1}), {} lost; {}",
+            "silent {:.1} ms (before {:.1}), {} lost, {} led; {}; s: {}",
             run.gap_ms,
             run.quiet_ms,
             run.lost,
-            phases.join(", ")
+            run.leader.name(),
+            phases.join(", "),
+            laps.join(", ")
         )
     }
 

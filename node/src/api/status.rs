@@ -257,6 +257,7 @@ pub(super) fn why_not(ineligible: Ineligible) -> String {
         Ineligible::Silent => "silent: no fresh report, or a quorum does not hear it".to_owned(),
         Ineligible::Draining => "draining".to_owned(),
         Ineligible::Unknown => "does not know the group (yet)".to_owned(),
+        Ineligible::Behind => "has not applied the group's newest assignment yet".to_owned(),
         Ineligible::Unfit(unfit) => format!("unfit: {}", unfit.name()),
         Ineligible::HeldDown => "failed lately: held down".to_owned(),
     }

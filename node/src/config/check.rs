@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::fmt::Display;
 use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use lockstep_model::intent::NodeRole;
@@ -68,6 +69,7 @@ pub(super) fn check(path: &Path, config: &Config) -> Result<(), Problem> {
         );
     }
     check_dataplane(path, config)?;
+    check_routing(path, config)?;
     check_tls(path, config)?;
     if tracing_subscriber::EnvFilter::try_new(&config.log.level).is_err() {
         return refuse(
@@ -111,6 +113,24 @@ fn check_dataplane(path: &Path, config: &Config) -> Result<(), Problem> {
             }
             Ok(())
         }
+    }
+}
+
+fn check_routing(path: &Path, config: &Config) -> Result<(), Problem> {
+    let Some(hook) = &config.routing.hook else { return Ok(()) };
+    let refuse = |why: &str| Err(Problem::at(path, "routing.hook", &format!("{hook:?}: {why}")));
+    if config.node.role == NodeRole::Witness {
+        return refuse("a witness never owns a group: remove the section");
+    }
+    if !hook.is_absolute() {
+        return refuse("allowed: the absolute path of an executable file");
+    }
+    match std::fs::metadata(hook) {
+        Err(error) => refuse(&format!("cannot be read ({error}); allowed: an executable file")),
+        Ok(file) if !file.is_file() || file.permissions().mode() & 0o111 == 0 => {
+            refuse("not executable; allowed: an executable file")
+        }
+        Ok(_) => Ok(()),
     }
 }
 

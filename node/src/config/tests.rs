@@ -61,6 +61,18 @@ fn every_refusal_names_key_value_and_what_is_allowed() {
         ("hook = \"auto\"", "hook = \"xpd\"", &["dataplane.interfaces[0].hook", "xpd", "xdp-generic", "tc"]),
         ("[tls]", "[x]\n[tls]", &["unknown field", "x", "dataplane"]),
         ("ca = \"ca.pem\"\n", "", &["tls.ca", "missing"]),
+        ("[tls]", "[routing]\nhook = \"bin/hook\"\n[tls]", &["routing.hook", "bin/hook", "absolute"]),
+        (
+            "[tls]",
+            "[routing]\nhook = \"/nonexistent\"\n[tls]",
+            &["routing.hook", "/nonexistent", "executable"],
+        ),
+        (
+            "[tls]",
+            "[routing]\nhook = \"/etc/passwd\"\n[tls]",
+            &["routing.hook", "/etc/passwd", "not executable"],
+        ),
+        ("[tls]", "[routing]\nhook = \"/\"\n[tls]", &["routing.hook", "not executable"]),
     ];
     for (from, to, wanted) in cases {
         let error = parse(&FILE.replacen(from, to, 1), &[]).unwrap_err();
@@ -86,4 +98,15 @@ fn plain_text_beyond_loopback_must_be_asked_for() {
     let bare = FILE.split("[tls]").next().unwrap().to_owned();
     assert!(parse(&bare, &[]).unwrap_err().contains("cluster.listen: 10.9.0.1:7400"));
     assert!(parse(&bare, &[("LOCKSTEP_TLS__ALLOW_PLAINTEXT", "true")]).is_ok());
+}
+
+#[test]
+fn a_routing_hook_is_an_executable_of_a_node_that_can_own() {
+    let with_hook = FILE.replacen("[tls]", "[routing]\nhook = \"/bin/sh\"\n[tls]", 1);
+    assert_eq!(parse(&with_hook, &[]).unwrap().routing.hook, Some(PathBuf::from("/bin/sh")));
+    let witness = with_hook.replacen("role = \"dataplane\"", "role = \"witness\"", 1);
+    let (before, after) = witness.split_once("[dataplane]").unwrap();
+    let witness = format!("{before}{}", after.split_once('\n').unwrap().1.split_once('\n').unwrap().1);
+    let error = parse(&witness, &[]).unwrap_err();
+    assert!(error.contains("routing.hook: \"/bin/sh\": a witness"), "{error}");
 }

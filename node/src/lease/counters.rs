@@ -94,6 +94,7 @@ pub(crate) fn of_leader(participant: &Participant) -> Vec<(String, u64)> {
     let plain = [
         ("takeover_without_flows", leader.takeover_without_flows),
         ("leadership_transfers", leader.transfers),
+        ("leadership_campaigns", leader.campaigns),
         ("judged_blind", leader.blind),
         ("leader_stood_still", leader.stood_still),
     ];

@@ -29,7 +29,10 @@ pub(super) enum Input {
         view: View,
         addresses: BTreeMap<NodeId, SocketAddr>,
     },
-    Leadership(bool),
+    Leadership {
+        leads: bool,
+        leader: Option<NodeId>,
+    },
     Status(LocalStatus),
     Flushed(Tenure),
     OperatorTransfer,
@@ -72,9 +75,9 @@ impl Handle {
         self.tell(Input::Applied { view: View::of(index, state), addresses });
     }
 
-    /// This node leads, or does not.
-    pub(crate) fn leadership(&self, leads: bool) {
-        self.tell(Input::Leadership(leads));
+    /// Whether this node leads, and who does as far as it knows.
+    pub(crate) fn leadership(&self, leads: bool, leader: Option<NodeId>) {
+        self.tell(Input::Leadership { leads, leader });
     }
 
     /// What this node knows of its own fitness.

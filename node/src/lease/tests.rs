@@ -254,7 +254,7 @@ async fn i3_single_owner_when_an_owner_falls_silent() {
     let mut cluster = Cluster::new();
     cluster.fit(1, false);
     cluster.fit(2, false);
-    cluster.node(3).handle.leadership(true);
+    cluster.node(3).handle.leadership(true, Some(NodeId(3)));
     cluster.until(1, opened).await;
 
     cluster.node(1).handle.stop();
@@ -276,7 +276,7 @@ async fn a_draining_owner_hands_over_and_a_stranger_is_not_heard() {
     let mut cluster = Cluster::new();
     cluster.fit(1, false);
     cluster.fit(2, false);
-    cluster.node(3).handle.leadership(true);
+    cluster.node(3).handle.leadership(true, Some(NodeId(3)));
     cluster.until(1, opened).await;
 
     // Not made with the secret, not even a datagram of ours.

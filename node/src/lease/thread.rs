@@ -188,7 +188,10 @@ impl LeaseThread {
                     self.addresses = addresses;
                     self.participant.handle_view(now, view);
                 }
-                Input::Leadership(leads) => self.participant.handle_leadership(now, leads),
+                Input::Leadership { leads, leader } => {
+                    self.participant.handle_leader(now, leader);
+                    self.participant.handle_leadership(now, leads);
+                }
                 Input::Status(status) => self.participant.handle_status(now, status),
                 Input::Flushed(tenure) => self.participant.handle_flushed(now, tenure),
                 Input::OperatorTransfer => self.participant.handle_operator_transfer(now),
@@ -289,6 +292,7 @@ impl LeaseThread {
                     self.tell(Event::Assign { group, replaces, node, cause });
                 }
                 Output::TransferLeader(to) => self.tell(Event::TransferLeader(to)),
+                Output::Campaign { against } => self.tell(Event::Campaign { against }),
                 Output::Failover(record) => self.remember(record),
             }
         }

@@ -11,6 +11,7 @@ use tokio::sync::mpsc;
 
 use crate::lease::{self, Event};
 use crate::parts::Parts;
+use crate::routing::Standing;
 
 /// Serves events until the lease thread ends.
 pub(super) async fn run(parts: Arc<Parts>, mut events: mpsc::Receiver<Event>) {
@@ -20,6 +21,7 @@ pub(super) async fn run(parts: Arc<Parts>, mut events: mpsc::Receiver<Event>) {
 }
 
 fn handle(parts: &Arc<Parts>, event: Event) {
+    tell_routing(parts, event);
     match event {
         Event::Opened(tenure) => {
             tracing::info!(group = parts.group_name(tenure.group), epoch = %tenure.epoch, "this node owns the group");
@@ -68,8 +70,21 @@ fn handle(parts: &Arc<Parts>, event: Event) {
         Event::TransferLeader(to) => {
             tokio::spawn(transfer(parts.clone(), to));
         }
+        Event::Campaign { against } => {
+            tokio::spawn(campaign(parts.clone(), against));
+        }
         Event::Idle => tracing::debug!("nothing is owned"),
     }
+}
+
+fn tell_routing(parts: &Parts, event: Event) {
+    let Some(hook) = &parts.routing else { return };
+    let (Tenure { group, epoch }, standing) = match event {
+        Event::Opened(tenure) => (tenure, Standing::Owner),
+        Event::Lapsed(tenure) | Event::Closed(tenure) => (tenure, Standing::Standby),
+        _ => return,
+    };
+    hook.tell(group, parts.group_name(group), epoch, standing);
 }
 
 /// Repeats the announcement for as long as the lease is held.
@@ -96,5 +111,17 @@ async fn transfer(parts: Arc<Parts>, to: NodeId) {
     match parts.raft.transfer_leader(to).await {
         Ok(()) => tracing::info!(%to, "leadership is handed over, away from an owner"),
         Err(error) => tracing::warn!(%to, %error, "leadership was not handed over"),
+    }
+}
+
+async fn campaign(parts: Arc<Parts>, against: NodeId) {
+    match parts.raft.campaign(against).await {
+        Ok(true) => {
+            tracing::warn!(%against, "a quorum does not hear what the leader owned: this node asks for votes to lead instead")
+        }
+        Ok(false) => tracing::info!(%against, "the leader was lost, and leads no more"),
+        Err(error) => {
+            tracing::warn!(%against, %error, "the leader is lost, and this node cannot ask for votes")
+        }
     }
 }

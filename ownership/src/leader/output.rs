@@ -22,6 +22,11 @@ pub enum Output {
     },
     /// Hand the leadership over.
     TransferLeader(NodeId),
+    /// Ask for votes against a leader that is lost, without waiting for Raft's timeouts.
+    Campaign {
+        /// Who led.
+        against: NodeId,
+    },
 }
 
 /// Why a group gets a (new) owner.
@@ -92,6 +97,8 @@ pub struct Counters {
     pub takeover_without_flows: u64,
     /// Transfers of leadership away from an owner.
     pub transfers: u64,
+    /// Campaigns against a leader that owned a group and is lost.
+    pub campaigns: u64,
     /// Judgements put off because no quorum of fresh reports was there.
     pub blind: u64,
     /// Times that nothing was judged for longer than a lease: this node stood still.

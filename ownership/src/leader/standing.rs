@@ -29,6 +29,9 @@ pub enum Ineligible {
     Draining,
     /// It does not know the group, or has no data plane for it.
     Unknown,
+    /// It has not applied the group's newest assignment yet: what it says of itself may be of an earlier one, which was
+    /// its own.
+    Behind,
     /// It says so itself.
     Unfit(Unfit),
     /// It failed lately.

@@ -31,6 +31,8 @@ struct Says {
     holds: Option<u64>,
     released: Option<u64>,
     pinned: Duration,
+    /// What it has applied; none: as much as this node.
+    applied: Option<u64>,
 }
 
 fn fit() -> Says {
@@ -42,6 +44,7 @@ fn fit() -> Says {
         holds: None,
         released: None,
         pinned: Duration::ZERO,
+        applied: None,
     }
 }
 
@@ -92,7 +95,7 @@ impl Bench {
         let heard = says.hears.map(|e| Heard { tenure: tenure(e), hears: true, age: Duration::ZERO });
         let candidacy = Candidacy { group: G, fitness: says.fitness, flows: says.flows };
         let report = Report {
-            applied: self.log.view().applied,
+            applied: says.applied.map_or(self.log.view().applied, LogIndex),
             draining: says.draining,
             heard: heard.into_iter().collect(),
             candidacies: if node == 3 { Vec::new() } else { vec![candidacy] },
@@ -428,5 +431,85 @@ fn a_leader_that_stood_still_listens_before_it_judges() {
     assert_eq!(b.leader.counters().stood_still, 1);
     b.says(4040, 2, &fit());
     b.says(4041, 3, &fit());
+    assert_eq!(b.assigned(), [(5, 2, Cause::NotHeard)]);
+}
+
+#[test]
+fn a_node_that_has_not_applied_the_newest_assignment_is_not_chosen() {
+    let mut b = served();
+    let returned = Says { applied: Some(4), ..fit() };
+    assert_eq!(
+        b.pass(1040, 1400, [None, Some(returned), Some(fit())]),
+        [],
+        "it may take the group for its own yet"
+    );
+    assert_eq!(b.pass(1440, 1440, [None, Some(fit()), Some(fit())]), [(1440, (5, 2, Cause::NotHeard))]);
+}
+
+/// What a node that follows does: node 1 owns and leads.
+fn following(me: u64) -> Bench {
+    let mut b = Bench::led_by(me);
+    b.leader.handle_leadership(at(0), false, &b.log);
+    b.owned(0, 5, Some((5, 1)));
+    b.leader.handle_leader(at(0), Some(NodeId(1)), &b.log);
+    let owner = Says { holds: Some(5), ..hears(5) };
+    assert_eq!(b.pass(0, 1000, [Some(owner), Some(hears(5)), Some(hears(5))]), []);
+    b
+}
+
+/// When it campaigned, reports coming every millisecond.
+fn campaigns(b: &mut Bench, from: u64, until: u64, says: &[Option<Says>; 3]) -> Vec<u64> {
+    let mut campaigns = Vec::new();
+    for ms in from..=until {
+        for (node, says) in (1..).zip(says) {
+            if let Some(says) = says {
+                b.says(ms, node, says);
+            }
+        }
+        b.leader.handle_timeout(at(ms), &b.log);
+        while let Some(output) = b.leader.poll_output() {
+            assert_eq!(output, Output::Campaign { against: NodeId(1) });
+            campaigns.push(ms);
+        }
+    }
+    campaigns
+}
+
+#[test]
+fn when_a_leader_that_owned_is_lost_one_voter_after_the_other_campaigns() {
+    let lost = [None, Some(fit()), Some(fit())];
+    let mut witness = following(3);
+    assert_eq!(campaigns(&mut witness, 1001, 2500, &lost), [1001, 2001], "at once, and again after a second");
+    let mut standby = following(2);
+    assert_eq!(campaigns(&mut standby, 1001, 1500, &lost), [1031], "the witness is first");
+    let mut alone = following(2);
+    // The witness is lost as well as soon as its last report is too old.
+    assert_eq!(campaigns(&mut alone, 1001, 1500, &[None, Some(fit()), None]), [0; 0], "no quorum reports");
+}
+
+#[test]
+fn nobody_campaigns_against_a_leader_that_is_heard_or_owns_nothing_or_leads_no_more() {
+    let mut b = following(3);
+    assert_eq!(
+        campaigns(&mut b, 1001, 1500, &[None, Some(hears(5)), Some(fit())]),
+        [0; 0],
+        "one broken link"
+    );
+    b.leader.handle_leader(at(1500), Some(NodeId(2)), &b.log);
+    let lost = [None, Some(fit()), Some(fit())];
+    assert_eq!(campaigns(&mut b, 1501, 1700, &lost), [0; 0], "another leads");
+    b.leader.handle_leader(at(1700), None, &b.log);
+    assert_eq!(campaigns(&mut b, 1701, 1900, &lost), [0; 0], "nobody does");
+    b.leader.handle_leader(at(1900), Some(NodeId(1)), &b.log);
+    assert_eq!(b.leader.next_deadline(), Some(at(2900)), "it campaigned the moment it heard that");
+}
+
+#[test]
+fn who_campaigned_decides_as_soon_as_it_leads() {
+    let mut b = following(3);
+    let lost = [None, Some(fit()), Some(fit())];
+    assert_eq!(campaigns(&mut b, 1001, 1010, &lost), [1001]);
+    b.leader.handle_leader(at(1011), Some(NodeId(3)), &b.log);
+    b.leader.handle_leadership(at(1011), true, &b.log);
     assert_eq!(b.assigned(), [(5, 2, Cause::NotHeard)]);
 }

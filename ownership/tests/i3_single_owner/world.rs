@@ -306,6 +306,9 @@ impl World {
         if let Some(former) = self.leader.replace(leader) {
             self.with_daemon(former, |daemon, now| daemon.handle_leadership(now, false));
         }
+        for id in self.ids() {
+            self.with_daemon(id, |daemon, now| daemon.handle_leader(now, Some(leader)));
+        }
         self.with_daemon(leader, |daemon, now| daemon.handle_leadership(now, true));
     }
 
@@ -461,8 +464,12 @@ impl World {
             Output::TransferLeader(to) if self.governed => {
                 self.at(self.now + 1, Event::Propose { node: to, item: Item::Blank });
             }
+            Output::Campaign { .. } if self.governed => {
+                self.at(self.now + 1, Event::Propose { node: id, item: Item::Blank });
+            }
             Output::Assign { .. }
             | Output::TransferLeader(_)
+            | Output::Campaign { .. }
             | Output::IntentStale(_)
             | Output::Failover(_) => {}
         }

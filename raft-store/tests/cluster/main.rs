@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use lockstep_model::command::Command;
 use lockstep_model::ids::{Epoch, NodeId};
-use lockstep_raft_store::config::Compaction;
+use lockstep_raft_store::Role;
+use lockstep_raft_store::config::{Compaction, ELECTION_MIN};
 use lockstep_raft_store::observer::Observed;
 use lockstep_raft_store::replica::LocalError;
 use openraft::AsyncRuntime;
@@ -31,6 +32,33 @@ fn i1_writes_survive_the_loss_of_the_leader() {
             assert_ne!(world.leader().await, old, "a node that is cut off does not lead");
             world.heal();
             assert_eq!(names(&*world.same_everywhere().await), expected(0..20), "seed {seed}");
+        });
+    }
+}
+
+/// Safe whenever it comes, and at once: voters do not wait until the time of the leader they heard last is over.
+#[test]
+fn i1_a_campaign_against_a_lost_leader_costs_neither_time_nor_writes() {
+    for seed in 0..8 {
+        simulate(seed, async {
+            let world = World::new(Compaction::default()).await;
+            world.write(group(0)).await;
+            world.same_everywhere().await;
+            let lost = world.leader().await;
+            let next = world.nodes.keys().copied().find(|id| *id != lost).expect("three nodes");
+            let replica = world.nodes[&next].replica.clone();
+            world.cut(lost);
+            assert_eq!(replica.campaign(NodeId(lost)).await, Ok(true), "seed {seed}");
+            SimRuntime::sleep(ELECTION_MIN / 2).await;
+            assert_eq!(replica.metrics().role, Role::Leader, "seed {seed}");
+            world.write(group(1)).await;
+            assert_eq!(replica.campaign(NodeId(lost)).await, Ok(false), "it leads itself");
+            world.heal();
+            assert_eq!(names(&*world.same_everywhere().await), expected(0..2), "seed {seed}");
+            let last =
+                world.nodes.keys().copied().find(|id| *id != lost && *id != next).expect("three nodes");
+            assert_eq!(world.nodes[&last].replica.campaign(NodeId(lost)).await, Ok(false), "another leads");
+            assert_eq!(world.leader().await, next, "seed {seed}");
         });
     }
 }

@@ -92,6 +92,7 @@ impl World {
             written: BTreeSet::new(),
             moves: BTreeMap::new(),
             leads: false,
+            leader: None,
             draining: false,
             timer_at_ns: NEVER_NS,
             dir,
@@ -205,12 +206,18 @@ impl World {
             if let Some(why) = metrics.stopped {
                 self.oracle.violate(format!("Raft has stopped on node {id}: {why}"));
             }
-            let leads = metrics.role == Role::Leader;
+            let (leads, leader) = (metrics.role == Role::Leader, metrics.leader);
             if leads != daemon.leads {
                 self.net.note(format_args!("node {id} leads {leads}, term {}", metrics.term));
-                self.nodes.get_mut(&id).and_then(|n| n.daemon.as_mut()).expect("it was there above").leads =
-                    leads;
-                self.with_daemon(id, |participant, now| participant.handle_leadership(now, leads));
+            }
+            if (leads, leader) != (daemon.leads, daemon.leader) {
+                let daemon = self.nodes.get_mut(&id).and_then(|n| n.daemon.as_mut());
+                let daemon = daemon.expect("it was there above");
+                (daemon.leads, daemon.leader) = (leads, leader);
+                self.with_daemon(id, |participant, now| {
+                    participant.handle_leader(now, leader);
+                    participant.handle_leadership(now, leads);
+                });
             }
         }
         self.after(ROLE_PERIOD_NS, Event::Roles);
@@ -293,6 +300,12 @@ impl World {
                 let Some(replica) = self.replica(id) else { return };
                 // Refused when it does not lead any more; the leader tries again.
                 drop(SimRuntime::spawn(async move { drop(replica.move_leader(to).await) }));
+            }
+            Output::Campaign { against } => {
+                self.net.note(format_args!("node {id} campaigns against {against}"));
+                let Some(replica) = self.replica(id) else { return };
+                // Without effect when another leads meanwhile.
+                drop(SimRuntime::spawn(async move { drop(replica.campaign(against).await) }));
             }
             Output::IntentStale(_) | Output::Failover(_) => {}
         }
