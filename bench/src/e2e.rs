@@ -6,11 +6,12 @@ mod case;
 mod haproxy;
 mod network;
 mod nftables;
+pub(crate) mod nginx;
 mod server;
 mod socket;
 mod subject;
 mod udp;
-mod wrk;
+pub(crate) mod wrk;
 
 use std::collections::BTreeMap;
 use std::time::Duration;

@@ -206,7 +206,7 @@ impl Daemon {
         daemon.spawn("events", move || {
             cpu.map_or(Ok(()), processor::stay_on)?;
             while !stop.load(Ordering::Relaxed) {
-                let n = events.drain(usize::MAX, |change, _| {
+                let n = events.drain(usize::MAX, |change, _, _| {
                     std::hint::black_box(change);
                 });
                 count.fetch_add(n as u64, Ordering::Release);

@@ -6,6 +6,7 @@ mod conntrackd;
 mod cost;
 mod generator;
 mod lag;
+mod requests;
 mod snapshot;
 mod step;
 
@@ -43,6 +44,8 @@ enum Part {
     Rates,
     /// A standby that joins.
     Snapshot,
+    /// Connections through the owner, with replication and without.
+    Requests,
     /// conntrackd, beside us.
     Conntrackd,
 }
@@ -52,6 +55,9 @@ const QUICK_RATES: [u32; 2] = [2_000, 20_000];
 const CONNTRACKD_RATES: [u32; 6] = [2_000, 20_000, 30_000, 40_000, 50_000, 70_000];
 /// Flows that a standby finds when it joins.
 const SNAPSHOTS: [(&str, u64); 2] = [("100k", 100_000), ("1m", 1_000_000)];
+/// Measurements with replication and without, and how long each is.
+const PAIRS: (usize, Duration) = (10, Duration::from_secs(2));
+const QUICK_PAIRS: (usize, Duration) = (2, Duration::from_secs(1));
 const SECONDS: f64 = 3.0;
 const QUICK_SECONDS: f64 = 1.0;
 /// A rate is as long as this many flows at most: the table has room for a few of them.
@@ -86,6 +92,13 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     // Its namespaces have the same addresses, and it runs by itself.
     let measured = measured.map_err(|error| bed.cluster.explain(error));
     drop(bed);
+    let measured = measured.and_then(|()| {
+        if only(Part::Requests) {
+            let (pairs, length) = if quick { QUICK_PAIRS } else { PAIRS };
+            report.rows.push(requests::measure(pairs, length)?);
+        }
+        Ok(())
+    });
     let measured = measured
         .and_then(|()| if only(Part::Conntrackd) { beside(seconds, quick, &mut report) } else { Ok(()) });
     // What was measured before is worth telling in any case.

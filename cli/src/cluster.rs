@@ -1,10 +1,12 @@
 //! `cluster init`, `join`, `leave`, `status`, `transfer-leader`; `group move`.
 
 mod backup;
+mod replication;
 
 use std::net::SocketAddr;
 
 use lockstep_proto::admin::v1 as admin;
+use lockstep_proto::inspect::v1 as inspect;
 use lockstep_proto::types::v1::NodeRole;
 use serde_json::json;
 
@@ -73,6 +75,7 @@ fn line(text: &str) -> String {
 
 async fn status(client: &mut Client, output: Output) -> Result<(), Failure> {
     let status = client.admin.cluster_status(admin::ClusterStatusRequest {}).await?.into_inner();
+    let replication = client.inspect.sync_status(inspect::SyncStatusRequest {}).await?.into_inner();
     if matches!(output, Output::Json | Output::Yaml) {
         let members: Vec<_> = status
             .members
@@ -86,6 +89,7 @@ async fn status(client: &mut Client, output: Output) -> Result<(), Failure> {
             "cluster_id": hex(&status.cluster_id), "cluster_name": status.cluster_name, "node_id": status.node_id,
             "leader_id": status.leader_id, "term": status.term, "last_log_index": status.last_log_index,
             "applied_index": status.applied_index, "revision": status.revision, "members": members,
+            "replication": replication::object(&replication),
         });
         return print::objects(&[object], true, output);
     }
@@ -119,6 +123,7 @@ async fn status(client: &mut Client, output: Output) -> Result<(), Failure> {
         })
         .collect();
     print::table(&["NAME", "ID", "ROLE", "VOTER", "LEADER", "MATCHED"], &rows);
+    replication::text(&replication);
     Ok(())
 }
 

@@ -49,6 +49,11 @@ pub const MIN_TIMEOUT: Duration = Duration::from_secs(1);
 /// Longest idle time of a flow, and of an affinity.
 pub const MAX_TIMEOUT: Duration = Duration::from_secs(30 * 24 * 3600);
 
+/// Shortest and longest time that a flow may have to live before it is copied to the standbys: shorter than the first is
+/// `immediate`, and flows that wait are held in memory.
+pub const SYNC_AFTER: std::ops::RangeInclusive<Duration> =
+    Duration::from_millis(100)..=Duration::from_secs(60);
+
 /// Longest slow start.
 pub const MAX_SLOW_START: Duration = Duration::from_secs(15 * 60);
 

@@ -8,6 +8,7 @@ mod health;
 pub(crate) mod inspect;
 mod membership;
 pub(crate) mod refuse;
+mod replication;
 mod status;
 
 use std::net::SocketAddr;

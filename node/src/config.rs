@@ -21,6 +21,8 @@ pub(crate) struct Config {
     pub(crate) node: Node,
     pub(crate) cluster: Cluster,
     pub(crate) lease: Lease,
+    #[serde(default)]
+    pub(crate) sync: Sync,
     /// Required for `role = "dataplane"`, refused for a witness.
     pub(crate) dataplane: Option<Dataplane>,
     #[serde(default)]
@@ -67,6 +69,14 @@ pub(crate) struct Cluster {
 pub(crate) struct Lease {
     /// UDP. The lease's duration is cluster intent.
     pub(crate) listen: SocketAddr,
+}
+
+/// `[sync]`
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Sync {
+    /// gRPC between data-plane nodes: flow replication. Default: the address of `cluster.listen`, and its port plus two.
+    pub(crate) listen: Option<SocketAddr>,
 }
 
 /// `[dataplane]`
@@ -203,7 +213,17 @@ impl Default for Log {
     }
 }
 
+/// From `cluster.listen` to where replication listens, unless `[sync]` says otherwise.
+const SYNC_PORT_OFFSET: u16 = 2;
+
 impl Config {
+    /// Where replication listens.
+    pub(crate) fn sync_listen(&self) -> SocketAddr {
+        let cluster = self.cluster.listen;
+        let default = SocketAddr::new(cluster.ip(), cluster.port().saturating_add(SYNC_PORT_OFFSET));
+        self.sync.listen.unwrap_or(default)
+    }
+
     /// Reads and checks `path` with the process's environment.
     pub(crate) fn load(path: &Path) -> Result<Self, Problem> {
         let text =

@@ -1,4 +1,5 @@
-//! The replication service on the cluster listener, which is up before the node knows which cluster it is in.
+//! Replication on the cluster listener, which is up before the node knows which cluster it is in: says where the service
+//! itself listens, and serves nodes of a version that does not ask.
 
 use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
@@ -12,13 +13,24 @@ use tonic::{Request, Response, Status, Streaming};
 /// Refuses until the real service is set, once.
 #[derive(Clone, Default)]
 pub(crate) struct LateSync {
-    service: Arc<OnceLock<Subscriptions>>,
+    real: Arc<OnceLock<Real>>,
+}
+
+struct Real {
+    service: Subscriptions,
+    port: u16,
 }
 
 impl LateSync {
-    /// From now on `service` answers.
-    pub(crate) fn set(&self, service: Subscriptions) {
-        assert!(self.service.set(service).is_ok(), "replication is started once");
+    /// From now on `service` answers, which listens on `port` as well.
+    pub(crate) fn set(&self, service: Subscriptions, port: u16) {
+        assert!(self.real.set(Real { service, port }).is_ok(), "replication is started once");
+    }
+
+    fn real(&self) -> Result<&Real, Status> {
+        self.real.get().ok_or_else(|| {
+            Status::unavailable("this node replicates no flows (yet): it is a witness, or starting")
+        })
     }
 }
 
@@ -30,10 +42,11 @@ impl Sync for LateSync {
         &self,
         request: Request<Streaming<pb::Up>>,
     ) -> Result<Response<Self::SubscribeStream>, Status> {
-        let service = self.service.get().ok_or_else(|| {
-            Status::unavailable("this node replicates no flows (yet): it is a witness, or starting")
-        })?;
-        let answer = service.subscribe(request).await?;
+        let answer = self.real()?.service.subscribe(request).await?;
         Ok(answer.map(|stream| Box::pin(stream) as Self::SubscribeStream))
+    }
+
+    async fn locate(&self, _: Request<pb::LocateRequest>) -> Result<Response<pb::LocateResponse>, Status> {
+        Ok(Response::new(pb::LocateResponse { port: self.real()?.port.into() }))
     }
 }

@@ -7,16 +7,17 @@ mod guard;
 mod sink;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::num::NonZeroU16;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use lockstep_loader::FlowTable;
-use lockstep_model::ids::{Epoch, LogIndex, NodeId};
+use lockstep_model::ids::{Epoch, LogIndex, NodeId, ServiceId};
 use lockstep_model::intent::{NodeRole, NodeSpec};
 use lockstep_model::state::State;
 use lockstep_raft_store::Role;
-use lockstep_sync_transport::Identity as SyncIdentity;
+use lockstep_sync_transport::{Identity as SyncIdentity, RECORD_VERSIONS};
 use tokio::sync::{mpsc, watch};
 
 use crate::late_sync::LateSync;
@@ -39,6 +40,8 @@ pub(crate) struct Start {
     pub(crate) tls: Tls,
     pub(crate) secret: [u8; 32],
     pub(crate) late_sync: LateSync,
+    /// For replication; absent on a witness.
+    pub(crate) listener: Option<std::net::TcpListener>,
     pub(crate) log: Arc<Relay>,
     pub(crate) programmed: watch::Sender<reconcile::Programmed>,
 }
@@ -46,7 +49,7 @@ pub(crate) struct Start {
 impl Start {
     /// Waits for the cluster to be formed, then serves in it. Returns only with a reason to end the process.
     pub(crate) async fn run(self) -> Result<()> {
-        let Self { parts, tls, secret, late_sync, log, programmed } = self;
+        let Self { parts, tls, secret, late_sync, listener, log, programmed } = self;
         if parts.raft.identity().is_none() {
             tracing::info!("no cluster yet: waiting for `lockstep cluster init`");
         }
@@ -63,15 +66,18 @@ impl Start {
                 let keeps =
                     dataplane.adopted && holds_any(&loader.flows()).context("flows cannot be read")?;
                 kept = keeps.then_some(last_log);
+                let listen = parts.config.sync_listen();
                 let (sync, service) = sync::Sync::start(sync::Parts {
-                    identity: SyncIdentity { cluster: identity.cluster_id.0, node },
+                    listener: listener.context("a data-plane node listens for replication")?,
+                    server: tls.server(listen)?,
+                    identity: SyncIdentity { cluster: identity.cluster_id.0, node, records: RECORD_VERSIONS },
                     session: rand::random(),
                     connector: connector(&parts, &tls),
                     table: sync::KernelTable(loader.flows()),
                     events: loader.events().context("flow events cannot be read")?,
                     ager: loader.sweeper(),
                 })?;
-                late_sync.set(service);
+                late_sync.set(service, listen.port());
                 Some(sync)
             }
         };
@@ -140,10 +146,12 @@ fn holds_any(table: &FlowTable) -> Result<bool> {
 /// How replication reaches a peer: where the agreed state says it listens.
 fn connector(parts: &Arc<Parts>, tls: &Tls) -> lockstep_sync_transport::Connector {
     let (parts, tls) = (parts.clone(), tls.clone());
-    Arc::new(move |peer: NodeId| {
+    Arc::new(move |peer: NodeId, port: Option<NonZeroU16>| {
         let state = parts.raft.stale();
         let spec = state.nodes.get(&peer).ok_or_else(|| format!("node {peer} is not registered"))?;
-        tls.endpoint(spec.cluster_address).map_err(|e| e.to_string())
+        let mut address = spec.cluster_address;
+        address.set_port(port.map_or(address.port(), NonZeroU16::get));
+        tls.endpoint(address).map_err(|e| e.to_string())
     })
 }
 
@@ -169,6 +177,7 @@ async fn follow_state(parts: Arc<Parts>, me: NodeId) {
             member.lease.applied(published.applied.unwrap_or(LogIndex(0)), state);
             if let Some(sync) = &member.sync {
                 sync.set_groups(epochs(state));
+                sync.set_ages(ages(state));
                 sync.set_peers(peers(state, me));
             }
         }
@@ -180,6 +189,11 @@ async fn follow_state(parts: Arc<Parts>, me: NodeId) {
 
 fn epochs(state: &State) -> BTreeMap<lockstep_model::ids::GroupId, Epoch> {
     state.groups.iter().map(|(id, group)| (*id, group.assignment.map_or(Epoch(0), |a| a.epoch))).collect()
+}
+
+/// How long flows live before they are replicated, where a service's policy says so.
+fn ages(state: &State) -> BTreeMap<ServiceId, Duration> {
+    state.services.iter().filter_map(|(id, service)| Some((*id, service.spec.sync.age()?))).collect()
 }
 
 fn peers(state: &State, me: NodeId) -> BTreeSet<NodeId> {

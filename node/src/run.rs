@@ -13,6 +13,7 @@ use anyhow::{Context, Result};
 use lockstep_proto::sync::v1::sync_server::SyncServer;
 use lockstep_raft_store::fs::real::RealFs;
 use lockstep_raft_store::{Departure, RaftConfig, RaftNode};
+use lockstep_sync_transport::MAX_UP_BYTES;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
@@ -25,10 +26,8 @@ use crate::parts::Parts;
 use crate::tls::{self, Tls};
 use crate::{api, dataplane, health, links, metrics, reconcile, relay, routing};
 
-/// Threads of the main runtime: APIs, replication streams, reconciler. Leases and Raft have their own.
+/// Threads of the main runtime: APIs, reconciler. Leases, Raft and replication have their own.
 const WORKERS: usize = 2;
-/// Replication messages of a subscriber; see `lockstep-sync-transport`.
-const MAX_SYNC_MESSAGE: usize = 256 * 1024;
 
 /// Why a node ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -95,12 +94,16 @@ async fn node(config: Config) -> Result<End> {
 
     let late_sync = LateSync::default();
     serve_cluster(&parts, &tls, late_sync.clone()).await?;
+    let listener = match &parts.dataplane {
+        Some(_) => Some(listen_for_sync(&parts.config)?),
+        None => None,
+    };
     metrics::serve(parts.config.metrics.listen, parts.clone()).await?;
     let (stop_api, api_stopped) = watch::channel(false);
     let api = api::serve(parts.config.api.listen, &tls, parts.clone(), stopped(api_stopped)).await?;
     tracing::info!(node = parts.config.node.name, api = %parts.config.api.listen, "listening");
 
-    let member = member::Start { parts: parts.clone(), tls, secret, late_sync, log, programmed };
+    let member = member::Start { parts: parts.clone(), tls, secret, late_sync, listener, log, programmed };
     let outcome = tokio::select! {
         outcome = member.run() => outcome.map(|()| End::Stopped),
         reason = stop.wait() => {
@@ -135,6 +138,17 @@ async fn stopped(mut stop: watch::Receiver<bool>) {
     drop(stop.wait_for(|stop| *stop).await);
 }
 
+/// Bound before the node belongs to a cluster, so that a port that is taken ends the process at once. Whoever connects that
+/// early waits in its queue.
+fn listen_for_sync(config: &Config) -> Result<std::net::TcpListener> {
+    let listen = config.sync_listen();
+    let bound = std::net::TcpListener::bind(listen).and_then(|listener| {
+        listener.set_nonblocking(true)?;
+        Ok(listener)
+    });
+    bound.with_context(|| format!("sync.listen: {listen} cannot be bound"))
+}
+
 /// What nodes say to each other, on Raft's own runtime.
 async fn serve_cluster(parts: &Arc<Parts>, tls: &Tls, sync: LateSync) -> Result<()> {
     let listen = parts.config.cluster.listen;
@@ -147,7 +161,7 @@ async fn serve_cluster(parts: &Arc<Parts>, tls: &Tls, sync: LateSync) -> Result<
         .add_service(parts.raft.raft_server())
         .add_service(parts.raft.cluster_server())
         .add_service(health::Service::server(parts.clone()))
-        .add_service(SyncServer::new(sync).max_decoding_message_size(MAX_SYNC_MESSAGE));
+        .add_service(SyncServer::new(sync).max_decoding_message_size(MAX_UP_BYTES));
     parts.raft.runtime().spawn(async move {
         let served = match TcpListener::from_std(listener) {
             Ok(listener) => {

@@ -1,19 +1,20 @@
 //! Flow replication as the rest of the daemon uses it: one [`Sync`] per data-plane node.
 //!
 //! ```text
-//! ring buffer ─┐                            ┌─► streams (main runtime)
-//! streams ─────┼─► driver thread: Origin ───┼─► walker thread: pages of the kernel's table
-//! sweeper ─────┤   and Receiver             └─► writer thread: writes and sweeps of the kernel's table
-//! lease thread ┘
+//! ring buffer ─┐                             ┌─► walker thread: pages of the kernel's table
+//! sweeper ─────┼─► driver thread: Origin, ───┴─► writer thread: writes and sweeps of the kernel's table
+//! lease thread ┘   Receiver, and streams
 //! ```
 //!
-//! The driver never blocks on a kernel table or on a stream, so that a new flow leaves within microseconds
-//! of its event whatever else goes on.
+//! The driver never blocks on a kernel table, so that a new flow leaves within microseconds of its event whatever else goes
+//! on. The streams, with their listener, run on its thread, and nothing else does: neither a lease nor Raft waits for a flow.
 
 mod driver;
 mod kernel;
 pub(crate) mod metrics;
+mod peer_status;
 mod peers;
+mod serve;
 mod status;
 mod sweeper;
 mod table;
@@ -29,12 +30,13 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use arc_swap::ArcSwap;
-use lockstep_model::ids::{Epoch, GroupId, NodeId};
+use lockstep_model::ids::{Epoch, GroupId, NodeId, ServiceId};
 use lockstep_sync_core::{GroupSync, InboundStatus, Origin, Receiver, Session, StreamLag};
-use lockstep_sync_transport::{Connections, Connector, Identity, Subscriptions, TransportCounters};
+use lockstep_sync_transport::{Connections, Connector, Identity, Refused, Subscriptions, TransportCounters};
 use tokio::sync::mpsc;
 
 pub(crate) use kernel::KernelTable;
+pub(crate) use peer_status::PeerStatus;
 pub(crate) use table::{Ager, Events, Table};
 
 use driver::{Command, Driver};
@@ -53,6 +55,9 @@ pub(crate) struct Parts<T, E, A> {
     pub(crate) identity: Identity,
     /// Differs from that of every other start of this node.
     pub(crate) session: [u8; 16],
+    /// Where peers subscribe, and what serves them there.
+    pub(crate) listener: std::net::TcpListener,
+    pub(crate) server: tonic::transport::Server,
     /// How to reach a peer.
     pub(crate) connector: Connector,
     pub(crate) table: T,
@@ -68,16 +73,16 @@ pub(crate) struct Sync {
     peers: Arc<Peers>,
     status: Arc<ArcSwap<Snapshot>>,
     transport: Arc<TransportCounters>,
+    refused: Refused,
     late_takeovers: Arc<AtomicU64>,
 }
 
 impl Sync {
-    /// Starts the threads; must be called within the tokio runtime that is to carry the streams. The service
-    /// is for the cluster listener.
+    /// Starts the threads. The service is for the cluster listener, where peers of an earlier version subscribe.
     pub(crate) fn start<T: Table, E: Events, A: Ager>(
         parts: Parts<T, E, A>,
     ) -> Result<(Self, Subscriptions)> {
-        let Parts { identity, session, connector, table, events, ager } = parts;
+        let Parts { identity, session, listener, server, connector, table, events, ager } = parts;
         let (commands, command_queue) = mpsc::unbounded_channel();
         let (stream_events, stream_queue) = mpsc::channel(STREAM_EVENTS);
         let (done, done_queue) = mpsc::unbounded_channel();
@@ -87,6 +92,11 @@ impl Sync {
         let pages = walker::start(table, done.clone()).context("the walker thread")?;
         sweeper::start(ager, owned.clone(), done).context("the sweeper thread")?;
         let status = Arc::new(ArcSwap::from_pointee(Snapshot::default()));
+        let connections = Connections::default();
+        let transport = Arc::new(TransportCounters::default());
+        let service =
+            Subscriptions::new(identity, connections.clone(), stream_events.clone(), transport.clone());
+        let refused = service.refused();
         let driver = Driver::new(
             Origin::new(Session(session)),
             Receiver::new(milliseconds_since_boot()),
@@ -94,19 +104,20 @@ impl Sync {
             jobs,
             pages,
             status.clone(),
+            service.sent(),
         );
-        driver::start(driver, command_queue, stream_queue, done_queue).context("the replication thread")?;
+        let streams = driver::start(driver, command_queue, stream_queue, done_queue)
+            .context("the replication thread")?;
 
-        let connections = Connections::default();
-        let transport = Arc::new(TransportCounters::default());
-        let service =
-            Subscriptions::new(identity, connections.clone(), stream_events.clone(), transport.clone());
-        let peers = Arc::new(Peers::new(identity, connector, connections, stream_events, transport.clone()));
-        let sync = Self { commands, owned, peers, status, transport, late_takeovers: Arc::default() };
+        serve::start(&streams, listener, server, service.clone());
+        let peers = Peers::new(streams, identity, connector, connections, stream_events, transport.clone());
+        let peers = Arc::new(peers);
+        let sync =
+            Self { commands, owned, peers, status, transport, refused, late_takeovers: Arc::default() };
         Ok((sync, service))
     }
 
-    /// The other data-plane nodes. Within the runtime of [`Self::start`].
+    /// The other data-plane nodes.
     pub(crate) fn set_peers(&self, peers: BTreeSet<NodeId>) {
         self.peers.set(&peers);
         self.command(Command::Peers(peers));
@@ -115,6 +126,11 @@ impl Sync {
     /// Every group of the agreed state with the epoch of its assignment.
     pub(crate) fn set_groups(&self, groups: BTreeMap<GroupId, Epoch>) {
         self.command(Command::Groups(groups));
+    }
+
+    /// How long flows of these services live before they are sent to anybody.
+    pub(crate) fn set_ages(&self, ages: BTreeMap<ServiceId, Duration>) {
+        self.command(Command::Ages(ages));
     }
 
     /// To be called before the lease of `epoch` opens: stops reading, lets what was read reach the kernel, at
@@ -159,6 +175,21 @@ impl Sync {
     /// How far every peer is behind this node.
     pub(crate) fn lag(&self) -> Vec<StreamLag> {
         self.status.load().lag()
+    }
+
+    /// How far every peer is behind this node, all shards together.
+    pub(crate) fn peers(&self) -> BTreeMap<NodeId, PeerStatus> {
+        self.status.load().peers()
+    }
+
+    /// Why a peer is not served, if it was refused.
+    pub(crate) fn refusal(&self, peer: NodeId) -> Option<String> {
+        self.refused.reason(peer)
+    }
+
+    /// Flows that are too young to be sent.
+    pub(crate) fn young(&self) -> u64 {
+        self.status.load().young()
     }
 
     /// Where every stream from a peer is.

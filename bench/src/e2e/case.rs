@@ -12,7 +12,7 @@ use lockstep_cluster_tests::run::Run;
 use lockstep_cluster_tests::wait;
 
 use super::network::Network;
-use super::server::{DATAGRAMS, STREAM, Server};
+use super::server::{DATAGRAMS, HTTP, STREAM, Server};
 use super::subject::Subject;
 use super::{udp, wrk};
 
@@ -70,8 +70,8 @@ impl Case {
     ) -> anyhow::Result<Measured> {
         let target = |port| SocketAddrV4::new(subject.target(), port);
         let rate = match self {
-            Case::Close => return wrk::measure(network, subject, length, true, run),
-            Case::Keepalive => return wrk::measure(network, subject, length, false, run),
+            Case::Close => return wrk::measure(&network.client, target(HTTP), length, true, run),
+            Case::Keepalive => return wrk::measure(&network.client, target(HTTP), length, false, run),
             Case::Tcp => {
                 let to = target(STREAM);
                 8e-9 * counted(network, &server.bytes, length, move |stop| stream(to, stop))?

@@ -2,7 +2,6 @@
 
 use std::net::{SocketAddrV4, TcpStream};
 use std::os::fd::AsRawFd;
-use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
@@ -14,6 +13,7 @@ use lockstep_cluster_tests::run::Run;
 use lockstep_cluster_tests::wait;
 
 use super::network::Network;
+use super::nginx;
 use super::subject::Subject;
 use super::{socket, udp};
 
@@ -23,9 +23,6 @@ pub(crate) const HTTP: u16 = 8080;
 pub(crate) const STREAM: u16 = 5001;
 /// The datagram sink's.
 pub(crate) const DATAGRAMS: u16 = 5002;
-/// What a request asks for.
-pub(crate) const FILE: &str = "file";
-const FILE_LENGTH: usize = 128;
 /// How long the slowest of it may take to answer for the first time.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// How often the sinks look whether to stop.
@@ -46,7 +43,7 @@ pub(crate) struct Server {
 impl Server {
     pub(crate) fn start(run: &Run, network: &Network) -> anyhow::Result<Self> {
         let mut server = Server {
-            nginx: nginx(run, network)?,
+            nginx: nginx::start(&run.folder(), &network.server, HTTP)?,
             stop: Arc::default(),
             sinks: Vec::new(),
             bytes: Arc::default(),
@@ -97,30 +94,6 @@ impl Drop for Server {
     fn drop(&mut self) {
         self.stop.store(true, Ordering::Relaxed);
     }
-}
-
-fn nginx(run: &Run, network: &Network) -> anyhow::Result<Process> {
-    let folder = run.folder();
-    let root = folder.join("www");
-    std::fs::create_dir(&root).context("cannot make nginx's folder")?;
-    std::fs::write(root.join(FILE), [b'x'; FILE_LENGTH]).context("cannot write nginx's file")?;
-    let here = folder.display();
-    let temporary: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
-        .map(|kind| format!("{kind}_temp_path {here}/{kind};"))
-        .concat();
-    // As root, or its workers could not read the folder of the run.
-    let configuration = format!(
-        "user root; daemon off; pid {here}/nginx.pid; worker_processes auto; error_log stderr warn;\n\
-         events {{ worker_connections 4096; }}\n\
-         http {{ access_log off; {temporary} keepalive_requests 1000000000; keepalive_timeout 60s;\n\
-         open_file_cache max=16; server {{ listen {HTTP} reuseport backlog=4096; root {root}; }} }}\n",
-        root = root.display()
-    );
-    let path = folder.join("nginx.conf");
-    std::fs::write(&path, configuration).with_context(|| format!("cannot write {}", path.display()))?;
-    let mut command = Command::new("nginx");
-    command.arg("-e").arg("stderr").arg("-c").arg(&path).arg("-p").arg(&folder);
-    Process::start("nginx", command, Some(&network.server), &folder.join("nginx.log"))
 }
 
 /// Takes one stream at a time and throws its bytes away.

@@ -1,17 +1,17 @@
 //! HTTP load by `wrk`, and what it prints.
 
+use std::net::SocketAddrV4;
 use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
+use lockstep_cluster_tests::namespace::Handle;
 use lockstep_cluster_tests::process::Process;
 use lockstep_cluster_tests::run::Run;
 use lockstep_cluster_tests::wait;
 
 use super::case::Measured;
-use super::network::Network;
-use super::server::{FILE, HTTP};
-use super::subject::Subject;
+use super::nginx::FILE;
 
 const CONNECTIONS: &str = "64";
 const THREADS: &str = "2";
@@ -20,10 +20,10 @@ const GRACE: Duration = Duration::from_secs(20);
 /// A rate with more requests failing than this share is no rate of the balancer's.
 const MAX_ERRORS: f64 = 0.01;
 
-/// Requests per second through `subject`.
+/// Requests per second from `client` to `target`.
 pub(crate) fn measure(
-    network: &Network,
-    subject: Subject,
+    client: &Handle,
+    target: SocketAddrV4,
     length: Duration,
     close: bool,
     run: &Run,
@@ -42,12 +42,12 @@ pub(crate) fn measure(
     if close {
         command.args(["-H", "Connection: close"]);
     }
-    command.arg(format!("http://{}:{HTTP}/{FILE}", subject.target()));
-    let mut process = Process::start("wrk", command, Some(&network.client), &log)?;
+    command.arg(format!("http://{target}/{FILE}"));
+    let mut process = Process::start("wrk", command, Some(client), &log)?;
     let status = wait::until("wrk to end", length + GRACE, || process.exit_status())?;
     let text = std::fs::read_to_string(&log).context("cannot read wrk's output")?;
-    ensure!(status.success(), "wrk through {}: {text}", subject.name());
-    parse(&text).with_context(|| format!("wrk through {} printed:\n{text}", subject.name()))
+    ensure!(status.success(), "wrk to {target}: {text}");
+    parse(&text).with_context(|| format!("wrk to {target} printed:\n{text}"))
 }
 
 fn parse(text: &str) -> anyhow::Result<Measured> {

@@ -24,7 +24,7 @@ use crate::interface::interface;
 const SERVICE: (std::net::Ipv4Addr, u16) = (VIP, 443);
 const ENDPOINT_PORT: u16 = 8443;
 /// Room for this many flows.
-const MAX_FLOWS: u32 = 2_000_000;
+pub(crate) const MAX_FLOWS: u32 = 2_000_000;
 /// The clients' interface, and the owner's towards them.
 const OUTER: &str = "eth0";
 /// Between the nodes.

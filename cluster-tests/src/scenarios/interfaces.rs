@@ -27,7 +27,8 @@ const SERVICES: [&str; 3] =
     ["lockstep.admin.v1.Admin", "lockstep.inspect.v1.Inspect", "grpc.health.v1.Health"];
 pub(super) const METRICS: SocketAddr =
     SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 9430);
-const CLUSTER_PORT: u16 = 7400;
+/// Between nodes: the cluster's, and replication's.
+const NODE_PORTS: [u16; 2] = [7400, 7402];
 const LIMIT: Duration = Duration::from_secs(5);
 
 pub(super) fn run() -> anyhow::Result<()> {
@@ -105,10 +106,16 @@ fn every_reason_is_shown(cluster: &Cluster) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The listener between nodes takes a client with a certificate of the cluster's authority, and no other.
+/// The listeners between nodes take a client with a certificate of the cluster's authority, and no other.
 fn strangers_stay_out(cluster: &Cluster) -> anyhow::Result<()> {
     let strangers = Keys::create(&cluster.run.folder().join("strangers"))?;
-    let address = format!("{}:{CLUSTER_PORT}", Node::A.management());
+    NODE_PORTS
+        .iter()
+        .try_for_each(|port| stays_shut(cluster, &strangers, *port).with_context(|| format!("port {port}")))
+}
+
+fn stays_shut(cluster: &Cluster, strangers: &Keys, port: u16) -> anyhow::Result<()> {
+    let address = format!("{}:{port}", Node::A.management());
     let reach = |keys: &Keys, identity: bool| {
         let ca = Certificate::from_pem(std::fs::read(cluster.keys().ca())?);
         let mut tls = ClientTlsConfig::new().ca_certificate(ca);
@@ -121,7 +128,7 @@ fn strangers_stay_out(cluster: &Cluster) -> anyhow::Result<()> {
     };
     reach(cluster.keys(), true).context("a client with the cluster's certificate is refused")?;
     anyhow::ensure!(reach(cluster.keys(), false).is_err(), "a client without a certificate gets in");
-    anyhow::ensure!(reach(&strangers, true).is_err(), "a client of another authority gets in");
+    anyhow::ensure!(reach(strangers, true).is_err(), "a client of another authority gets in");
     let plain = Endpoint::from_shared(format!("http://{address}"))?;
     anyhow::ensure!(call(cluster, plain).is_err(), "a client without TLS gets in");
     Ok(())

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{Ordering, fence};
 
 use aya::maps::{Map, MapData, RingBuf};
-use lockstep_abi::event::{ASLEEP, AWAKE, FlowEvent};
+use lockstep_abi::event::{ASLEEP, AWAKE, CREATED, FlowEvent};
 use lockstep_abi::map as names;
 use lockstep_model::flow::{FlowChange, FlowRecord};
 use lockstep_model::ids::Epoch;
@@ -32,6 +32,8 @@ pub struct FlowEvents {
     asleep: bool,
 }
 
+type Read = (FlowRecord, Epoch, KernelInstant);
+
 /// What events of a drain are read with.
 struct Reader {
     now: KernelInstant,
@@ -41,11 +43,11 @@ struct Reader {
 
 impl Reader {
     /// An event of either family; the length tells which.
-    fn read(&self, bytes: &[u8]) -> Option<(FlowRecord, Epoch)> {
+    fn read(&self, bytes: &[u8]) -> Option<Read> {
         if bytes.len() < size_of::<FlowEvent<V6>>() { self.of::<V4>(bytes) } else { self.of::<V6>(bytes) }
     }
 
-    fn of<A: KernelFamily>(&self, bytes: &[u8]) -> Option<(FlowRecord, Epoch)> {
+    fn of<A: KernelFamily>(&self, bytes: &[u8]) -> Option<Read> {
         // The kernel rounds a record's length up to eight; both lengths are multiples of that.
         if bytes.len() != size_of::<FlowEvent<A>>() {
             return None;
@@ -54,7 +56,9 @@ impl Reader {
         let event: FlowEvent<A> = unsafe { std::ptr::read_unaligned(bytes.as_ptr().cast()) };
         let timeouts = self.services.timeouts(event.service);
         let record = record::of_event(&event, timeouts, &self.targets, self.now)?;
-        Some((record, Epoch(event.epoch)))
+        // Of a change the kernel tells only the tick.
+        let at = if event.kind == CREATED { KernelInstant(event.birth_ns).min(self.now) } else { self.now };
+        Some((record, Epoch(event.epoch), at))
     }
 }
 
@@ -69,8 +73,9 @@ impl FlowEvents {
         Ok(Self { ring, maps, lost: [0; names::SHARDS as usize], malformed: 0, asleep: false })
     }
 
-    /// Hands over at most `max` events in order; answers how many there were.
-    pub fn drain(&mut self, max: usize, mut each: impl FnMut(FlowChange, Epoch)) -> usize {
+    /// Hands over at most `max` events in order, with the epoch they happened under and, of a flow that was made, when; of
+    /// other changes, when they were read. Answers how many there were.
+    pub fn drain(&mut self, max: usize, mut each: impl FnMut(FlowChange, Epoch, KernelInstant)) -> usize {
         let reader = Reader {
             now: KernelInstant::now(),
             services: self.maps.services.known(),
@@ -81,7 +86,7 @@ impl FlowEvents {
             let Some(item) = self.ring.next() else { break };
             count += 1;
             match reader.read(&item) {
-                Some((record, epoch)) => each(FlowChange::Upsert(record), epoch),
+                Some((record, epoch, at)) => each(FlowChange::Upsert(record), epoch, at),
                 None => self.malformed += 1,
             }
         }

@@ -97,6 +97,15 @@ impl FlowTable {
         Ok(WalkPage { flows, next })
     }
 
+    /// About how much of the table lies before `cursor`, 0 to 1: of IPv4, and 1 from IPv6 on.
+    pub fn share(&self, cursor: &WalkCursor) -> f64 {
+        match (cursor.family, cursor.at) {
+            (Family::V4, Some(at)) => V4::maps(&self.maps).flows.share(at),
+            (Family::V4, None) => 0.0,
+            (Family::V6, _) => 1.0,
+        }
+    }
+
     fn records<A: KernelFamily>(
         &self,
         at: Option<HashCursor>,

@@ -47,6 +47,13 @@ impl<K: Pod, V: Pod> Map<K, V> {
         Ok(sys::map_info(self.fd.as_fd())?.max_entries)
     }
 
+    /// About how much of a hash map lies before `cursor`, 0 to 1.
+    pub(crate) fn share(&self, cursor: HashCursor) -> f64 {
+        // The kernel makes as many buckets as the next power of two.
+        let buckets = self.capacity().map_or(1, |entries| u64::from(entries).next_power_of_two());
+        (f64::from(cursor.0) / buckets as f64).min(1.0)
+    }
+
     pub(crate) fn get(&self, key: &K) -> io::Result<Option<V>> {
         let mut value = MaybeUninit::<V>::uninit();
         // SAFETY: sizes were compared in `open`, and these maps are not per CPU.

@@ -22,7 +22,10 @@ pub fn service_spec() -> impl Strategy<Value = ServiceSpec> {
     let protocols = subsequence(Protocol::ALL.to_vec(), 1..=4);
     let choice = (algorithm(), option::weighted(0.3, affinity()), on_miss());
     let forwarding = (mode(), btree_set(address(), 0..3), any::<bool>());
-    let sync = select(vec![SyncPolicy::Immediate, SyncPolicy::Established, SyncPolicy::None]);
+    let sync = prop_oneof![
+        select(vec![SyncPolicy::Immediate, SyncPolicy::Established, SyncPolicy::None]),
+        (100_u64..=60_000).prop_map(|ms| SyncPolicy::After(Duration::from_millis(ms))),
+    ];
     let slow_start = option::weighted(0.3, (1_u64..900_000).prop_map(Duration::from_millis));
     let times = (timeouts(), slow_start, option::weighted(0.5, health_check().prop_map(Box::new)));
     let bounds = (vec(source(), 0..3), limits());

@@ -1,11 +1,15 @@
 //! `kind: Service`.
 
+use std::fmt;
 use std::net::{IpAddr, SocketAddr};
+use std::str::FromStr;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use super::{HealthCheck, PortRange, Prefix};
+use crate::duration;
+use crate::limits::SYNC_AFTER;
 use crate::protocol::{Family, Protocol};
 
 /// How an endpoint is chosen.
@@ -84,8 +88,56 @@ pub enum SyncPolicy {
     Immediate,
     /// Once both directions were seen, and at every state change from then on.
     Established,
+    /// Once the flow has lived for this long, and at every state change from then on.
+    After(Duration),
     /// Never.
     None,
+}
+
+impl SyncPolicy {
+    /// How it is written.
+    pub const FORMS: &str = "immediate, established, none, after:100ms to after:1m";
+
+    /// The policies without a time.
+    const WORDS: [(&str, SyncPolicy); 3] = [
+        ("immediate", SyncPolicy::Immediate),
+        ("established", SyncPolicy::Established),
+        ("none", SyncPolicy::None),
+    ];
+
+    /// Before the time of [`SyncPolicy::After`].
+    const AFTER: &str = "after:";
+
+    /// How long a flow must have lived before it is copied, if the policy says so.
+    pub const fn age(self) -> Option<Duration> {
+        match self {
+            SyncPolicy::After(age) => Some(age),
+            SyncPolicy::Immediate | SyncPolicy::Established | SyncPolicy::None => None,
+        }
+    }
+}
+
+impl FromStr for SyncPolicy {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        if let Some(age) = text.strip_prefix(Self::AFTER) {
+            let age = duration::parse(age).filter(|age| SYNC_AFTER.contains(age));
+            return age.map(SyncPolicy::After).ok_or(());
+        }
+        Self::WORDS.iter().find(|(word, _)| *word == text).map(|(_, policy)| *policy).ok_or(())
+    }
+}
+
+impl fmt::Display for SyncPolicy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            SyncPolicy::After(age) => write!(f, "{}{}", Self::AFTER, duration::show(*age)),
+            SyncPolicy::Immediate => f.write_str("immediate"),
+            SyncPolicy::Established => f.write_str("established"),
+            SyncPolicy::None => f.write_str("none"),
+        }
+    }
 }
 
 /// What becomes of a packet amid a flow that this node does not know.

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::API_VERSION;
 use super::cluster::{LEASE, ON_QUORUM_LOSS};
 use super::health;
-use super::service::{ALGORITHM, MODE, ON_MISS, PROTOCOL, STATE, SYNC};
+use super::service::{ALGORITHM, MODE, ON_MISS, PROTOCOL, STATE};
 use crate::duration;
 use crate::intent::{
     ClusterSettings, EndpointSpec, GroupSpec, PortRange, ServiceSpec, SnatAction, SnatRuleSpec, Timeouts,
@@ -51,7 +51,7 @@ pub fn service(spec: &ServiceSpec) -> Value {
         "algorithm": word(ALGORITHM, spec.algorithm),
         "mode": word(MODE, spec.mode),
         "timeouts": timeouts(&spec.timeouts),
-        "sync": word(SYNC, spec.sync),
+        "sync": spec.sync.to_string(),
         "on_miss": word(ON_MISS, spec.on_miss),
         "endpoints": spec.endpoints.iter().map(endpoint).collect::<Vec<_>>(),
     });

@@ -29,11 +29,6 @@ pub(super) const MODE: &[(&str, Mode)] = &[
     ("dsr-ipip", Mode::DsrIpip),
     ("dsr-gue", Mode::DsrGue),
 ];
-pub(super) const SYNC: &[(&str, SyncPolicy)] = &[
-    ("immediate", SyncPolicy::Immediate),
-    ("established", SyncPolicy::Established),
-    ("none", SyncPolicy::None),
-];
 pub(super) const ON_MISS: &[(&str, OnMiss)] =
     &[("recover", OnMiss::Recover), ("drop", OnMiss::Drop), ("reset", OnMiss::Reset)];
 pub(super) const STATE: &[(&str, EndpointState)] = &[
@@ -80,7 +75,7 @@ pub(super) fn read(document: &Fields<'_>) -> Option<ServiceSpec> {
     let affinity = spec.or("affinity", None, |v| affinity(v).map(Some));
     let snat_pool = spec.or("snat_pool", Vec::new(), |v| v.list_of(|a| a.address()));
     let timeouts = spec.or("timeouts", Timeouts::default(), timeouts);
-    let sync = spec.or("sync", SyncPolicy::default(), |v| v.word(SYNC, "after:… is"));
+    let sync = spec.or("sync", SyncPolicy::default(), |v| v.parsed(SyncPolicy::FORMS));
     let default = OnMiss::default_of(algorithm.unwrap_or_default(), mode.unwrap_or_default());
     let on_miss = spec.or("on_miss", default, |v| v.word(ON_MISS, ""));
     let sources = spec.or("sources", Vec::new(), |v| v.list_of(|p| p.prefix()));

@@ -99,8 +99,12 @@ fn what_is_wrong_is_named_with_what_is_allowed() {
             "document 1: spec.mode: dsr: allowed nat, fullnat, one-arm, host-one-arm, dsr-l2",
         ),
         (
-            "port: 1\n  sync: after:5s",
-            "document 1: spec.sync: after:5s: allowed immediate, established, none (after:… is not in this version)",
+            "port: 1\n  sync: after:99ms",
+            "document 1: spec.sync: after:99ms: allowed immediate, established, none, after:100ms to after:1m",
+        ),
+        (
+            "port: 1\n  sync: later",
+            "document 1: spec.sync: later: allowed immediate, established, none, after:100ms to after:1m",
         ),
         (
             "port: 1\n  limits: {connections: 0}",

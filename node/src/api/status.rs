@@ -10,6 +10,7 @@ use lockstep_proto::convert::address::address_to_bytes;
 use lockstep_proto::inspect::v1 as pb;
 use lockstep_raft_store::Role;
 
+use super::replication;
 use crate::fitness;
 use crate::parts::Parts;
 
@@ -141,7 +142,9 @@ pub(super) fn sync(parts: &Parts) -> pb::SyncStatusResponse {
         lag_ns: inbound.age.as_nanos() as u64,
         ..Default::default()
     });
-    pb::SyncStatusResponse { streams: sent.chain(received).collect() }
+    let mut answer = pb::SyncStatusResponse { streams: sent.chain(received).collect(), ..Default::default() };
+    replication::add(parts, sync, &mut answer);
+    answer
 }
 
 /// A group: owner, lease, promises, standbys.

@@ -42,7 +42,12 @@ pub(super) fn check(path: &Path, config: &Config) -> Result<(), Problem> {
             return refuse(key, &format!("{name:?}"), "allowed: 1-63 characters of a-z, 0-9 and -");
         }
     }
-    for (key, address) in [("cluster.listen", config.cluster.listen), ("lease.listen", config.lease.listen)] {
+    let listen = [
+        ("cluster.listen", config.cluster.listen),
+        ("lease.listen", config.lease.listen),
+        ("sync.listen", config.sync_listen()),
+    ];
+    for (key, address) in listen {
         if address.ip().is_unspecified() || address.port() == 0 {
             return refuse(
                 key,
@@ -50,6 +55,11 @@ pub(super) fn check(path: &Path, config: &Config) -> Result<(), Problem> {
                 "allowed: one address and a port other than 0, which peers can reach",
             );
         }
+    }
+    let (sync, cluster) = (config.sync_listen(), config.cluster.listen);
+    if sync.ip() != cluster.ip() || sync.port() == cluster.port() {
+        let allowed = format!("allowed: {}, and a port other than {}", cluster.ip(), cluster.port());
+        return refuse("sync.listen", &sync, &allowed);
     }
     let mut peers = BTreeSet::new();
     for (i, peer) in config.cluster.peers.iter().enumerate() {

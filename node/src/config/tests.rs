@@ -34,6 +34,14 @@ fn a_full_file_is_read() {
 }
 
 #[test]
+fn replication_listens_beside_the_cluster_listener() {
+    let listen = |text: &str| parse(text, &[]).unwrap().sync_listen().to_string();
+    assert_eq!(listen(FILE), "10.9.0.1:7402");
+    let elsewhere = FILE.replacen("[lease]", "[sync]\nlisten = \"10.9.0.1:7999\"\n[lease]", 1);
+    assert_eq!(listen(&elsewhere), "10.9.0.1:7999");
+}
+
+#[test]
 fn the_environment_overrides_any_key() {
     let config = parse(
         FILE,
@@ -56,6 +64,16 @@ fn every_refusal_names_key_value_and_what_is_allowed() {
         ("name = \"a\"", "name = \"A b\"", &["node.name", "\"A b\"", "a-z"]),
         ("role = \"dataplane\"", "role = \"king\"", &["node.role", "king", "dataplane"]),
         ("[lease]", "[lease]\nlength = 3", &["lease", "length", "listen"]),
+        (
+            "[lease]",
+            "[sync]\nlisten = \"10.9.0.1:7400\"\n[lease]",
+            &["sync.listen", "10.9.0.1:7400", "other than"],
+        ),
+        (
+            "[lease]",
+            "[sync]\nlisten = \"10.8.0.1:7402\"\n[lease]",
+            &["sync.listen", "10.8.0.1:7402", "10.9.0.1"],
+        ),
         ("listen = \"10.9.0.1:7400\"", "listen = \"10.9.0.1\"", &["cluster.listen", "socket address"]),
         ("\"10.9.0.3:7400\"", "\"10.9.0.2:7400\"", &["cluster.peers[1]", "10.9.0.2:7400", "once"]),
         ("hook = \"auto\"", "hook = \"xpd\"", &["dataplane.interfaces[0].hook", "xpd", "xdp-generic", "tc"]),

@@ -10,13 +10,15 @@ pub(super) fn check(config: &Config, running: bool, findings: &mut Findings) {
     let tcp = |address| TcpListener::bind(address).map(drop);
     let udp = |address| UdpSocket::bind(address).map(drop);
     type Bind = fn(SocketAddr) -> std::io::Result<()>;
+    let replication: Option<(&str, SocketAddr, Bind)> =
+        config.dataplane.as_ref().map(|_| ("sync.listen", config.sync_listen(), tcp as Bind));
     let listeners: [(&str, SocketAddr, Bind); 4] = [
         ("cluster.listen", config.cluster.listen, tcp),
         ("lease.listen", config.lease.listen, udp),
         ("api.listen", config.api.listen, tcp),
         ("metrics.listen", config.metrics.listen, tcp),
     ];
-    for (key, address, bind) in listeners {
+    for (key, address, bind) in listeners.into_iter().chain(replication) {
         one(key, address, bind(address), running, findings);
     }
 }

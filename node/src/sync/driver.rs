@@ -7,16 +7,20 @@ use std::sync::{Arc, mpsc as blocking};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
+use lockstep_loader::KernelInstant;
 use lockstep_model::flow::{FlowChange, FlowOp, FlowRecord, WriteOutcome};
-use lockstep_model::ids::{Epoch, GroupId, NodeId};
+use lockstep_model::ids::{Epoch, GroupId, NodeId, ServiceId};
 use lockstep_sync_core::{
     Connection, Down, Origin, OriginOutput, PassId, Receiver, ReceiverOutput, StreamId, Time, Up, WorkId,
 };
-use lockstep_sync_transport::{StreamEvent, StreamSender};
+use lockstep_sync_transport::{SentBytes, StreamEvent, StreamSender};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
+use tokio::runtime::Handle;
 use tokio::sync::mpsc;
+use tokio::task::yield_now;
 
+use super::peer_status::{self, Rates};
 use super::status::Snapshot;
 use super::table::Events;
 use super::walker::NextPage;
@@ -51,6 +55,7 @@ const FLUSHED: Duration = Duration::from_millis(1);
 pub(super) enum Command {
     Peers(BTreeSet<NodeId>),
     Groups(BTreeMap<GroupId, Epoch>),
+    Ages(BTreeMap<ServiceId, Duration>),
     /// `done` hears whether everything was written in time.
     TakeOver {
         group: GroupId,
@@ -69,7 +74,7 @@ pub(super) enum Command {
 pub(super) enum Done {
     Written { work: WorkId, ops: Vec<FlowOp>, outcomes: Vec<WriteOutcome> },
     Swept { work: WorkId, result: anyhow::Result<u64> },
-    Page { pass: PassId, result: anyhow::Result<(Vec<FlowRecord>, bool)> },
+    Page { pass: PassId, share: f64, result: anyhow::Result<(Vec<FlowRecord>, bool)> },
     Removed(Vec<(Epoch, FlowChange)>),
 }
 
@@ -96,6 +101,8 @@ impl Flush {
 
 pub(super) struct Driver<E> {
     started: Instant,
+    /// The kernel's clock then: births are read from it.
+    started_kernel: KernelInstant,
     origin: Origin,
     receiver: Receiver,
     events: E,
@@ -113,15 +120,20 @@ pub(super) struct Driver<E> {
     next_tick: Instant,
     next_publish: Instant,
     status: Arc<ArcSwap<Snapshot>>,
+    sent: SentBytes,
+    rates: Rates,
+    /// How much of the table the pass under way has read, 0 to 1.
+    walked: f64,
 }
 
-/// Starts the thread; it ends when the last command sender is dropped.
+/// Starts the thread; it ends when the last command sender is dropped. The streams are to run there as well: what the driver
+/// says leaves, and what comes reaches it, without waking another thread.
 pub(super) fn start<E: Events>(
     mut driver: Driver<E>,
     mut commands: mpsc::UnboundedReceiver<Command>,
     mut streams: mpsc::Receiver<StreamEvent>,
     mut done: mpsc::UnboundedReceiver<Done>,
-) -> std::io::Result<()> {
+) -> std::io::Result<Handle> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let descriptor = driver.events.descriptor()?;
     let ring = {
@@ -129,11 +141,12 @@ pub(super) fn start<E: Events>(
         // SAFETY: the AsyncFd owns the descriptor, and nobody else has its number.
         unsafe { AsyncFd::register_with_interest(descriptor, Interest::READABLE) }?
     };
+    let handle = runtime.handle().clone();
     let run = move || {
         runtime.block_on(driver.run(ring, &mut commands, &mut streams, &mut done));
     };
     std::thread::Builder::new().name("flow-sync".into()).spawn(run)?;
-    Ok(())
+    Ok(handle)
 }
 
 impl<E: Events> Driver<E> {
@@ -144,10 +157,12 @@ impl<E: Events> Driver<E> {
         jobs: blocking::Sender<Job>,
         pages: blocking::Sender<NextPage>,
         status: Arc<ArcSwap<Snapshot>>,
+        sent: SentBytes,
     ) -> Self {
         let now = Instant::now();
         Self {
             started: now,
+            started_kernel: KernelInstant::now(),
             origin,
             receiver,
             events,
@@ -164,11 +179,14 @@ impl<E: Events> Driver<E> {
             next_tick: now,
             next_publish: now,
             status,
+            sent,
+            rates: Rates::new(now),
+            walked: 0.0,
         }
     }
 
     fn now(&self) -> Time {
-        Time::from_nanos(u64::try_from(self.started.elapsed().as_nanos()).unwrap_or(u64::MAX))
+        Time::from_nanos(self.started_kernel.plus(self.started.elapsed()).0)
     }
 
     async fn run(
@@ -215,15 +233,20 @@ impl<E: Events> Driver<E> {
                 }
             }
             self.turn();
-            self.gather();
+            // The streams' tasks write what was said.
+            yield_now().await;
+            self.gather().await;
         }
     }
 
     /// Lets work come together. (The runtime's own timers are too coarse for this.)
-    fn gather(&mut self) {
+    async fn gather(&mut self) {
         let since = self.last_turn.elapsed();
         if since < GATHER && self.takeovers.is_empty() && self.flushes.is_empty() {
             std::thread::sleep(GATHER - since);
+            // The runtime looks what has come in the meantime, and then the streams' tasks read it.
+            yield_now().await;
+            yield_now().await;
         }
         self.last_turn = Instant::now();
     }
@@ -232,7 +255,8 @@ impl<E: Events> Driver<E> {
         if self.more_events {
             return Instant::now();
         }
-        let core = self.origin.next_deadline().map(|at| self.started + Duration::from_nanos(at.as_nanos()));
+        let instant = |at: Time| self.started + KernelInstant(at.as_nanos()).since(self.started_kernel);
+        let core = self.origin.next_deadline().map(instant);
         let takeovers = self.takeovers.iter().map(|takeover| takeover.deadline);
         let flushes = self.flushes.iter().map(Flush::next_look);
         let others = core.into_iter().chain(takeovers).chain(flushes);
@@ -267,8 +291,10 @@ impl<E: Events> Driver<E> {
         if !self.more_events {
             return;
         }
-        let (now, origin) = (self.now(), &mut self.origin);
-        let count = self.events.drain(max, &mut |change, epoch| origin.handle_change(now, change, epoch));
+        let origin = &mut self.origin;
+        let count = self.events.drain(max, &mut |change, epoch, at| {
+            origin.handle_change(Time::from_nanos(at.0), change, epoch);
+        });
         // New flows seldom come alone: to be woken for each would cost their packets and this thread more than it gains.
         self.more_events = count > 0;
         if count == 0 {
@@ -300,6 +326,7 @@ impl<E: Events> Driver<E> {
                 groups.iter().for_each(|(group, epoch)| self.receiver.learn_epoch(*group, *epoch));
                 self.groups = groups.into_keys().collect();
             }
+            Command::Ages(ages) => self.origin.set_ages(self.now(), ages),
             Command::TakeOver { group, epoch, deadline, done } => {
                 self.takeovers.push(TakeOver { group, epoch, deadline, done });
             }
@@ -312,6 +339,7 @@ impl<E: Events> Driver<E> {
             }
             Command::Flush { deadline, done } => {
                 self.more_events = true;
+                self.origin.release_young(self.now());
                 self.flushes.push(Flush { asked: Instant::now(), deadline, done });
             }
         }
@@ -326,10 +354,11 @@ impl<E: Events> Driver<E> {
                 tracing::error!(%error, "flows that a walk did not mention cannot be removed");
                 self.receiver.handle_sweep_failed(work);
             }
-            Done::Page { pass, result: Ok((records, last)) } => {
-                self.origin.handle_page(now, pass, records, last)
+            Done::Page { pass, share, result: Ok((records, last)) } => {
+                self.walked = share;
+                self.origin.handle_page(now, pass, records, last);
             }
-            Done::Page { pass, result: Err(error) } => {
+            Done::Page { pass, result: Err(error), .. } => {
                 tracing::error!(%error, "the flow table cannot be read for a walk");
                 self.origin.handle_page_failed(now, pass);
             }
@@ -426,6 +455,9 @@ impl<E: Events> Driver<E> {
                 self.drop_down(stream, connection);
             }
             OriginOutput::ReadPage { pass, restart } => {
+                if restart {
+                    self.walked = 0.0;
+                }
                 self.pages.send(NextPage { pass, restart }).expect("the walker ends after this thread");
             }
         }
@@ -468,7 +500,11 @@ impl<E: Events> Driver<E> {
         let begun = Instant::now();
         let (lost, malformed) = self.events.totals();
         let counted = [("events_lost", lost), ("events_malformed", malformed)];
-        let snapshot = Snapshot::take(self.now(), &self.origin, &self.receiver, &counted);
+        let (now, sent) = (self.now(), &self.sent);
+        let lags = self.origin.lags(now);
+        let mut peers = peer_status::by_peer(&self.origin.lag(now), self.walked, |id| sent.get(id), lags);
+        self.rates.apply(begun, &mut peers);
+        let snapshot = Snapshot::take(now, &self.origin, &self.receiver, peers, &counted);
         self.status.store(Arc::new(snapshot));
         self.next_publish = begun + PUBLISH.max(begun.elapsed() * PUBLISH_SHARE);
     }

@@ -29,6 +29,10 @@ impl Table for KernelTable {
         Ok((replicated.map(|flow| flow.record).collect(), page.next))
     }
 
+    fn share(&self, cursor: WalkCursor) -> f64 {
+        self.0.share(&cursor)
+    }
+
     fn sweep(&self, group: GroupId, shard: u8, mark: u32, epoch: Epoch) -> anyhow::Result<u64> {
         Ok(self.0.sweep_unmarked(group, shard, mark, epoch)?)
     }
@@ -43,7 +47,7 @@ impl Events for FlowEvents {
         Ok(FlowEvents::sleep(self)?)
     }
 
-    fn drain(&mut self, max: usize, each: &mut dyn FnMut(FlowChange, Epoch)) -> usize {
+    fn drain(&mut self, max: usize, each: &mut dyn FnMut(FlowChange, Epoch, KernelInstant)) -> usize {
         FlowEvents::drain(self, max, each)
     }
 

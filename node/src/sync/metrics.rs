@@ -2,91 +2,91 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::time::Duration;
 
 use lockstep_model::ids::NodeId;
-use lockstep_sync_core::StreamLag;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
 use prometheus_client::metrics::MetricType;
+use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 
+use super::PeerStatus;
 use crate::parts::Parts;
-
-/// All shards of one peer.
-#[derive(Debug, Clone, Copy, Default, PartialEq)]
-struct Behind {
-    streams: u64,
-    unacknowledged: u64,
-    walks: u64,
-    oldest: Duration,
-}
 
 pub(crate) fn encode(parts: &Parts, encoder: &mut DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
     let Some(sync) = parts.sync() else { return Ok(()) };
     let state = parts.raft.stale();
     let name = |id: &NodeId| state.nodes.get(id).map_or_else(|| id.to_string(), |spec| spec.name.clone());
-    let peers = by_peer(&sync.lag());
-    type Value = fn(&Behind) -> f64;
-    let gauges: [(&str, &str, Value); 4] = [
-        ("sync_streams", "Streams on which a peer receives this node's flows", |b| b.streams as f64),
-        ("sync_unacknowledged_flows", "Flows whose newest version a peer has not confirmed", |b| {
-            b.unacknowledged as f64
+    let peers = sync.peers();
+    type Value = fn(&PeerStatus) -> f64;
+    let gauges: [(&str, &str, Value); 8] = [
+        ("sync_streams", "Streams on which a peer receives this node's flows", |p| f64::from(p.streams)),
+        ("sync_unacknowledged_flows", "Flows whose newest version a peer has not confirmed", |p| {
+            p.unsynced as f64
         }),
-        ("sync_walks", "Walks of a group and shard that a peer needs or receives", |b| b.walks as f64),
+        ("sync_walks", "Walks of a group and shard that a peer needs or receives", |p| p.walks as f64),
         (
             "sync_oldest_unacknowledged_seconds",
             "How long the oldest of those flows and walks has waited",
-            |b| b.oldest.as_secs_f64(),
+            |p| p.oldest.as_secs_f64(),
+        ),
+        ("sync_records_per_second", "Records sent to a peer, over about the last second", |p| p.rate.records),
+        (
+            "sync_bytes_per_second",
+            "Bytes of messages to a peer, before encryption, over about the last second",
+            |p| p.rate.bytes,
+        ),
+        (
+            "sync_snapshot_ratio",
+            "How much of the walks under way a peer has confirmed, 0 to 1 (estimated); 1 without a walk",
+            |p| p.progress.map_or(1.0, |of| of.confirmed as f64 / of.expected.max(1) as f64),
+        ),
+        (
+            "sync_snapshot_left_seconds",
+            "How long the walks under way will take (estimated); 0 without one, or before its first record",
+            |p| p.progress.and_then(|of| of.left()).map_or(0.0, |left| left.as_secs_f64()),
         ),
     ];
     for (metric, help, value) in gauges {
         let mut family = encoder.encode_descriptor(metric, help, None, MetricType::Gauge)?;
-        for (peer, behind) in &peers {
+        for (peer, status) in &peers {
             let labels = [("peer", name(peer))];
-            ConstGauge::new(value(behind)).encode(family.encode_family(&labels)?)?;
+            ConstGauge::new(value(status)).encode(family.encode_family(&labels)?)?;
+        }
+    }
+    let totals: [(&str, &str, fn(&PeerStatus) -> u64); 2] = [
+        ("sync_records_sent", "Records sent to a peer since the start", |p| p.records),
+        ("sync_bytes_sent", "Bytes of messages to a peer since the start, before encryption", |p| p.bytes),
+    ];
+    for (metric, help, value) in totals {
+        let mut family = encoder.encode_descriptor(metric, help, None, MetricType::Counter)?;
+        for (peer, status) in &peers {
+            let labels = [("peer", name(peer))];
+            ConstCounter::new(value(status)).encode(family.encode_family(&labels)?)?;
+        }
+    }
+    encode_lags(parts, &peers, &name, encoder)?;
+    let help = "Flows of a service with `sync: after:…` that are too young to be sent";
+    let young = encoder.encode_descriptor("sync_young_flows", help, None, MetricType::Gauge)?;
+    ConstGauge::new(sync.young() as i64).encode(young)
+}
+
+/// From the change in this node's kernel until it heard that the flow is in the peer's.
+fn encode_lags(
+    parts: &Parts,
+    peers: &BTreeMap<NodeId, PeerStatus>,
+    name: &dyn Fn(&NodeId) -> String,
+    encoder: &mut DescriptorEncoder<'_>,
+) -> Result<(), fmt::Error> {
+    let help = "From a change in this node's kernel until its acknowledgement by a peer, over the last 10 to 20 s; 1: the longest";
+    let mut family = encoder.encode_descriptor("sync_lag_seconds", help, None, MetricType::Gauge)?;
+    for (peer, status) in peers {
+        for (group, lag) in status.lags.iter().filter(|(_, lag)| lag.samples > 0) {
+            for (quantile, value) in [("0.5", lag.p50), ("0.99", lag.p99), ("1", lag.max)] {
+                let (group, quantile) = (parts.group_name(*group), quantile.to_owned());
+                let labels = [("peer", name(peer)), ("group", group), ("quantile", quantile)];
+                ConstGauge::new(value.as_secs_f64()).encode(family.encode_family(&labels)?)?;
+            }
         }
     }
     Ok(())
-}
-
-fn by_peer(streams: &[StreamLag]) -> BTreeMap<NodeId, Behind> {
-    let mut peers: BTreeMap<NodeId, Behind> = BTreeMap::new();
-    for lag in streams {
-        let behind = peers.entry(lag.stream.peer).or_default();
-        behind.streams += u64::from(lag.connected);
-        behind.unacknowledged += lag.unacknowledged as u64;
-        behind.walks += lag.walks as u64;
-        behind.oldest = behind.oldest.max(lag.oldest);
-    }
-    peers
-}
-
-#[cfg(test)]
-mod tests {
-    use lockstep_sync_core::StreamId;
-
-    use super::*;
-
-    #[test]
-    fn the_shards_of_a_peer_are_one() {
-        let lag = |peer, shard, connected, unacknowledged, ms| StreamLag {
-            stream: StreamId { peer: NodeId(peer), shard },
-            connected,
-            position: 9,
-            acknowledged: 8,
-            nacks: 0,
-            unacknowledged,
-            oldest: Duration::from_millis(ms),
-            walks: 1,
-        };
-        let peers = by_peer(&[lag(1, 0, true, 3, 7), lag(1, 1, false, 4, 2), lag(2, 0, true, 0, 0)]);
-        let behind = |streams, unacknowledged, walks, ms| Behind {
-            streams,
-            unacknowledged,
-            walks,
-            oldest: Duration::from_millis(ms),
-        };
-        assert_eq!(peers[&NodeId(1)], behind(1, 7, 2, 7));
-        assert_eq!(peers[&NodeId(2)], behind(1, 0, 1, 0));
-    }
 }

@@ -10,9 +10,12 @@ use lockstep_sync_core::StreamId;
 use lockstep_sync_transport::{
     Connections, Connector, Identity, Line, StreamEvent, Subscriber, TransportCounters,
 };
+use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 
 pub(super) struct Peers {
+    /// Where the streams run.
+    runtime: Handle,
     identity: Identity,
     connector: Connector,
     connections: Connections,
@@ -23,6 +26,7 @@ pub(super) struct Peers {
 
 impl Peers {
     pub(super) fn new(
+        runtime: Handle,
         identity: Identity,
         connector: Connector,
         connections: Connections,
@@ -30,11 +34,12 @@ impl Peers {
         counters: Arc<TransportCounters>,
     ) -> Self {
         let subscribers = Mutex::default();
-        Self { identity, connector, connections, events, counters, subscribers }
+        Self { runtime, identity, connector, connections, events, counters, subscribers }
     }
 
     /// Opens streams to new peers and closes those to others.
     pub(super) fn set(&self, peers: &BTreeSet<NodeId>) {
+        let _streams = self.runtime.enter();
         let mut subscribers = self.subscribers.lock().expect("nothing panics while it holds this lock");
         subscribers.retain(|stream, _| peers.contains(&stream.peer));
         for &peer in peers.iter().filter(|peer| **peer != self.identity.node) {

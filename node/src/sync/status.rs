@@ -3,22 +3,26 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use lockstep_model::ids::{Epoch, GroupId};
+use lockstep_model::ids::{Epoch, GroupId, NodeId};
 use lockstep_sync_core::{GroupSync, InboundStatus, Origin, Receiver, StreamLag, SyncState, Time};
+
+use super::peer_status::PeerStatus;
 
 /// The state of replication at one moment.
 pub(super) struct Snapshot {
     taken: Instant,
     groups: BTreeMap<GroupId, GroupSync>,
     lag: Vec<StreamLag>,
+    peers: BTreeMap<NodeId, PeerStatus>,
+    young: u64,
     inbound: Vec<InboundStatus>,
     counters: Vec<(String, u64)>,
 }
 
 impl Default for Snapshot {
     fn default() -> Self {
-        let (groups, lag, inbound, counters) = Default::default();
-        Self { taken: Instant::now(), groups, lag, inbound, counters }
+        let (groups, lag, peers, young, inbound, counters) = Default::default();
+        Self { taken: Instant::now(), groups, lag, peers, young, inbound, counters }
     }
 }
 
@@ -27,6 +31,7 @@ impl Snapshot {
         now: Time,
         origin: &Origin,
         receiver: &Receiver,
+        peers: BTreeMap<NodeId, PeerStatus>,
         counted: &[(&'static str, u64)],
     ) -> Self {
         let groups = receiver.known_groups().into_iter();
@@ -39,6 +44,8 @@ impl Snapshot {
             taken: Instant::now(),
             groups: groups.map(|group| (group, receiver.group_sync(now, group))).collect(),
             lag: origin.lag(now),
+            peers,
+            young: origin.young() as u64,
             inbound: receiver.streams(now),
             counters: origin_counters
                 .chain(receiver_counters)
@@ -64,6 +71,14 @@ impl Snapshot {
 
     pub(super) fn lag(&self) -> Vec<StreamLag> {
         self.lag.clone()
+    }
+
+    pub(super) fn peers(&self) -> BTreeMap<NodeId, PeerStatus> {
+        self.peers.clone()
+    }
+
+    pub(super) fn young(&self) -> u64 {
+        self.young
     }
 
     pub(super) fn inbound(&self) -> Vec<InboundStatus> {

@@ -3,6 +3,7 @@
 use std::io;
 use std::os::fd::OwnedFd;
 
+use lockstep_loader::KernelInstant;
 use lockstep_model::flow::{FlowChange, FlowOp, FlowRecord, WriteOutcome};
 use lockstep_model::ids::{Epoch, GroupId};
 
@@ -21,6 +22,9 @@ pub(crate) trait Table: Send + Sync + 'static {
         max: usize,
     ) -> anyhow::Result<(Vec<FlowRecord>, Option<Self::Cursor>)>;
 
+    /// About how much of the table lies before `cursor`, 0 to 1.
+    fn share(&self, cursor: Self::Cursor) -> f64;
+
     /// Removes what a walk under `epoch` did not mark; how many.
     fn sweep(&self, group: GroupId, shard: u8, mark: u32, epoch: Epoch) -> anyhow::Result<u64>;
 }
@@ -34,8 +38,9 @@ pub(crate) trait Events: Send + 'static {
     /// that told nobody.
     fn sleep(&mut self) -> anyhow::Result<bool>;
 
-    /// Hands over at most `max`; how many there were.
-    fn drain(&mut self, max: usize, each: &mut dyn FnMut(FlowChange, Epoch)) -> usize;
+    /// Hands over at most `max`, each with the kernel's clock when it happened or, where that is not known, was read; how
+    /// many there were.
+    fn drain(&mut self, max: usize, each: &mut dyn FnMut(FlowChange, Epoch, KernelInstant)) -> usize;
 
     /// Shards that lost some since this was last asked, bit by shard.
     fn take_lost(&mut self) -> anyhow::Result<u32>;

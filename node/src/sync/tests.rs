@@ -11,7 +11,7 @@ use node::{GROUP, Pair, until};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn i5_flows_of_the_owner_appear_on_the_standby_and_go_with_it() {
-    let pair = Pair::start().await;
+    let pair = Pair::start();
     pair.a.own(Epoch(10));
     until("caught up", || pair.b.sync.group_sync(GROUP).state == SyncState::CaughtUp).await;
 
@@ -26,7 +26,7 @@ async fn i5_flows_of_the_owner_appear_on_the_standby_and_go_with_it() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn i5_what_the_kernel_could_not_report_is_walked() {
-    let pair = Pair::start().await;
+    let pair = Pair::start();
     pair.a.own(Epoch(10));
     until("caught up", || pair.b.sync.group_sync(GROUP).state == SyncState::CaughtUp).await;
     (0..5000).for_each(|number| pair.a.table.packet_unreported(number, Epoch(10)));
@@ -36,7 +36,7 @@ async fn i5_what_the_kernel_could_not_report_is_walked() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn i5_a_standby_that_joins_late_gets_everything() {
-    let pair = Pair::apart().await;
+    let pair = Pair::apart();
     pair.a.own(Epoch(10));
     (0..20_000).for_each(|number| pair.a.table.packet(number, Epoch(10)));
     pair.join();
@@ -46,7 +46,7 @@ async fn i5_a_standby_that_joins_late_gets_everything() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn i5_a_takeover_finds_what_had_arrived_and_replicates_it_back() {
-    let pair = Pair::start().await;
+    let pair = Pair::start();
     pair.a.own(Epoch(10));
     until("caught up", || pair.b.sync.group_sync(GROUP).state == SyncState::CaughtUp).await;
     (0..300).for_each(|number| pair.a.table.packet(number, Epoch(10)));
@@ -65,7 +65,7 @@ async fn i5_a_takeover_finds_what_had_arrived_and_replicates_it_back() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_full_table_is_refused_counted_and_mended() {
-    let pair = Pair::start().await;
+    let pair = Pair::start();
     pair.a.own(Epoch(10));
     until("caught up", || pair.b.sync.group_sync(GROUP).state == SyncState::CaughtUp).await;
     pair.b.table.limit(100);

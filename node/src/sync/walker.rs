@@ -33,7 +33,8 @@ pub(super) fn start<T: Table>(
                 cursor = next;
                 (records, next.is_none())
             });
-            if done.send(Done::Page { pass, result }).is_err() {
+            let share = cursor.map_or(1.0, |cursor| table.share(cursor));
+            if done.send(Done::Page { pass, share, result }).is_err() {
                 return;
             }
         }

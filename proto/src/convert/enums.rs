@@ -3,7 +3,7 @@
 use lockstep_model::flow::{FlowKind, FlowState};
 use lockstep_model::health::FailureKind;
 use lockstep_model::intent::{
-    Algorithm, AllDown, EndpointState, LeaseProfile, Mode, NodeRole, OnMiss, OnQuorumLoss, SyncPolicy,
+    Algorithm, AllDown, EndpointState, LeaseProfile, Mode, NodeRole, OnMiss, OnQuorumLoss,
 };
 use lockstep_model::protocol::Protocol;
 
@@ -41,7 +41,6 @@ enums! {
     Algorithm { Maglev, RoundRobin, WeightedRoundRobin, SourceHash, LeastConnections }
     Mode { Nat, Fullnat, OneArm, HostOneArm, DsrL2, DsrIpip, DsrGue }
     OnMiss { Recover, Drop, Reset }
-    SyncPolicy { Immediate, Established, None }
     AllDown { ServeNone, ServeAll }
     EndpointState { Active, Drain, Disabled }
     NodeRole { Dataplane, Witness }

@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use lockstep_model::duration::millis;
 use lockstep_model::intent::{
-    Affinity, EndpointSpec, HealthCheck, Limits, Mode, OnMiss, PortRange, ServiceSpec, Timeouts,
+    Affinity, EndpointSpec, HealthCheck, Limits, Mode, OnMiss, PortRange, ServiceSpec, SyncPolicy, Timeouts,
 };
-use lockstep_model::limits::{MAX_TIMEOUT, MAX_WEIGHT, MIN_TIMEOUT};
+use lockstep_model::limits::{MAX_TIMEOUT, MAX_WEIGHT, MIN_TIMEOUT, SYNC_AFTER};
 use lockstep_model::protocol::Family;
 
 use super::address::{address_to_bytes, addresses_from_bytes};
@@ -52,7 +52,8 @@ impl From<&ServiceSpec> for pb::ServiceSpec {
             port: first.into(),
             protocol: model.protocol.iter().map(|p| number::<_, pb::Protocol>(*p)).collect(),
             algorithm: number::<_, pb::Algorithm>(model.algorithm),
-            sync: number::<_, pb::SyncPolicy>(model.sync),
+            sync: pb::SyncPolicy::from(model.sync).into(),
+            sync_after_ms: model.sync.age().map_or(0, millis),
             endpoints: model.endpoints.iter().map(Into::into).collect(),
             // One port is written as versions without ranges wrote it.
             port_last: if first == last { 0 } else { last.into() },
@@ -101,7 +102,7 @@ impl TryFrom<pb::ServiceSpec> for ServiceSpec {
                 Some(timeouts) => timeouts.try_into().map_err(|e: ConvertError| e.within("timeouts"))?,
                 None => Timeouts::default(),
             },
-            sync: enumeration::<pb::SyncPolicy, _>("sync", wire.sync)?,
+            sync: sync_policy(wire.sync, wire.sync_after_ms)?,
             on_miss: enumeration_or::<pb::OnMiss, _>("on_miss", wire.on_miss, on_miss)?,
             sources: each("sources", wire.sources)?,
             limits: Limits { connections: limits.connections, new_per_second: limits.new_per_second },
@@ -113,6 +114,35 @@ impl TryFrom<pb::ServiceSpec> for ServiceSpec {
                 .map_err(|e| e.within("health"))?,
             endpoints: each("endpoints", wire.endpoints)?,
         })
+    }
+}
+
+impl From<SyncPolicy> for pb::SyncPolicy {
+    fn from(model: SyncPolicy) -> Self {
+        match model {
+            SyncPolicy::Immediate => pb::SyncPolicy::Immediate,
+            SyncPolicy::Established => pb::SyncPolicy::Established,
+            SyncPolicy::After(_) => pb::SyncPolicy::After,
+            SyncPolicy::None => pb::SyncPolicy::None,
+        }
+    }
+}
+
+fn sync_policy(number: i32, after_ms: u64) -> Result<SyncPolicy, ConvertError> {
+    let problem = |field, problem| Err(ConvertError::new(field, problem));
+    match pb::SyncPolicy::try_from(number) {
+        Ok(pb::SyncPolicy::Immediate) => Ok(SyncPolicy::Immediate),
+        Ok(pb::SyncPolicy::Established) => Ok(SyncPolicy::Established),
+        Ok(pb::SyncPolicy::None) => Ok(SyncPolicy::None),
+        Ok(pb::SyncPolicy::After) => {
+            let age = Duration::from_millis(after_ms);
+            if SYNC_AFTER.contains(&age) {
+                return Ok(SyncPolicy::After(age));
+            }
+            problem("sync_after_ms", Problem::OutOfRange { value: after_ms, allowed: "100-60000" })
+        }
+        Ok(pb::SyncPolicy::Unspecified) => problem("sync", Problem::Missing),
+        Err(_) => problem("sync", Problem::UnknownEnum(number)),
     }
 }
 

@@ -18,6 +18,6 @@ pub mod receiver;
 pub mod time;
 
 pub use message::{Connection, Down, Nack, NackReason, Session, StreamId, Up, WalkId};
-pub use origin::{Origin, OriginOutput, PassId, StreamLag};
+pub use origin::{Lag, Origin, OriginOutput, PassId, StreamLag};
 pub use receiver::{GroupSync, InboundStatus, Receiver, ReceiverOutput, SyncState, WorkId, yield_to_owner};
 pub use time::Time;

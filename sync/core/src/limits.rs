@@ -9,7 +9,7 @@ pub const MAX_BATCH_RECORDS: usize = 512;
 pub const MAX_BATCH_BYTES: usize = 64 * 1024;
 
 /// The longest packed record of any version: an IPv6 flow with an IPv6 endpoint and a translated source.
-pub const MAX_RECORD_BYTES: usize = 116;
+pub const MAX_RECORD_BYTES: usize = 122;
 
 const _: () = assert!(MAX_BATCH_RECORDS * MAX_RECORD_BYTES <= MAX_BATCH_BYTES, "a full batch fits");
 
@@ -23,6 +23,10 @@ pub const MAX_DIRTY: usize = 1 << 20;
 
 /// The same while the peer is away: it will probably come back restarted and need a walk anyway.
 pub const MAX_DIRTY_AWAY: usize = 1 << 16;
+
+/// Flows that wait to be old enough for their service's policy. Beyond it a young flow is sent at once: more flows are
+/// replicated than were asked for, and none less.
+pub const MAX_YOUNG: usize = 1 << 17;
 
 /// Records of a walk that wait in one stream before the next page of the table is read.
 pub const WALK_BACKLOG: usize = 4096;

@@ -8,24 +8,29 @@
 //! Not here: the wire format, reading the kernel's table, and who owns what.
 
 pub(crate) mod counters;
+mod lags;
 mod outbound;
 mod pass;
+mod young;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
-use lockstep_model::flow::{FlowChange, FlowRecord, SHARDS};
-use lockstep_model::ids::{Epoch, GroupId, NodeId};
+use lockstep_model::flow::{FlowChange, FlowKey, FlowRecord, SHARDS};
+use lockstep_model::ids::{Epoch, GroupId, NodeId, ServiceId};
 
 use crate::limits::{DISOWNED_KEPT, WALK_BACKLOG, WALK_RETRY};
 use crate::message::{Connection, Down, Session, StreamId, Up};
 use crate::time::Time;
 
 pub use counters::OriginCounters;
+pub use lags::Lag;
 pub use pass::PassId;
 
+use lags::Lags;
 use outbound::{Outbound, Resume};
 use pass::Pass;
+use young::Young;
 
 /// Work for the shell.
 #[derive(Debug, PartialEq, Eq)]
@@ -86,6 +91,16 @@ pub struct StreamLag {
     pub oldest: Duration,
     /// Groups with a walk needed or under way.
     pub walks: usize,
+    /// Since when the first of those is needed.
+    pub walking: Duration,
+    /// Records of walks sent since there was no walk the last time, and how many of them were confirmed.
+    pub walk_records: u64,
+    /// See `walk_records`; those that wait to be sent are in neither.
+    pub walk_confirmed: u64,
+    /// Records of walks that wait to be sent.
+    pub walk_backlog: usize,
+    /// Records sent since the start.
+    pub records: u64,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -104,6 +119,8 @@ pub struct Origin {
     groups: BTreeMap<GroupId, Ownership>,
     peers: BTreeSet<NodeId>,
     streams: BTreeMap<StreamId, Outbound>,
+    young: Young,
+    lags: BTreeMap<(NodeId, GroupId), Lags>,
     pass: Option<Pass>,
     passes: u64,
     /// No pass begins earlier.
@@ -124,6 +141,8 @@ impl Origin {
             groups: BTreeMap::new(),
             peers: BTreeSet::new(),
             streams: BTreeMap::new(),
+            young: Young::new(low ^ high),
+            lags: BTreeMap::new(),
             pass: None,
             passes: 0,
             pass_not_before: Time::default(),
@@ -138,6 +157,7 @@ impl Origin {
         self.peers = peers.into_iter().collect();
         let peers = &self.peers;
         self.streams.retain(|stream, _| peers.contains(&stream.peer));
+        self.lags.retain(|(peer, _), _| peers.contains(peer));
         for &peer in &self.peers {
             for shard in 0..SHARDS {
                 let seed = self.seed;
@@ -153,10 +173,37 @@ impl Origin {
             return;
         }
         self.groups.insert(group, Ownership { epoch, disowned: None });
+        self.young.forget_group(group);
         for stream in self.streams.values_mut() {
             stream.forget_group(group);
             stream.need_walk(now, group);
         }
+    }
+
+    /// How long the flows of these services live before they are sent. Their births, and every [`Time`], are of one clock.
+    pub fn set_ages(&mut self, now: Time, ages: BTreeMap<ServiceId, Duration>) {
+        for record in self.young.set_ages(ages) {
+            self.admit(now, FlowChange::Upsert(record));
+        }
+    }
+
+    /// Somebody else is about to take the groups over: young flows are sent as well.
+    pub fn release_young(&mut self, now: Time) {
+        for (group, _) in self.owned() {
+            for record in self.young.release_group(group) {
+                self.record(now, FlowChange::Upsert(record));
+            }
+        }
+    }
+
+    /// Whether no peer has heard of the flow, because it is too young for its service's policy or has closed before.
+    pub fn is_held_back(&self, key: &FlowKey) -> bool {
+        self.young.holds(key)
+    }
+
+    /// Flows that wait to be old enough.
+    pub fn young(&self) -> usize {
+        self.young.waiting()
     }
 
     /// This node lost `group`. What it had not sent yet is still sent for a while: the new owner may lack it.
@@ -165,6 +212,7 @@ impl Origin {
             && ownership.disowned.is_none()
         {
             ownership.disowned = Some(now);
+            self.young.forget_group(group);
             for stream in self.streams.values_mut() {
                 stream.cancel_walk(group);
             }
@@ -183,7 +231,13 @@ impl Origin {
             self.counters.changes_of_other_epochs += 1;
             return;
         }
-        self.record(now, change);
+        self.admit(now, change);
+    }
+
+    fn admit(&mut self, now: Time, change: FlowChange) {
+        if self.young.admits(now, &change, &mut self.counters) {
+            self.record(now, change);
+        }
     }
 
     /// A record of the former owner that was written after this node took over, where nothing was held. (Nothing
@@ -255,9 +309,13 @@ impl Origin {
             Up::Ack { position, nacks, credit } => {
                 if outbound.connection() != Some(connection) {
                     self.counters.late_acks += 1;
-                } else if let Err(what) =
-                    outbound.acknowledge(now, position, &nacks, credit, &mut self.counters)
-                {
+                    return;
+                }
+                let lags = &mut self.lags;
+                let confirmed = &mut |group, lag| lags.entry((stream.peer, group)).or_default().add(now, lag);
+                let acknowledged =
+                    outbound.acknowledge(now, position, &nacks, credit, &mut self.counters, confirmed);
+                if let Err(what) = acknowledged {
                     let reason = CloseReason::Protocol(what);
                     self.counters.protocol_errors += 1;
                     self.outputs.push_back(OriginOutput::Close { stream, connection, reason });
@@ -282,6 +340,10 @@ impl Origin {
         for record in &records {
             if pass.was_removed(record) {
                 self.counters.walk_records_removed += 1;
+                continue;
+            }
+            let change = FlowChange::Upsert(record.clone());
+            if !self.young.admits(now, &change, &mut self.counters) {
                 continue;
             }
             let shard = record.key.shard();
@@ -317,6 +379,9 @@ impl Origin {
 
     /// Does what is due: refused records again, heartbeats, stalled streams, groups disowned long ago.
     pub fn handle_timeout(&mut self, now: Time) {
+        while let Some(record) = self.young.pop_due(now, &mut self.counters) {
+            self.record(now, FlowChange::Upsert(record));
+        }
         let owned = self.owned();
         for (&stream, outbound) in &mut self.streams {
             outbound.retry_due(now);
@@ -335,6 +400,7 @@ impl Origin {
         let purged: Vec<_> = self.groups.iter().filter(|(_, g)| gone(g)).map(|(id, _)| *id).collect();
         for group in purged {
             self.groups.remove(&group);
+            self.lags.retain(|(_, of), _| *of != group);
             self.streams.values_mut().for_each(|stream| stream.forget_group(group));
         }
     }
@@ -398,7 +464,7 @@ impl Origin {
         let streams = self.streams.values().filter_map(Outbound::next_deadline);
         let purge = self.groups.values().filter_map(|g| g.disowned).map(|at| at + DISOWNED_KEPT);
         let retry = self.streams.values().any(Outbound::needs_pass).then_some(self.pass_not_before);
-        streams.chain(purge).chain(retry.filter(|_| self.pass.is_none())).min()
+        streams.chain(purge).chain(self.young.next_due()).chain(retry.filter(|_| self.pass.is_none())).min()
     }
 
     /// Groups owned now.
@@ -410,6 +476,11 @@ impl Origin {
     /// How far every stream is behind.
     pub fn lag(&self, now: Time) -> Vec<StreamLag> {
         self.streams.iter().map(|(stream, outbound)| outbound.lag(now, *stream)).collect()
+    }
+
+    /// How long changes took lately until a peer confirmed them.
+    pub fn lags(&mut self, now: Time) -> Vec<(NodeId, GroupId, Lag)> {
+        self.lags.iter_mut().map(|((peer, group), lags)| (*peer, *group, lags.read(now))).collect()
     }
 
     /// Whether every connected peer has everything.

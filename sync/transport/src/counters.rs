@@ -15,7 +15,7 @@ pub enum TransportCounter {
     RefusedCluster,
     /// Streams refused: another number of shards, or a shard that does not exist.
     RefusedShards,
-    /// Streams refused: a record version from before the oldest one known here.
+    /// Streams refused: no record version in common.
     RefusedVersion,
     /// Streams refused: no usable first message.
     RefusedHello,

@@ -7,6 +7,8 @@ use lockstep_model::ids::NodeId;
 use lockstep_sync_core::{Connection, Down, StreamId, Up};
 use tokio::sync::{mpsc, oneshot};
 
+use crate::record::RecordVersions;
+
 /// Who this node is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Identity {
@@ -14,6 +16,8 @@ pub struct Identity {
     pub cluster: [u8; 16],
     /// The node.
     pub node: NodeId,
+    /// The records it understands; [`crate::RECORD_VERSIONS`].
+    pub records: RecordVersions,
 }
 
 /// Numbers for the lives of streams, unique within the process.

@@ -1,4 +1,5 @@
-//! The packed record array of a batch, version 2. All integers are little-endian.
+//! The packed record array of a batch, versions 2 and 3. All integers are little-endian; those written "v" are LEB128 in
+//! version 3 (seven bits a byte, the low ones first, in as few bytes as they need), and of eight bytes in version 2.
 //!
 //! ```text
 //! offset  size  field
@@ -10,26 +11,28 @@
 //!      4     2  client port
 //!      6     2  service port
 //!      8     8  birth
-//!     16     8  n
-//!     24     a  client address (a = 4 or 16)
-//!   24+a     a  service address
-//! --- a removal ends here; otherwise, from b = 24+2a:
-//!    b+0     8  service id, or that of an SNAT rule
-//!    b+8     8  endpoint id
-//!   b+16     4  state bits
-//!   b+20     4  remaining, milliseconds
-//!   b+24     2  endpoint port
-//!   b+26     2  port of the translated source; 0 where there is none
-//!   b+28     e  endpoint address (e = 4 or 16)
-//! b+28+e     s  address of the translated source (s = 0, 4 or 16)
+//!     16     v  n
+//!            a  client address (a = 4 or 16)
+//!            a  service address
+//! --- a removal ends here
+//!            v  service id, or that of an SNAT rule
+//!            v  endpoint id
+//!            4  state bits
+//!            4  remaining, milliseconds
+//!            2  endpoint port
+//!            2  port of the translated source; 0 where there is none
+//!            e  endpoint address (e = 4 or 16)
+//!            s  address of the translated source (s = 0, 4 or 16)
 //! ```
 //!
-//! So an IPv4 flow takes 64 bytes, or 68 with a translated source, and no flow more than 116.
+//! So an IPv4 flow takes 64 bytes in version 2 and about 44 in version 3, 4 more with a translated source, and no flow more
+//! than 122.
 //!
-//! The group is the batch's. Version 1 had neither source nor kind (flags 8 and 16, byte 3 and the two bytes at
-//! b+26 were 0) and other state bits, which only programs of its time can read: it is refused, as version 3 may
-//! only be sent to a subscriber that said it understands it.
+//! The group is the batch's. Version 1 had neither source nor kind (flags 8 and 16, byte 3 and the two bytes of the source's
+//! port were 0) and other state bits, which only programs of its time can read: it is refused. A stream's version is the
+//! highest that both sides understand ([`RecordVersions::common`]); where there is none, the origin refuses the subscriber.
 
+use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
@@ -38,8 +41,39 @@ use lockstep_model::ids::{EndpointId, GroupId, ServiceId};
 use lockstep_model::protocol::{Family, Protocol};
 use lockstep_sync_core::limits::{MAX_BATCH_BYTES, MAX_BATCH_RECORDS, MAX_RECORD_BYTES};
 
-/// The version of the layout above.
-pub const RECORD_VERSION: u32 = 2;
+/// The versions of the layout above that a node reads and writes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RecordVersions {
+    /// The lowest.
+    pub oldest: u32,
+    /// The highest.
+    pub newest: u32,
+}
+
+/// What this version of the daemon understands.
+pub const RECORD_VERSIONS: RecordVersions = RecordVersions { oldest: 2, newest: 3 };
+
+/// From this version on, numbers take as few bytes as they need.
+const SHORT_NUMBERS: u32 = 3;
+
+impl RecordVersions {
+    /// The highest that both understand.
+    pub fn common(self, other: Self) -> Option<u32> {
+        let newest = self.newest.min(other.newest);
+        (newest >= self.oldest.max(other.oldest)).then_some(newest)
+    }
+
+    /// Whether it is one of them.
+    pub fn contain(self, version: u32) -> bool {
+        (self.oldest..=self.newest).contains(&version)
+    }
+}
+
+impl fmt::Display for RecordVersions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} to {}", self.oldest, self.newest)
+    }
+}
 
 const REMOVAL: u8 = 1;
 const FLOW_V6: u8 = 2;
@@ -47,16 +81,19 @@ const ENDPOINT_V6: u8 = 4;
 const SOURCE: u8 = 8;
 const SOURCE_V6: u8 = 16;
 
+/// Bytes of the longest number in version 3.
+const MAX_NUMBER: usize = 10;
+
 /// What only an upsert has.
 const UPSERT_ONLY: u8 = ENDPOINT_V6 | SOURCE | SOURCE_V6;
 
-const _: () = assert!(24 + 2 * 16 + 28 + 16 + 16 == MAX_RECORD_BYTES);
+const _: () = assert!(16 + 3 * MAX_NUMBER + 2 * 16 + 12 + 16 + 16 == MAX_RECORD_BYTES);
 
 /// Why a record array cannot be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum RecordError {
     /// A layout that this node does not know.
-    #[error("record version {0}; known: {RECORD_VERSION}")]
+    #[error("record version {0}; known: {RECORD_VERSIONS}")]
     Version(u32),
     /// More than a batch may hold.
     #[error("{0} records in {1} bytes; allowed: {MAX_BATCH_RECORDS} in {MAX_BATCH_BYTES}")]
@@ -76,16 +113,28 @@ pub enum RecordError {
     },
 }
 
-/// Packs a batch.
-pub fn encode(changes: &[FlowChange]) -> Vec<u8> {
+/// Packs a batch, in a version that is known here.
+pub fn encode(version: u32, changes: &[FlowChange]) -> Vec<u8> {
+    assert!(RECORD_VERSIONS.contain(version), "no stream has a version that is not known here");
     let mut out = Vec::with_capacity(changes.len() * 68);
     for change in changes {
-        encode_one(&mut out, change);
+        encode_one(version, &mut out, change);
     }
     out
 }
 
-fn encode_one(out: &mut Vec<u8>, change: &FlowChange) {
+fn put_number(version: u32, out: &mut Vec<u8>, mut number: u64) {
+    if version < SHORT_NUMBERS {
+        return out.extend(number.to_le_bytes());
+    }
+    while number >= 0x80 {
+        out.push(number as u8 | 0x80);
+        number >>= 7;
+    }
+    out.push(number as u8);
+}
+
+fn encode_one(layout: u32, out: &mut Vec<u8>, change: &FlowChange) {
     let (key, version) = (change.key(), change.version());
     let v6 = key.client.is_ipv6() || key.service.is_ipv6();
     let (mut flags, mut state, mut kind) = (if v6 { FLOW_V6 } else { 0 }, 0, 0);
@@ -106,12 +155,12 @@ fn encode_one(out: &mut Vec<u8>, change: &FlowChange) {
     out.extend(key.client.port().to_le_bytes());
     out.extend(key.service.port().to_le_bytes());
     out.extend(version.birth.to_le_bytes());
-    out.extend(version.n.to_le_bytes());
+    put_number(layout, out, version.n);
     put_address(out, key.client.ip(), v6);
     put_address(out, key.service.ip(), v6);
     if let FlowChange::Upsert(record) = change {
-        out.extend(record.service.get().to_le_bytes());
-        out.extend(record.endpoint.get().to_le_bytes());
+        put_number(layout, out, record.service.get());
+        put_number(layout, out, record.endpoint.get());
         out.extend(record.state_bits.to_le_bytes());
         let remaining = u32::try_from(record.remaining.as_millis()).unwrap_or(u32::MAX);
         out.extend(remaining.to_le_bytes());
@@ -144,14 +193,14 @@ pub fn decode(
     count: u32,
     bytes: &[u8],
 ) -> Result<Vec<FlowChange>, RecordError> {
-    if version != RECORD_VERSION {
+    if !RECORD_VERSIONS.contain(version) {
         return Err(RecordError::Version(version));
     }
     let count = usize::try_from(count).unwrap_or(usize::MAX);
     if count > MAX_BATCH_RECORDS || bytes.len() > MAX_BATCH_BYTES {
         return Err(RecordError::TooLarge(count, bytes.len()));
     }
-    let mut reader = Reader { bytes, index: 0 };
+    let mut reader = Reader { bytes, version, index: 0 };
     let mut changes = Vec::with_capacity(count);
     for index in 0..count {
         reader.index = index;
@@ -162,6 +211,7 @@ pub fn decode(
 
 struct Reader<'a> {
     bytes: &'a [u8],
+    version: u32,
     index: usize,
 }
 
@@ -182,6 +232,26 @@ impl Reader<'_> {
 
     fn u64(&mut self) -> Result<u64, RecordError> {
         self.take().map(u64::from_le_bytes)
+    }
+
+    /// In version 3 the shortest form only, so that a record has one form.
+    fn number(&mut self) -> Result<u64, RecordError> {
+        if self.version < SHORT_NUMBERS {
+            return self.u64();
+        }
+        let mut number = 0;
+        for shift in (0..).step_by(7).take(MAX_NUMBER) {
+            let [byte] = self.take()?;
+            let part = u64::from(byte & 0x7f);
+            number |= part << shift;
+            if (part << shift) >> shift != part || (byte == 0 && shift > 0) {
+                return self.meaningless("number", byte);
+            }
+            if byte & 0x80 == 0 {
+                return Ok(number);
+            }
+        }
+        self.meaningless("number", 0x80)
     }
 
     fn address(&mut self, v6: bool) -> Result<IpAddr, RecordError> {
@@ -210,7 +280,7 @@ impl Reader<'_> {
         let protocol = Protocol::from_number(number).filter(|p| p.number(family(v6)) == number);
         let Some(protocol) = protocol else { return self.meaningless("protocol", number) };
         let (client_port, service_port) = (self.u16()?, self.u16()?);
-        let version = FlowVersion { birth: self.u64()?, n: self.u64()? };
+        let version = FlowVersion { birth: self.u64()?, n: self.number()? };
         let client = SocketAddr::new(self.address(v6)?, client_port);
         let service = SocketAddr::new(self.address(v6)?, service_port);
         let key = FlowKey { client, service, protocol };
@@ -223,7 +293,7 @@ impl Reader<'_> {
         }
         let Some(state) = of_code(&STATES, state) else { return self.meaningless("state", state) };
         let Some(kind) = of_code(&KINDS, kind) else { return self.meaningless("kind", kind) };
-        let (service, endpoint) = (ServiceId(self.u64()?), EndpointId(self.u64()?));
+        let (service, endpoint) = (ServiceId(self.number()?), EndpointId(self.number()?));
         let (state_bits, remaining) = (self.u32()?, self.u32()?);
         let (endpoint_port, source_port) = (self.u16()?, self.u16()?);
         if flags & SOURCE == 0 && source_port != 0 {

@@ -2,6 +2,7 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use futures::{Stream, StreamExt};
@@ -9,21 +10,23 @@ use lockstep_model::flow::SHARDS;
 use lockstep_model::ids::NodeId;
 use lockstep_proto::sync::v1 as pb;
 use lockstep_sync_core::{Connection, StreamId, Up};
+use prost::Message as _;
 use tokio::sync::{mpsc, oneshot};
 use tokio_stream::wrappers::UnboundedReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::counters::{TransportCounter, TransportCounters};
 use crate::event::{Connections, Identity, StreamEvent, StreamSender};
-use crate::record::RECORD_VERSION;
-use crate::wire::{down_to_proto, up_from_proto};
+use crate::refused::Refused;
+use crate::sent::SentBytes;
+use crate::wire::{down_to_proto, up_from_proto, versions_of};
 
 /// How long a peer may take to say Hello.
 const HELLO_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// A message larger than this is refused before it is parsed: an acknowledgement that refuses everything the
 /// credit allows.
-const MAX_UP_BYTES: usize = 256 * 1024;
+pub const MAX_UP_BYTES: usize = 256 * 1024;
 
 /// The service `lockstep.sync.v1.Sync`.
 #[derive(Clone)]
@@ -32,6 +35,8 @@ pub struct Subscriptions {
     connections: Connections,
     events: mpsc::Sender<StreamEvent>,
     counters: Arc<TransportCounters>,
+    refused: Refused,
+    sent: SentBytes,
 }
 
 impl Subscriptions {
@@ -42,7 +47,18 @@ impl Subscriptions {
         events: mpsc::Sender<StreamEvent>,
         counters: Arc<TransportCounters>,
     ) -> Self {
-        Self { identity, connections, events, counters }
+        let (refused, sent) = Default::default();
+        Self { identity, connections, events, counters, refused, sent }
+    }
+
+    /// Peers that are not served.
+    pub fn refused(&self) -> Refused {
+        self.refused.clone()
+    }
+
+    /// What was sent.
+    pub fn sent(&self) -> SentBytes {
+        self.sent.clone()
     }
 
     /// For tonic's router.
@@ -50,7 +66,8 @@ impl Subscriptions {
         pb::sync_server::SyncServer::new(self).max_decoding_message_size(MAX_UP_BYTES)
     }
 
-    fn check(&self, hello: &pb::Hello) -> Result<StreamId, Status> {
+    /// The stream, and the version of its records.
+    fn check(&self, hello: &pb::Hello) -> Result<(StreamId, u32), Status> {
         let refuse = |counter, status| {
             self.counters.count(counter);
             Err(status)
@@ -65,16 +82,23 @@ impl Subscriptions {
             let status = format!("shard {shard} of {shards}: this node divides flows into {SHARDS} shards");
             return refuse(TransportCounter::RefusedShards, Status::failed_precondition(status));
         };
-        if hello.record_version < RECORD_VERSION {
-            let status =
-                format!("record version {}: oldest known here: {RECORD_VERSION}", hello.record_version);
-            return refuse(TransportCounter::RefusedVersion, Status::failed_precondition(status));
-        }
         if hello.node == self.identity.node.get() {
             let status = Status::invalid_argument("a node does not subscribe to itself");
             return refuse(TransportCounter::RefusedHello, status);
         }
-        Ok(StreamId { peer: NodeId(hello.node), shard })
+        let (peer, known, ours) = (NodeId(hello.node), versions_of(hello), self.identity.records);
+        let Some(version) = known.common(ours) else {
+            let reason = format!("it reads flow records of version {known}, this node writes {ours}");
+            if self.refused.refuse(peer, &reason) {
+                tracing::error!(%peer, reason, "a peer cannot hold this node's flows: no version in common");
+            }
+            let status = Status::failed_precondition(format!(
+                "record versions: the subscriber reads {known}, the origin writes {ours}"
+            ));
+            return refuse(TransportCounter::RefusedVersion, status);
+        };
+        self.refused.let_in(peer);
+        Ok((StreamId { peer, shard }, version))
     }
 }
 
@@ -91,7 +115,7 @@ impl pb::sync_server::Sync for Subscriptions {
             self.counters.count(TransportCounter::RefusedHello);
             return Err(Status::invalid_argument("the first message must be a Hello"));
         };
-        let stream = self.check(&hello)?;
+        let (stream, version) = self.check(&hello)?;
         let message = up_from_proto(pb::Up { message: Some(pb::up::Message::Hello(hello)) })
             .map_err(|error| Status::invalid_argument(error.to_string()))?;
         let connection = self.connections.next();
@@ -102,10 +126,17 @@ impl pb::sync_server::Sync for Subscriptions {
         }
         self.counters.count(TransportCounter::StreamsServed);
         tokio::spawn(self.clone().listen(stream, connection, up, closed));
-        let identity = self.identity;
-        let down = UnboundedReceiverStream::new(down)
-            .map(move |message| Ok(down_to_proto(identity, stream.shard, message)));
+        let (identity, sent) = (self.identity, self.sent.to(stream.peer));
+        let down = UnboundedReceiverStream::new(down).map(move |message| {
+            let message = down_to_proto(identity, stream.shard, version, message);
+            sent.fetch_add(message.encoded_len() as u64, Ordering::Relaxed);
+            Ok(message)
+        });
         Ok(Response::new(Box::pin(down)))
+    }
+
+    async fn locate(&self, _: Request<pb::LocateRequest>) -> Result<Response<pb::LocateResponse>, Status> {
+        Err(Status::unimplemented("replication is served here"))
     }
 }
 

@@ -155,7 +155,12 @@ impl Task {
                     return Some("silent".to_owned());
                 }
             };
-            let message = match down_from_proto(self.stream.peer.get(), self.stream.shard, message) {
+            let message = match down_from_proto(
+                self.identity.records,
+                self.stream.peer.get(),
+                self.stream.shard,
+                message,
+            ) {
                 Ok(message) => message,
                 Err(error) => {
                     self.counters.count(TransportCounter::Malformed);

@@ -6,7 +6,7 @@ use lockstep_proto::sync::v1 as pb;
 use lockstep_sync_core::{Down, Nack, NackReason, Session, Up, WalkId};
 
 use crate::event::Identity;
-use crate::record::{RECORD_VERSION, RecordError, decode, encode};
+use crate::record::{RecordError, RecordVersions, decode, encode};
 
 /// Why a message cannot be read.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -30,7 +30,8 @@ pub fn up_to_proto(identity: Identity, shard: u8, message: Up) -> pb::Up {
             shards: SHARDS.into(),
             session: session.map_or(Vec::new(), |session| session.0.to_vec()),
             position,
-            record_version: RECORD_VERSION,
+            record_version: identity.records.newest,
+            oldest_record_version: identity.records.oldest,
             credit,
         }),
         Up::Ack { position, nacks, credit } => {
@@ -68,8 +69,15 @@ pub fn up_from_proto(message: pb::Up) -> Result<Up, WireError> {
     }
 }
 
-/// For the wire.
-pub fn down_to_proto(identity: Identity, shard: u8, message: Down) -> pb::Down {
+/// What a subscriber understands.
+pub(crate) fn versions_of(hello: &pb::Hello) -> RecordVersions {
+    let newest = hello.record_version;
+    let oldest = if hello.oldest_record_version == 0 { newest } else { hello.oldest_record_version };
+    RecordVersions { oldest, newest }
+}
+
+/// For the wire, with records of `version`.
+pub fn down_to_proto(identity: Identity, shard: u8, version: u32, message: Down) -> pb::Down {
     use pb::down::Message;
     let shard = u32::from(shard);
     let message = match message {
@@ -77,7 +85,7 @@ pub fn down_to_proto(identity: Identity, shard: u8, message: Down) -> pb::Down {
             session: session.0.to_vec(),
             resumed,
             origin: identity.node.get(),
-            record_version: RECORD_VERSION,
+            record_version: version,
             position,
         }),
         Down::Batch { group, epoch, position, changes } => Message::Batch(pb::Batch {
@@ -85,9 +93,9 @@ pub fn down_to_proto(identity: Identity, shard: u8, message: Down) -> pb::Down {
             epoch: epoch.get(),
             shard,
             position,
-            record_version: RECORD_VERSION,
+            record_version: version,
             count: changes.len() as u32,
-            records: encode(&changes),
+            records: encode(version, &changes),
         }),
         Down::WalkBegin { group, epoch, walk, position } => Message::WalkBegin(pb::WalkBegin {
             group: group.get(),
@@ -113,15 +121,20 @@ pub fn down_to_proto(identity: Identity, shard: u8, message: Down) -> pb::Down {
     pb::Down { message: Some(message) }
 }
 
-/// From the wire, on the stream of `shard` to `origin`.
-pub fn down_from_proto(origin: u64, shard: u8, message: pb::Down) -> Result<Down, WireError> {
+/// From the wire, on the stream of `shard` to `origin`, with records of the versions that were asked for.
+pub fn down_from_proto(
+    known: RecordVersions,
+    origin: u64,
+    shard: u8,
+    message: pb::Down,
+) -> Result<Down, WireError> {
     let wrong_shard = |other: u32| other != u32::from(shard);
     match message.message.ok_or(WireError::Field("a message without content"))? {
         pb::down::Message::Welcome(welcome) => {
             if welcome.origin != origin {
                 return Err(WireError::Field("another node answered than the one that was called"));
             }
-            if welcome.record_version != RECORD_VERSION {
+            if !known.contain(welcome.record_version) {
                 return Err(RecordError::Version(welcome.record_version).into());
             }
             let session = session(&welcome.session)?;

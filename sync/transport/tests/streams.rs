@@ -1,17 +1,18 @@
 //! Streams over loopback TCP: who is let in, what arrives, and what happens when a side goes away.
 
 use std::net::SocketAddr;
+use std::num::NonZeroU16;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
-use lockstep_model::flow::{FlowChange, FlowKey, FlowVersion};
-use lockstep_model::ids::{Epoch, GroupId, NodeId};
+use lockstep_model::flow::{FlowChange, FlowKey, FlowKind, FlowRecord, FlowState, FlowVersion};
+use lockstep_model::ids::{EndpointId, Epoch, GroupId, NodeId, ServiceId};
 use lockstep_model::protocol::Protocol;
 use lockstep_sync_core::{Connection, Down, Nack, NackReason, Session, StreamId, Up};
 use lockstep_sync_transport::{
-    Connections, Connector, Identity, Line, StreamEvent, StreamSender, Subscriber, Subscriptions,
-    TransportCounter, TransportCounters,
+    Connections, Connector, Identity, Line, RECORD_VERSIONS, RecordVersions, Refused, StreamEvent,
+    StreamSender, Subscriber, Subscriptions, TransportCounter, TransportCounters,
 };
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
@@ -43,31 +44,45 @@ impl Node {
     }
 
     async fn serve(&self, cluster: [u8; 16]) -> (SocketAddr, tokio::task::JoinHandle<()>) {
-        let identity = Identity { cluster, node: ORIGIN };
+        let (address, server, _) = self.serve_as(cluster, RECORD_VERSIONS).await;
+        (address, server)
+    }
+
+    async fn serve_as(
+        &self,
+        cluster: [u8; 16],
+        records: RecordVersions,
+    ) -> (SocketAddr, tokio::task::JoinHandle<()>, Refused) {
+        let identity = Identity { cluster, node: ORIGIN, records };
         let service = Subscriptions::new(
             identity,
             self.connections.clone(),
             self.sender.clone(),
             self.counters.clone(),
         );
+        let refused = service.refused();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let server = Server::builder().add_service(service.into_server());
         let server = tokio::spawn(async move {
             server.serve_with_incoming(TcpListenerStream::new(listener)).await.unwrap()
         });
-        (address, server)
+        (address, server, refused)
     }
 
     fn subscribe(&self, address: SocketAddr) -> (Subscriber, Arc<AtomicU16>) {
+        self.subscribe_as(address, RECORD_VERSIONS)
+    }
+
+    fn subscribe_as(&self, address: SocketAddr, records: RecordVersions) -> (Subscriber, Arc<AtomicU16>) {
         let port = Arc::new(AtomicU16::new(address.port()));
         let current = port.clone();
-        let connector: Connector = Arc::new(move |peer| {
+        let connector: Connector = Arc::new(move |peer, told| {
             assert_eq!(peer, ORIGIN);
-            let port = current.load(Ordering::Relaxed);
+            let port = told.map_or_else(|| current.load(Ordering::Relaxed), NonZeroU16::get);
             Endpoint::from_shared(format!("http://127.0.0.1:{port}")).map_err(|error| error.to_string())
         });
-        let identity = Identity { cluster: CLUSTER, node: STANDBY };
+        let identity = Identity { cluster: CLUSTER, node: STANDBY, records };
         let stream = StreamId { peer: ORIGIN, shard: 3 };
         let subscriber = Subscriber::start(
             identity,
@@ -196,4 +211,70 @@ async fn a_node_of_another_cluster_is_refused() {
     };
     assert_eq!(gone, connection);
     assert!(origin.counters.get(TransportCounter::RefusedCluster) > 0);
+}
+
+fn flow() -> FlowChange {
+    FlowChange::Upsert(FlowRecord {
+        key: FlowKey {
+            client: "198.51.100.1:4711".parse().unwrap(),
+            service: "192.0.2.10:443".parse().unwrap(),
+            protocol: Protocol::Tcp,
+        },
+        group: GroupId(7),
+        service: ServiceId(1 << 40),
+        endpoint: EndpointId(3),
+        endpoint_address: "10.0.0.11:8443".parse().unwrap(),
+        source: None,
+        kind: FlowKind::Nat,
+        version: FlowVersion { birth: 1 << 50, n: 300 },
+        state: FlowState::Established,
+        state_bits: 5,
+        remaining: Duration::from_secs(60),
+    })
+}
+
+/// The whole way of a record between nodes of two versions, in both directions of an upgrade.
+#[tokio::test]
+async fn nodes_of_two_neighbouring_versions_understand_each_other() {
+    let versions = |oldest, newest| RecordVersions { oldest, newest };
+    for (old, new) in
+        [(versions(2, 2), versions(2, 3)), (versions(2, 3), versions(2, 2)), (versions(2, 3), versions(3, 4))]
+    {
+        let (mut origin, mut standby) = (Node::new(), Node::new());
+        let (address, _server, refused) = origin.serve_as(CLUSTER, old).await;
+        let _subscriber = standby.subscribe_as(address, new);
+        let _up = connected(&mut standby).await;
+        let (_, sender) = subscribed(&mut origin).await;
+        let batch = Down::Batch { group: GroupId(7), epoch: Epoch(8), position: 42, changes: vec![flow()] };
+        sender.send(welcome());
+        sender.send(batch.clone());
+        assert_eq!(
+            (down(&mut standby).await, down(&mut standby).await),
+            (welcome(), batch),
+            "{old} to {new}"
+        );
+        assert_eq!(refused.reason(STANDBY), None);
+    }
+}
+
+#[tokio::test]
+async fn a_standby_of_an_unknown_version_is_refused_by_the_origin_which_says_why() {
+    let (origin, mut standby) = (Node::new(), Node::new());
+    let (address, _server, refused) = origin.serve_as(CLUSTER, RecordVersions { oldest: 2, newest: 3 }).await;
+    let (subscriber, _) = standby.subscribe_as(address, RecordVersions { oldest: 4, newest: 5 });
+    let _up = connected(&mut standby).await;
+    assert!(matches!(standby.next().await, StreamEvent::Disconnected { .. }));
+    assert!(origin.counters.get(TransportCounter::RefusedVersion) > 0);
+    assert_eq!(origin.counters.get(TransportCounter::StreamsServed), 0);
+    let reason = refused.reason(STANDBY).expect("the origin knows whom it refused");
+    assert_eq!(reason, "it reads flow records of version 4 to 5, this node writes 2 to 3");
+
+    drop(subscriber);
+    // Once it runs a version that both know, it is served, and nothing is held against it.
+    let mut upgraded = Node::new();
+    let mut origin = origin;
+    let _subscriber = upgraded.subscribe_as(address, RecordVersions { oldest: 3, newest: 4 });
+    let _up = connected(&mut upgraded).await;
+    subscribed(&mut origin).await;
+    assert_eq!(refused.reason(STANDBY), None);
 }

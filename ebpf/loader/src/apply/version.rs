@@ -112,7 +112,8 @@ fn header(
         },
         endpoint_count: endpoints.len() as u32,
         sync: match service.sync {
-            SyncPolicy::Immediate => SYNC_IMMEDIATE,
+            // The kernel tells of every flow; replication keeps those that are too young.
+            SyncPolicy::Immediate | SyncPolicy::After(_) => SYNC_IMMEDIATE,
             SyncPolicy::None => SYNC_NONE,
             SyncPolicy::Established => SYNC_ESTABLISHED,
         },

@@ -106,13 +106,13 @@ fn a_new_flow_is_told_as_it_is_made() {
     wire.send(&syn(mac, client, 4000));
     let no_lease = || dataplane.counters().unwrap().iter().find(|(name, _)| *name == "no_lease").unwrap().1;
     eventually("drop without the lease", || (no_lease() == 1).then_some(()));
-    assert_eq!(events.drain(10, |_, _| ()), 0);
+    assert_eq!(events.drain(10, |_, _, _| ()), 0);
 
     dataplane.lease_writer().set(GROUP, Epoch(40), LeaseUntil::Unbounded).unwrap();
     wire.send(&syn(mac, client, 4001));
     let (record, epoch): (FlowRecord, Epoch) = eventually("event", || {
         let mut found = None;
-        events.drain(10, |change, epoch| match change {
+        events.drain(10, |change, epoch, _| match change {
             FlowChange::Upsert(record) => found = Some((record, epoch)),
             FlowChange::Remove { .. } => panic!("the kernel tells of no removal"),
         });
@@ -145,7 +145,7 @@ fn a_new_flow_over_ipv6_is_told_as_well() {
     wire.send(&syn(mac, Ipv4Addr::new(192, 0, 2, 77), 4001));
     let mut records = Vec::new();
     eventually("two events", || {
-        events.drain(10, |change, _| match change {
+        events.drain(10, |change, _, _| match change {
             FlowChange::Upsert(record) => records.push(record),
             FlowChange::Remove { .. } => panic!("the kernel tells of no removal"),
         });
@@ -186,7 +186,7 @@ fn a_full_ring_marks_the_shards_that_lost_something() {
     assert_eq!(bitmap & !0b1111, 0);
     assert!(events.lost_total() >= 1);
     let mut drained = 0;
-    while events.drain(1024, |_, _| drained += 1) == 1024 {}
+    while events.drain(1024, |_, _, _| drained += 1) == 1024 {}
     assert!(drained > 10_000, "{drained}");
     assert_eq!(events.malformed_total(), 0);
 }

@@ -2,20 +2,19 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io::{self, Read, Write};
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use lockstep_loader::KernelInstant;
 use lockstep_model::flow::{
     FlowChange, FlowKey, FlowKind, FlowOp, FlowRecord, FlowStamp, FlowState, FlowVersion, WriteOutcome,
 };
 use lockstep_model::ids::{EndpointId, Epoch, GroupId, NodeId, ServiceId};
 use lockstep_model::protocol::Protocol;
-use lockstep_sync_transport::{Connector, Identity, Subscriptions};
-use tokio::net::TcpListener;
-use tokio_stream::wrappers::TcpListenerStream;
+use lockstep_sync_transport::{Connector, Identity, RECORD_VERSIONS};
 use tonic::transport::{Endpoint, Server};
 
 use crate::sync::{Ager, Events, Parts, Sync, Table};
@@ -188,6 +187,10 @@ impl Table for Memory {
         Ok((page, next))
     }
 
+    fn share(&self, _: FlowKey) -> f64 {
+        0.5
+    }
+
     fn sweep(&self, group: GroupId, shard: u8, mark: u32, epoch: Epoch) -> anyhow::Result<u64> {
         assert_eq!(group, GROUP);
         let mut inner = self.0.lock().unwrap();
@@ -206,12 +209,12 @@ impl Events for Ring {
         Ok(!std::mem::replace(&mut self.memory.0.lock().unwrap().asleep, true))
     }
 
-    fn drain(&mut self, max: usize, each: &mut dyn FnMut(FlowChange, Epoch)) -> usize {
+    fn drain(&mut self, max: usize, each: &mut dyn FnMut(FlowChange, Epoch, KernelInstant)) -> usize {
         let mut bytes = [0; 4096];
         while matches!(self.woken.read(&mut bytes), Ok(count) if count > 0) {}
         let mut inner = self.memory.0.lock().unwrap();
         let count = inner.ring.len().min(max);
-        inner.ring.drain(..count).for_each(|(change, epoch)| each(change, epoch));
+        inner.ring.drain(..count).for_each(|(change, epoch)| each(change, epoch, KernelInstant::now()));
         inner.asleep &= count == 0;
         count
     }
@@ -238,23 +241,25 @@ pub(super) struct Node {
 }
 
 impl Node {
-    fn start(id: NodeId, peer_address: SocketAddr) -> (Self, Subscriptions) {
+    fn start(id: NodeId, listener: TcpListener, peer_address: SocketAddr) -> Self {
         let (table, ring) = Memory::new();
-        let connector: Connector = Arc::new(move |_| {
+        let connector: Connector = Arc::new(move |_, _| {
             Endpoint::from_shared(format!("http://{peer_address}"))
                 .map(|endpoint| endpoint.tcp_nodelay(true))
                 .map_err(|error| error.to_string())
         });
         let parts = Parts {
-            identity: Identity { cluster: [1; 16], node: id },
+            identity: Identity { cluster: [1; 16], node: id, records: RECORD_VERSIONS },
             session: [id.get() as u8; 16],
+            listener,
+            server: Server::builder().tcp_nodelay(true),
             connector,
             table: table.clone(),
             events: ring,
             ager: table.clone(),
         };
-        let (sync, service) = Sync::start(parts).unwrap();
-        (Self { table, sync }, service)
+        let (sync, _service) = Sync::start(parts).unwrap();
+        Self { table, sync }
     }
 
     /// Takes the group over, as the lease thread does.
@@ -275,22 +280,18 @@ pub(super) struct Pair {
 }
 
 impl Pair {
-    pub(super) async fn start() -> Self {
-        let pair = Self::apart().await;
+    pub(super) fn start() -> Self {
+        let pair = Self::apart();
         pair.join();
         pair
     }
 
     /// They do not know each other yet.
-    pub(super) async fn apart() -> Self {
-        let listeners = [listener().await, listener().await];
+    pub(super) fn apart() -> Self {
+        let listeners = [listener(), listener()];
         let [address_a, address_b] = listeners.each_ref().map(|listener| listener.local_addr().unwrap());
-        let (a, service_a) = Node::start(A, address_b);
-        let (b, service_b) = Node::start(B, address_a);
-        for (listener, service) in listeners.into_iter().zip([service_a, service_b]) {
-            let server = Server::builder().tcp_nodelay(true).add_service(service.into_server());
-            tokio::spawn(server.serve_with_incoming(TcpListenerStream::new(listener)));
-        }
+        let [listener_a, listener_b] = listeners;
+        let (a, b) = (Node::start(A, listener_a, address_b), Node::start(B, listener_b, address_a));
         Self { a, b }
     }
 
@@ -306,8 +307,10 @@ impl Pair {
     }
 }
 
-async fn listener() -> TcpListener {
-    TcpListener::bind("127.0.0.1:0").await.unwrap()
+fn listener() -> TcpListener {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.set_nonblocking(true).unwrap();
+    listener
 }
 
 /// Waits until `condition` holds.

@@ -29,6 +29,14 @@ counters! {
         changes_of_other_epochs,
         /// Changes older than what was already waiting.
         changes_stale,
+        /// Flows too young for their service's policy: kept.
+        young_held,
+        /// Of those, removed before they were old enough, or closed by then.
+        young_ended,
+        /// Of those, closed when they were old enough: never sent.
+        young_closed,
+        /// Young flows sent at once, because too many wait already.
+        young_overflows,
         /// Waiting changes replaced by a newer one before they were sent.
         superseded,
         /// Times the kernel reported lost events.

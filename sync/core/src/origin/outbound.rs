@@ -31,7 +31,7 @@ use crate::time::Time;
 
 use queues::{Item, Place, Queues};
 use sent::Sent;
-use store::Store;
+use store::{Dirty, Store};
 use walks::Walk;
 
 /// How a stream went on after a Hello.
@@ -49,6 +49,13 @@ struct Settled {
     records: u64,
     /// Walks that ended.
     walks: u64,
+}
+
+/// Records of walks since there was none.
+#[derive(Debug, Default)]
+struct Walked {
+    sent: u64,
+    confirmed: u64,
 }
 
 /// Newest wins; a removal names the last version and wins over it.
@@ -74,6 +81,9 @@ pub(super) struct Outbound {
     walks: BTreeMap<GroupId, Walk>,
     /// Records refused by the peer.
     nacks: u64,
+    /// Records sent since the start.
+    records: u64,
+    walked: Walked,
     /// When an acknowledgement last moved, or had to be waited for.
     progress: Time,
     /// When something was last sent.
@@ -95,6 +105,8 @@ impl Outbound {
             sent: Sent::default(),
             walks: BTreeMap::new(),
             nacks: 0,
+            records: 0,
+            walked: Walked::default(),
             progress: Time::default(),
             spoke: Time::default(),
         }
@@ -120,7 +132,7 @@ impl Outbound {
             self.acknowledged = self.position;
             return Resume::Anew;
         };
-        self.settle(position);
+        self.settle(position, &mut |_| {});
         for item in self.sent.take() {
             if let Item::Record(slot) = item
                 && let Some(dirty) = self.dirty.get_mut(slot)
@@ -163,7 +175,7 @@ impl Outbound {
             return true;
         }
         let queues = &mut self.queues;
-        self.dirty.insert(now, change.clone(), |slot| queues.push_live(Item::Record(slot)));
+        self.dirty.insert(now, change.clone(), false, |slot| queues.push_live(Item::Record(slot)));
         false
     }
 
@@ -198,6 +210,7 @@ impl Outbound {
         nacks: &[Nack],
         credit: u64,
         counters: &mut OriginCounters,
+        confirmed: &mut dyn FnMut(GroupId, Duration),
     ) -> Result<(), &'static str> {
         if position > self.position {
             return Err("acknowledged what was not sent");
@@ -208,7 +221,11 @@ impl Outbound {
         self.credit = credit;
         if position > self.acknowledged {
             self.progress = now;
-            let settled = self.settle(position);
+            let settled = self.settle(position, &mut |dirty| {
+                if !dirty.walked {
+                    confirmed(dirty.change.group(), now.since(dirty.since));
+                }
+            });
             counters.walks += settled.walks;
             counters.records_acknowledged += settled.records;
         }
@@ -238,14 +255,16 @@ impl Outbound {
     }
 
     /// Forgets what was sent up to `position`.
-    fn settle(&mut self, position: u64) -> Settled {
+    fn settle(&mut self, position: u64, confirmed: &mut dyn FnMut(&Dirty)) -> Settled {
         self.acknowledged = position.max(self.acknowledged);
         let mut settled = Settled::default();
         while let Some((at, item)) = self.sent.pop_until(position) {
             match item {
                 Item::Record(slot) => {
                     settled.records += 1;
-                    if self.dirty.get(slot).is_some_and(|dirty| dirty.place == Place::Sent(at)) {
+                    if let Some(dirty) = self.dirty.get(slot).filter(|dirty| dirty.place == Place::Sent(at)) {
+                        self.walked.confirmed += u64::from(dirty.walked);
+                        confirmed(dirty);
                         self.dirty.remove(slot);
                     }
                 }
@@ -310,6 +329,16 @@ impl Outbound {
             unacknowledged: self.dirty.len(),
             oldest: oldest.map_or(Duration::ZERO, |since| now.since(since)),
             walks: self.walks.len(),
+            walking: self
+                .walks
+                .values()
+                .map(|walk| walk.since)
+                .min()
+                .map_or(Duration::ZERO, |at| now.since(at)),
+            walk_records: self.walked.sent,
+            walk_confirmed: self.walked.confirmed,
+            walk_backlog: self.queues.walk_len(),
+            records: self.records,
         }
     }
 }

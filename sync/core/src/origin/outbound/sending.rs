@@ -60,7 +60,9 @@ impl Outbound {
                 (Item::Record(slot), Some(change)) => {
                     let (.., changes) = batch.get_or_insert_with(|| (group, epoch, Vec::new()));
                     changes.push(change.clone());
-                    self.dirty.get_mut(slot).expect("looked up above").place = Place::Sent(position);
+                    let dirty = self.dirty.get_mut(slot).expect("looked up above");
+                    dirty.place = Place::Sent(position);
+                    self.walked.sent += u64::from(dirty.walked);
                 }
                 (Item::Begin(_, walk), _) => {
                     self.walk_begun(group, position);
@@ -72,6 +74,7 @@ impl Outbound {
         }
         let (group, epoch, changes) = batch?;
         counters.records_sent += changes.len() as u64;
+        self.records += changes.len() as u64;
         Some(Down::Batch { group, epoch, position: self.position, changes })
     }
 }

@@ -18,6 +18,8 @@ pub(super) struct Dirty {
     pub(super) since: Time,
     pub(super) place: Place,
     pub(super) refusals: u32,
+    /// A walk found it, no change of the kernel's told of it.
+    pub(super) walked: bool,
     /// Tells it from what was in the slot before.
     serial: u64,
 }
@@ -70,7 +72,13 @@ impl Store {
     }
 
     /// A flow that is not there; `place` is where it goes.
-    pub(super) fn insert(&mut self, now: Time, change: FlowChange, place: impl FnOnce(Slot) -> Place) {
+    pub(super) fn insert(
+        &mut self,
+        now: Time,
+        change: FlowChange,
+        walked: bool,
+        place: impl FnOnce(Slot) -> Place,
+    ) {
         let slot = self.free.pop().unwrap_or_else(|| {
             self.slots.push(None);
             Slot(u32::try_from(self.slots.len() - 1).expect("fewer than the limit of dirty flows"))
@@ -81,7 +89,7 @@ impl Store {
         assert!(before.is_none(), "inserted only what is not there");
         self.ages.push_back((slot, serial));
         let place = place(slot);
-        self.slots[slot.0 as usize] = Some(Dirty { change, since: now, place, refusals: 0, serial });
+        self.slots[slot.0 as usize] = Some(Dirty { change, since: now, place, refusals: 0, walked, serial });
     }
 
     pub(super) fn remove(&mut self, slot: Slot) {
@@ -150,7 +158,7 @@ mod tests {
     fn store(ports: impl Iterator<Item = u16>) -> Store {
         let mut store = Store::new(7);
         for port in ports {
-            store.insert(Time::from_nanos(port.into()), change(port), |_| Place::Live(port.into()));
+            store.insert(Time::from_nanos(port.into()), change(port), false, |_| Place::Live(port.into()));
         }
         store
     }
@@ -170,7 +178,7 @@ mod tests {
             assert_eq!(oldest(&store), left, "without {gone}");
         }
         // A slot that is used again is not what it was.
-        store.insert(Time::from_nanos(9), change(9), |_| Place::Live(9));
+        store.insert(Time::from_nanos(9), change(9), false, |_| Place::Live(9));
         assert_eq!((oldest(&store), store.len()), (Some(9), 1));
     }
 
@@ -178,7 +186,7 @@ mod tests {
     fn one_that_stays_does_not_keep_the_ages_of_all_others() {
         let mut store = store(0..=0);
         for round in 0..5000u16 {
-            store.insert(Time::from_nanos(1), change(round + 1), |_| Place::Live(1));
+            store.insert(Time::from_nanos(1), change(round + 1), false, |_| Place::Live(1));
             let slot = slot(&store, round + 1);
             store.remove(slot);
         }

@@ -4,7 +4,7 @@ use lockstep_model::flow::{FlowChange, FlowRecord};
 use lockstep_model::ids::GroupId;
 
 use super::queues::{Item, Place};
-use super::{Outbound, rank};
+use super::{Outbound, Walked, rank};
 use crate::message::WalkId;
 use crate::origin::OriginCounters;
 use crate::time::Time;
@@ -46,6 +46,9 @@ impl Walk {
 
 impl Outbound {
     pub(in crate::origin) fn need_walk(&mut self, now: Time, group: GroupId) {
+        if self.walks.is_empty() {
+            self.walked = Walked::default();
+        }
         let walk = self.walks.entry(group).or_insert(Walk { phase: Phase::Needed, again: None, since: now });
         if walk.phase != Phase::Needed {
             walk.again.get_or_insert(now);
@@ -96,7 +99,7 @@ impl Outbound {
         let change = FlowChange::Upsert(record.clone());
         let queues = &mut self.queues;
         let Some(slot) = self.dirty.find(&record.key) else {
-            self.dirty.insert(now, change, |slot| queues.push_walk(Item::Record(slot)));
+            self.dirty.insert(now, change, true, |slot| queues.push_walk(Item::Record(slot)));
             return;
         };
         let dirty = self.dirty.get_mut(slot).expect("found above");

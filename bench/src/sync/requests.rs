@@ -1,0 +1,68 @@
+//! What replication costs the owner's clients: a connection for each request, through a cluster whose two balancers, clients
+//! and endpoints share all processors, with `sync: immediate` and with `sync: none` in turn.
+
+use std::net::SocketAddrV4;
+use std::time::Duration;
+
+use lockstep_cluster_tests::cluster::Cluster;
+use lockstep_cluster_tests::interrupt;
+use lockstep_cluster_tests::manifest::Profile;
+use lockstep_cluster_tests::topology::{Node, VIP};
+
+use super::bed::{MAX_FLOWS, manifest};
+use crate::e2e::{nginx, wrk};
+use crate::report::{Better, Row};
+use crate::statistics::{Sample, lower_bound};
+
+const SERVICE: SocketAddrV4 = SocketAddrV4::new(VIP, 443);
+const ENDPOINT_PORT: u16 = 8443;
+
+/// `pairs` of measurements of this length, the order turned round from one pair to the next.
+pub(crate) fn measure(pairs: usize, length: Duration) -> anyhow::Result<Row> {
+    let room = |_: Node, file: &str| file.replace("max_flows = 262144", &format!("max_flows = {MAX_FLOWS}"));
+    let mut cluster = Cluster::start_configured(&policy("immediate"), Profile::Lan, room)?;
+    let measured = pairs_of(&cluster, pairs, length).map_err(|error| cluster.explain(error));
+    measured.map(|(on, off)| {
+        let row = Row::new("sync/requests_per_second", "req/s", Better::Higher, &on);
+        let row = row.beside("sync/requests_per_second/none", off.median()).low(lower_bound(&on, &off));
+        row.note(format!("{pairs} pairs; with sync none {:.0} to {:.0}", off.min(), off.max()))
+    })
+}
+
+fn pairs_of(cluster: &Cluster, pairs: usize, length: Duration) -> anyhow::Result<(Sample, Sample)> {
+    let owner = cluster.wait_ready()?;
+    let mut servers = Vec::new();
+    for (number, endpoint) in cluster.topology.endpoints.iter().enumerate() {
+        let folder = cluster.run.folder().join(format!("nginx-{number}"));
+        std::fs::create_dir(&folder)?;
+        servers.push(nginx::start(&folder, endpoint, ENDPOINT_PORT)?);
+    }
+    let one = |sync: &str| {
+        interrupt::check()?;
+        cluster.apply(owner, &policy(sync))?;
+        cluster.wait_programmed()?;
+        let measured = wrk::measure(&cluster.topology.clients, SERVICE, length, true, &cluster.run)?;
+        anyhow::Ok(measured.rate)
+    };
+    // Neighbours, routes and files are known after this.
+    one("immediate")?;
+    let (mut on, mut off) = (Sample::default(), Sample::default());
+    for pair in 0..pairs {
+        let (with, without) = if pair % 2 == 0 {
+            let with = one("immediate")?;
+            (with, one("none")?)
+        } else {
+            let without = one("none")?;
+            (one("immediate")?, without)
+        };
+        println!("requests: pair {} of {pairs}: {with:.0} with sync, {without:.0} without", pair + 1);
+        on.push(with);
+        off.push(without);
+    }
+    Ok((on, off))
+}
+
+/// Connections end, and their flows with them; by the default timeouts they would stay for half a minute.
+fn policy(sync: &str) -> String {
+    manifest(sync).replace("established: 1h}", "established: 1h, fin: 2s}")
+}
