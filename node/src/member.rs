@@ -12,7 +12,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use lockstep_loader::FlowTable;
 use lockstep_model::ids::{Epoch, LogIndex, NodeId, ServiceId};
 use lockstep_model::intent::{NodeRole, NodeSpec};
 use lockstep_model::state::State;
@@ -63,9 +62,14 @@ impl Start {
             None => None,
             Some(dataplane) => {
                 let loader = dataplane.loader.lock().expect("no holder panics");
-                let keeps =
-                    dataplane.adopted && holds_any(&loader.flows()).context("flows cannot be read")?;
-                kept = keeps.then_some(last_log);
+                // Counted, not walked: what flows belong to is not known before the first pass of the reconciler.
+                let flows = match dataplane.adopted {
+                    true => {
+                        loader.flows().count().context("the flows that the kernel kept cannot be counted")?
+                    }
+                    false => 0,
+                };
+                kept = (flows > 0).then_some(last_log);
                 let listen = parts.config.sync_listen();
                 let (sync, service) = sync::Sync::start(sync::Parts {
                     listener: listener.context("a data-plane node listens for replication")?,
@@ -126,20 +130,6 @@ fn forgone(parts: &Parts, last_log: LogIndex) -> Epoch {
     match &parts.dataplane {
         Some(dataplane) if !dataplane.adopted => Epoch(last_log.get()),
         _ => Epoch(0),
-    }
-}
-
-/// Whether there is any flow in the kernel.
-fn holds_any(table: &FlowTable) -> Result<bool> {
-    const PAGE: usize = 256;
-    let mut cursor = None;
-    loop {
-        let page = table.walk(cursor, PAGE)?;
-        if !page.flows.is_empty() {
-            return Ok(true);
-        }
-        let Some(next) = page.next else { return Ok(false) };
-        cursor = Some(next);
     }
 }
 
