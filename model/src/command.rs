@@ -74,6 +74,7 @@ pub enum Command {
 }
 
 /// One change of intent.
+#[expect(clippy::large_enum_variant, reason = "changes come one at a time, and most are of services")]
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Change {
     /// Create or replace.

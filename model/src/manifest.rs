@@ -29,6 +29,7 @@ use reader::{Issues, Node};
 pub const API_VERSION: &str = "lockstep/v1";
 
 /// One document of a manifest.
+#[expect(clippy::large_enum_variant, reason = "most documents of a manifest are services")]
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Document {
     /// `kind: Cluster`
