@@ -53,7 +53,8 @@ pub(crate) fn encode(parts: &Parts, encoder: &mut DescriptorEncoder<'_>) -> Resu
             ConstGauge::new(value(status)).encode(family.encode_family(&labels)?)?;
         }
     }
-    let totals: [(&str, &str, fn(&PeerStatus) -> u64); 2] = [
+    type Total = fn(&PeerStatus) -> u64;
+    let totals: [(&str, &str, Total); 2] = [
         ("sync_records_sent", "Records sent to a peer since the start", |p| p.records),
         ("sync_bytes_sent", "Bytes of messages to a peer since the start, before encryption", |p| p.bytes),
     ];
