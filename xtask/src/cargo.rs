@@ -15,15 +15,11 @@ pub(crate) const PROFILE: &str = "--release";
 /// less of it: two processors have half an hour for everything.
 const LESS_OPTIMISED: &[&str] = &["node", "raft-store", "sim", "cli", "cluster-tests", "bench", "proto"];
 
-/// What makes it so, on cargo's command line. The dependencies, which are most of the work, wait as well; and a test
-/// that panics names its line without debug information.
+/// What makes it so, on cargo's command line.
 pub(crate) fn less_optimised() -> Vec<String> {
-    let ours = LESS_OPTIMISED.iter().map(|name| format!("lockstep-{name}"));
-    let packages = ours.chain(["\"*\"".to_owned()]);
-    let each = packages.map(|package| format!("profile.release.package.{package}.opt-level=1"));
-    each.chain(["profile.release.debug=false".to_owned()])
-        .flat_map(|setting| ["--config".to_owned(), setting])
-        .collect()
+    let each =
+        LESS_OPTIMISED.iter().map(|name| format!("profile.release.package.lockstep-{name}.opt-level=1"));
+    each.flat_map(|setting| ["--config".to_owned(), setting]).collect()
 }
 
 /// The folder of that profile below the target folder.
