@@ -58,13 +58,13 @@ const fn calm(name: &'static str, what: &'static str, run: fn() -> anyhow::Resul
 pub const UNSETTLED: &[(&str, &str)] = &[
     (
         "chaos",
-        "no flow went on after the owner lost power and its successor was killed as it took over; mended since, and not run again",
+        "no flow went on after the owner lost power and its successor, which led, was killed as it took over: still seen once",
     ),
     (
         "pause_others",
-        "a leader that was stopped moved the group when it woke; mended since, and run twice only",
+        "a leader that was stopped moved the group when it woke; mended since, and run three times only",
     ),
-    ("killed_during_failover", "its second half, where both return at once, is new and was not run"),
+    ("killed_during_failover", "its second half, where both return at once, is new and was run once"),
 ];
 
 /// All of them, in the order they run: the calm ones last.
