@@ -24,6 +24,7 @@ mod reconcile;
 mod relay;
 mod routing;
 mod run;
+mod serve;
 mod sync;
 mod tls;
 

@@ -17,14 +17,13 @@ use lockstep_sync_transport::MAX_UP_BYTES;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
-use tokio_stream::wrappers::TcpListenerStream;
 
 use crate::config::Config;
 use crate::late_sync::LateSync;
 use crate::member;
 use crate::parts::Parts;
 use crate::tls::{self, Tls};
-use crate::{api, dataplane, health, links, metrics, reconcile, relay, routing};
+use crate::{api, dataplane, health, links, metrics, reconcile, relay, routing, serve};
 
 /// Threads of the main runtime: APIs, reconciler. Leases, Raft and replication have their own.
 const WORKERS: usize = 2;
@@ -162,17 +161,8 @@ async fn serve_cluster(parts: &Arc<Parts>, tls: &Tls, sync: LateSync) -> Result<
         .add_service(parts.raft.cluster_server())
         .add_service(health::Service::server(parts.clone()))
         .add_service(SyncServer::new(sync).max_decoding_message_size(MAX_UP_BYTES));
-    parts.raft.runtime().spawn(async move {
-        let served = match TcpListener::from_std(listener) {
-            Ok(listener) => {
-                router.serve_with_incoming(TcpListenerStream::new(listener)).await.map_err(|e| e.to_string())
-            }
-            Err(error) => Err(error.to_string()),
-        };
-        if let Err(error) = served {
-            tracing::error!(error, "the cluster listener ended: peers cannot reach this node");
-        }
-    });
+    const END: &str = "the cluster listener ended: peers cannot reach this node";
+    serve::start(parts.raft.runtime(), listener, router, END);
     Ok(())
 }
 

@@ -14,7 +14,6 @@ mod kernel;
 pub(crate) mod metrics;
 mod peer_status;
 mod peers;
-mod serve;
 mod status;
 mod sweeper;
 mod table;
@@ -43,6 +42,8 @@ use driver::{Command, Driver};
 use peers::Peers;
 use status::Snapshot;
 use writer::Owned;
+
+use crate::serve;
 
 /// Stream messages that wait for the driver; beyond it the streams wait, which is back-pressure to the peer.
 const STREAM_EVENTS: usize = 1024;
@@ -82,7 +83,7 @@ impl Sync {
     pub(crate) fn start<T: Table, E: Events, A: Ager>(
         parts: Parts<T, E, A>,
     ) -> Result<(Self, Subscriptions)> {
-        let Parts { identity, session, listener, server, connector, table, events, ager } = parts;
+        let Parts { identity, session, listener, mut server, connector, table, events, ager } = parts;
         let (commands, command_queue) = mpsc::unbounded_channel();
         let (stream_events, stream_queue) = mpsc::channel(STREAM_EVENTS);
         let (done, done_queue) = mpsc::unbounded_channel();
@@ -109,7 +110,8 @@ impl Sync {
         let streams = driver::start(driver, command_queue, stream_queue, done_queue)
             .context("the replication thread")?;
 
-        serve::start(&streams, listener, server, service.clone());
+        const END: &str = "the replication listener ended: peers cannot subscribe to this node's flows";
+        serve::start(&streams, listener, server.add_service(service.clone().into_server()), END);
         let peers = Peers::new(streams, identity, connector, connections, stream_events, transport.clone());
         let peers = Arc::new(peers);
         let sync =
