@@ -63,7 +63,7 @@ impl Trial {
         Trial {
             fault,
             flows: 200,
-            around: Duration::from_secs(6),
+            around: Duration::from_secs(3),
             profile,
             manifest: manifest::EXAMPLE.to_owned(),
             leader: Leader::Away,

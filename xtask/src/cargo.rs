@@ -11,14 +11,18 @@ use crate::process::Tool;
 /// The profile of everything that runs: unit tests, demo and cluster tests share one build of the
 /// dependencies, which is most of the work.
 pub(crate) const PROFILE: &str = "--release";
-/// Crates that the optimiser takes longest for, and whose tests wait more than they compute. For tests they are built with
-/// less of it: two processors have half an hour for everything.
-const LESS_OPTIMISED: &[&str] = &["node", "raft-store", "sim", "cli", "cluster-tests", "bench", "proto"];
+/// Crates that the optimiser takes longest for, each with how much of it their tests need: two processors have half an
+/// hour for everything. At level 0 are those whose tests wait for kernels, disks and peers; at level 1 those that compute.
+const OPTIMISED: &[(u8, &[&str])] = &[
+    (0, &["node", "raft-store", "cli", "cluster-tests", "bench", "proto"]),
+    (1, &["sim", "loader", "model", "sync-transport"]),
+];
 
 /// What makes it so, on cargo's command line.
 pub(crate) fn less_optimised() -> Vec<String> {
-    let each =
-        LESS_OPTIMISED.iter().map(|name| format!("profile.release.package.lockstep-{name}.opt-level=1"));
+    let each = OPTIMISED.iter().flat_map(|(level, crates)| {
+        crates.iter().map(move |name| format!("profile.release.package.lockstep-{name}.opt-level={level}"))
+    });
     each.flat_map(|setting| ["--config".to_owned(), setting]).collect()
 }
 

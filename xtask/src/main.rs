@@ -77,6 +77,9 @@ enum Command {
         /// Only those of one invariant, such as I3
         #[arg(long)]
         invariant: Option<String>,
+        /// Only those with this in their name
+        #[arg(long)]
+        name: Option<String>,
     },
 }
 
@@ -109,7 +112,7 @@ fn main() -> ExitCode {
         Command::Bench { what: Benchmark::Failover, arguments } => bench::run("failover", &arguments),
         Command::Sim { arguments } => sim::run(&arguments),
         Command::Verifier { arguments } => bench::run("verifier", &arguments),
-        Command::Mutants { invariant } => mutants::run(invariant.as_deref()),
+        Command::Mutants { invariant, name } => mutants::run(invariant.as_deref(), name.as_deref()),
     };
     if let Some(signal) = signals::received() {
         return ExitCode::from(128 + signal);

@@ -50,7 +50,8 @@ impl Mutant {
     }
 }
 
-pub(crate) fn run(invariant: Option<&str>) -> Result<ExitCode> {
+/// Only those of one invariant, and only those with `name` in their name, where these are given.
+pub(crate) fn run(invariant: Option<&str>, name: Option<&str>) -> Result<ExitCode> {
     let code = setup::run(setup::Mode::Install)?;
     if code != ExitCode::SUCCESS {
         return Ok(code);
@@ -60,8 +61,13 @@ pub(crate) fn run(invariant: Option<&str>) -> Result<ExitCode> {
     if let Some(wanted) = invariant {
         mutants.retain(|mutant| mutant.invariant.eq_ignore_ascii_case(wanted));
     }
+    if let Some(wanted) = name {
+        mutants.retain(|mutant| mutant.name.contains(wanted));
+    }
     if mutants.is_empty() {
-        bail!("no patch in {FOLDER}/{}", invariant.map(|name| format!(" is for {name}")).unwrap_or_default());
+        let wanted =
+            [invariant.map(|it| format!("is for {it}")), name.map(|it| format!("has {it:?} in its name"))];
+        bail!("no patch in {FOLDER}/ {}", wanted.into_iter().flatten().collect::<Vec<_>>().join(" and "));
     }
     let work = target_folder(&root)?.join(FOLDER);
     let tree = copy::refresh(&root, &work)?;

@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 
 use super::{Mutant, apply, is_cargo_test};
-use crate::cargo::{Counts, PROFILE, cargo};
+use crate::cargo::{Counts, PROFILE, cargo, less_optimised};
 use crate::process::{Finished, Show, Tool, tail};
 use crate::test::BUILD_FAILED;
 
@@ -106,7 +106,7 @@ impl<'a> Trials<'a> {
 
     fn cargo_test(&self, arguments: &[String]) -> Result<Outcome> {
         let (options, filters) = split(arguments);
-        let base = || self.cargo().args(["test", PROFILE, "--locked"]).args(options);
+        let base = || self.cargo().args(["test", PROFILE, "--locked"]).args(less_optimised()).args(options);
         let built = base().args(["--no-run"]).run(Show::Nothing)?;
         if !built.status.success() {
             return Ok(Outcome::DidNotBuild(tail(&built.output)));
