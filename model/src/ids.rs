@@ -80,3 +80,10 @@ impl LogIndex {
         (self.0 << Self::OBJECT_BITS) | n as u64
     }
 }
+
+impl GroupId {
+    /// The command that made it: what [`LogIndex::object`] was asked of.
+    pub const fn made_at(self) -> LogIndex {
+        LogIndex(self.0 >> LogIndex::OBJECT_BITS)
+    }
+}

@@ -75,7 +75,7 @@ fn known(inputs: &Inputs<'_>, group: GroupId, sync: &GroupSync) -> Flows {
         SyncState::Owner | SyncState::CaughtUp => Flows::CaughtUp,
         SyncState::Syncing if sync.epoch.get() > 0 => Flows::Behind(sync.age),
         SyncState::Syncing | SyncState::Never => match inputs.kept {
-            Some(up_to) if group.get() <= up_to.get() => Flows::Kept,
+            Some(up_to) if group.made_at() <= up_to => Flows::Kept,
             _ => Flows::Never,
         },
     }
@@ -101,7 +101,7 @@ mod tests {
 
     #[test]
     fn i5_what_a_node_says_of_its_flows() {
-        const GROUP: GroupId = GroupId(7);
+        const GROUP: GroupId = GroupId(LogIndex(7).object(0));
         let (programmed, down, cut_off) = <(Programmed, Down, BTreeSet<GroupId>)>::default();
         let sync = |state, epoch: u64, age_s| GroupSync {
             state,

@@ -56,7 +56,7 @@ impl Start {
         let node = identity.node;
         tracing::info!(cluster = %identity.cluster_id, node_id = %node, "member of a cluster");
 
-        let last_log = LogIndex(parts.raft.metrics().last_log);
+        let last_log = parts.raft.found();
         let mut kept = None;
         let sync = match &parts.dataplane {
             None => None,

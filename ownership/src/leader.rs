@@ -10,19 +10,20 @@
 //! and only to a node that stands strictly higher than the owner ([`Standing`]).
 
 mod campaign;
+mod choice;
+mod hearing;
 mod hold_down;
 mod output;
 mod standing;
+mod succession;
 #[cfg(test)]
 mod tests;
 mod watch;
 
-use std::cmp::Reverse;
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
-use lockstep_model::ids::{Epoch, GroupId, LogIndex, NodeId};
-use lockstep_model::intent::NodeRole;
+use lockstep_model::ids::{Epoch, GroupId, NodeId};
 use lockstep_model::limits::MAX_LEASE;
 use lockstep_model::state::Assignment;
 
@@ -40,26 +41,14 @@ use crate::view::GroupView;
 /// A new group waits this long for its preferred nodes to become fit: nodes of a new cluster do at slightly
 /// different times.
 const FIRST_OWNER_WAIT: Duration = Duration::from_secs(2);
-/// With nobody caught up, how long before the freshest is taken.
-const CAUGHT_UP_WAIT: Duration = Duration::from_secs(1);
-/// How long before a node without any flows is taken while another may have some: every connection ends with that, and a
-/// daemon that was killed, with its flows in its kernel, is back by then.
-const EMPTY_WAIT: Duration = Duration::from_secs(3);
 /// How long a new owner has to be heard for the first time: commit, apply, and one request.
 const ASSIGNED_GRACE: Duration = Duration::from_millis(500);
 /// How long an owner may report that it holds no lease: the longest promise it may have to wait for, twice.
 const HOLD_GRACE: Duration = MAX_LEASE.saturating_mul(2);
 /// A proposal that shows no effect is made again after this.
 const PROPOSAL_RETRY: Duration = Duration::from_millis(500);
-/// A transfer that shows no effect is tried again after this.
-const TRANSFER_RETRY: Duration = Duration::from_secs(1);
-/// How long a leader may not hear an owner whom a quorum hears, before it makes way for a voter that does: it cannot tell
-/// whether such an owner holds its lease, and must not be taken for [`HOLD_GRACE`] to say that it does not.
-const CUT_OFF_GRACE: Duration = MAX_LEASE;
 /// After an operator has placed the leadership, it stays there for a while.
 pub const OPERATOR_TRANSFER_HOLD: Duration = Duration::from_secs(10);
-/// How far a new leader may be behind in the log.
-const TRANSFER_MAX_LAG: u64 = 64;
 
 #[derive(Debug)]
 struct Received {
@@ -281,18 +270,6 @@ impl Leader {
         (says && now >= last_held + HOLD_GRACE).then_some(Cause::NoLease)
     }
 
-    /// Whether no quorum of those who report hears an owner, who has had time to be heard.
-    fn is_unheard(&self, now: Instant, group: GroupId, owner: Assignment, log: &LogView) -> bool {
-        let known = self.watches.get(&group);
-        let grace_over = known.is_some_and(|watch| watch.was_heard || now >= watch.since + ASSIGNED_GRACE);
-        grace_over && !self.is_heard(now, owner.node, Tenure { group, epoch: owner.epoch }, log)
-    }
-
-    /// Whether a quorum reports.
-    fn sees(&self, now: Instant, log: &LogView) -> bool {
-        log.membership().is_some_and(|all| all.is_quorum(|n| self.fresh(now, n, log).is_some()))
-    }
-
     fn owner_says(&self, now: Instant, group: GroupId, owner: Assignment, log: &LogView) -> Option<Cause> {
         let report = self.fresh(now, owner.node, log)?;
         if report.released.iter().any(|t| t.group == group && t.epoch >= owner.epoch) {
@@ -305,174 +282,9 @@ impl Leader {
         }
     }
 
-    /// Whether a quorum hears the owner under this epoch, or already another under a later one, which the log gave the
-    /// group to and this node has not applied yet: that it hands over is no failure. The owner hears itself, whoever else
-    /// does not hear it say so: that the link between it and the leader is broken is no reason to move anything.
-    fn is_heard(&self, now: Instant, owner: NodeId, tenure: Tenure, log: &LogView) -> bool {
-        log.membership().is_some_and(|membership| {
-            let by_another =
-                membership.voters().into_iter().any(|v| v != owner && self.hears(now, v, tenure, log));
-            membership.is_sole(self.me)
-                || membership.is_quorum(|v| self.hears(now, v, tenure, log) || (v == owner && by_another))
-        })
-    }
-
-    fn hears(&self, now: Instant, voter: NodeId, tenure: Tenure, log: &LogView) -> bool {
-        self.fresh(now, voter, log)
-            .is_some_and(|r| r.heard.iter().any(|h| h.hears && covers(h.tenure, tenure)))
-    }
-
-    /// Whether a node hears every owner whom a quorum hears.
-    fn hears_owners(&self, now: Instant, node: NodeId, log: &LogView) -> bool {
-        log.view().groups.iter().all(|(group, view)| {
-            view.assignment.is_none_or(|owner| {
-                let tenure = Tenure { group: *group, epoch: owner.epoch };
-                owner.node == node
-                    || self.hears(now, node, tenure, log)
-                    || !self.is_heard(now, owner.node, tenure, log)
-            })
-        })
-    }
-
-    /// A node's report, unless it is too old to judge by.
-    fn fresh(&self, now: Instant, node: NodeId, log: &LogView) -> Option<&Report> {
-        self.reports.get(&node).filter(|r| now < r.at + log.view().lease).map(|r| &r.report)
-    }
-
-    /// The best candidate that is left.
-    fn best(
-        &self,
-        now: Instant,
-        group: GroupId,
-        view: &GroupView,
-        cause: Cause,
-        log: &LogView,
-    ) -> Option<(NodeId, Standing, Flows)> {
-        let owner = view.assignment.map(|a| a.node);
-        log.view()
-            .nodes
-            .keys()
-            .filter(|n| cause.owner_may_stay() || Some(**n) != owner)
-            .filter_map(|n| {
-                let (standing, flows) = self.standing(now, *n, group, view, log).ok()?;
-                Some((*n, standing, flows))
-            })
-            .max_by_key(|(n, standing, flows)| {
-                // Flows before anything: a node without any ends every connection. With somebody caught up, preference and
-                // load decide between those; with nobody, freshness.
-                (
-                    *flows != Flows::Never,
-                    *standing,
-                    Reverse(*flows),
-                    Reverse(place(view, *n)),
-                    Reverse(log.view().load(*n)),
-                    Reverse(*n),
-                )
-            })
-    }
-
-    /// How long a node that knows the flows so well is to wait for another that knows them better.
-    fn patience(
-        &self,
-        now: Instant,
-        group: GroupId,
-        view: &GroupView,
-        flows: Flows,
-        log: &LogView,
-    ) -> Duration {
-        let at_best = |node: NodeId| self.flows(now, node, group, log).is_some_and(|known| known >= flows);
-        match flows {
-            Flows::CaughtUp => Duration::ZERO,
-            Flows::Behind(_) => CAUGHT_UP_WAIT,
-            // Nothing tells it what it lacks: it is only a matter of who else may turn up.
-            Flows::Kept | Flows::Never if candidates(view, log).all(at_best) => Duration::ZERO,
-            Flows::Kept => CAUGHT_UP_WAIT,
-            Flows::Never => EMPTY_WAIT,
-        }
-    }
-
-    /// How well a node says it knows the flows, whether or not it can serve them now.
-    fn flows(&self, now: Instant, node: NodeId, group: GroupId, log: &LogView) -> Option<Flows> {
-        let report = self.fresh(now, node, log)?;
-        report.candidacies.iter().find(|c| c.group == group).map(|c| c.flows)
-    }
-
-    /// Whether nobody that the group prefers to `node` could still turn up as fit.
-    fn is_first_choice(
-        &self,
-        now: Instant,
-        group: GroupId,
-        view: &GroupView,
-        node: NodeId,
-        standing: Standing,
-        log: &LogView,
-    ) -> bool {
-        standing == Standing::Fit
-            && candidates(view, log).all(|other| {
-                other == node
-                    || place(view, other) >= place(view, node)
-                    || self.standing(now, other, group, view, log).is_ok_and(|(s, _)| s == Standing::Fit)
-            })
-    }
-
-    /// How a node stands for a group, or why it cannot be chosen.
-    pub fn standing(
-        &self,
-        now: Instant,
-        node: NodeId,
-        group: GroupId,
-        view: &GroupView,
-        log: &LogView,
-    ) -> Result<(Standing, Flows), Ineligible> {
-        if candidates(view, log).all(|candidate| candidate != node) {
-            return Err(Ineligible::NotCandidate);
-        }
-        let report = self.fresh(now, node, log).ok_or(Ineligible::Silent)?;
-        if view.assignment.is_some_and(|newest| report.applied.get() < newest.epoch.get()) {
-            return Err(Ineligible::Behind);
-        }
-        let flows = standing::of_report(report, group)?;
-        let held = self.hold_downs.is_held(now, node);
-        Ok((if held { Standing::HeldDown } else { Standing::Fit }, flows))
-    }
-
     /// Whether a node is held down, for `group status`.
     pub fn is_held_down(&self, now: Instant, node: NodeId) -> bool {
         self.hold_downs.is_held(now, node)
-    }
-
-    /// Leadership moves to a live voter that owns nothing, so that an owner's death costs no election; and away from a
-    /// node that is cut off from an owner, whatever an operator said.
-    fn consider_transfer(&mut self, now: Instant, log: &LogView) {
-        let view = log.view();
-        let pinned = self.pinned_until.is_some_and(|until| now < until);
-        let cut_off = self.cut_off_since.is_some_and(|since| now >= since + CUT_OFF_GRACE);
-        if !(cut_off || (view.load(self.me) > 0 && !pinned))
-            || self.transfer_tried.is_some_and(|at| now < at + TRANSFER_RETRY)
-        {
-            return;
-        }
-        let Some(membership) = log.membership() else { return };
-        if membership.configs.len() > 1 {
-            // Whoever began a change of membership is to end it.
-            return;
-        }
-        let target = membership
-            .voters()
-            .into_iter()
-            .filter(|n| *n != self.me && view.load(*n) == 0)
-            // Or it would come back.
-            .filter(|n| self.hears_owners(now, *n, log))
-            .filter(|n| {
-                self.fresh(now, *n, log).is_some_and(|r| !r.draining && reached(r.applied, view.applied))
-            })
-            // A witness will never own anything: no second transfer.
-            .min_by_key(|n| (view.nodes.get(n) != Some(&NodeRole::Witness), *n));
-        if let Some(target) = target {
-            self.transfer_tried = Some(now);
-            self.counters.transfers += 1;
-            self.outputs.push_back(Output::TransferLeader(target));
-        }
     }
 
     /// What is to be done next.
@@ -494,23 +306,4 @@ impl Leader {
     pub fn counters(&self) -> &Counters {
         &self.counters
     }
-}
-
-fn covers(heard: Tenure, tenure: Tenure) -> bool {
-    heard.group == tenure.group && heard.epoch >= tenure.epoch
-}
-
-fn reached(applied: LogIndex, newest: LogIndex) -> bool {
-    applied.get() + TRANSFER_MAX_LAG >= newest.get()
-}
-
-/// Who may own the group: data-plane nodes, and of those only the named ones if it names any.
-fn candidates<'a>(view: &'a GroupView, log: &'a LogView) -> impl Iterator<Item = NodeId> + 'a {
-    let nodes = log.view().nodes.iter().filter(|(_, role)| **role == NodeRole::Dataplane);
-    nodes.map(|(node, _)| *node).filter(|node| !view.restricted || view.preference.contains(node))
-}
-
-/// A node's place in the group's preference.
-fn place(view: &GroupView, node: NodeId) -> usize {
-    view.preference.iter().position(|n| *n == node).unwrap_or(usize::MAX)
 }

@@ -160,8 +160,7 @@ impl LogView {
 
     /// Whether a group was made and deleted again, as far as is applied. Its id is never used again.
     pub fn is_gone(&self, group: GroupId) -> bool {
-        let made = group.get() >> LogIndex::OBJECT_BITS;
-        (1..=self.view.applied.get()).contains(&made) && !self.view.groups.contains_key(&group)
+        (LogIndex(1)..=self.view.applied).contains(&group.made_at()) && !self.view.groups.contains_key(&group)
     }
 
     /// The epoch below which a voter with this log refuses: no epoch of a group that is gone is high enough, whose

@@ -137,6 +137,11 @@ impl<RT: AsyncRuntime> LogStore<RT> {
         })
     }
 
+    /// Where it ends.
+    pub(crate) fn last(&self) -> Option<LogIndex> {
+        self.memory().last().map(|id| LogIndex(id.index))
+    }
+
     /// See [`crate::replica::Replica::unapplied`].
     pub(crate) fn unapplied(&self, applied: u64) -> Unapplied {
         let memory = self.memory();

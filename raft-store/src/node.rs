@@ -22,7 +22,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use lockstep_model::command::Command;
-use lockstep_model::ids::NodeId;
+use lockstep_model::ids::{LogIndex, NodeId};
 use lockstep_model::intent::NodeSpec;
 use lockstep_model::state::{Applied, Refusal, State};
 use lockstep_proto::raft::v1::cluster_server::ClusterServer;
@@ -387,6 +387,11 @@ impl RaftNode {
         let mut member = self.inner.member.subscribe();
         let member = member.wait_for(Option::is_some).await.expect("this object holds the sender");
         member.as_ref().map(|m| m.identity().clone()).expect("just waited for")
+    }
+
+    /// Where the log ended that this run found; 0: there was none.
+    pub fn found(&self) -> LogIndex {
+        self.inner.member().map_or(LogIndex(0), |member| member.found())
     }
 
     /// Registers this node, or its changed addresses. Tries until it has an answer; returns at once if the cluster

@@ -93,6 +93,7 @@ pub struct Replica<RT: AsyncRuntime> {
     pub(crate) raft: Raft<Types<RT>, StateMachine<RT>>,
     pub(crate) identity: Identity,
     log: LogStore<RT>,
+    found: LogIndex,
     stats: Arc<WalStats>,
     fs: Fenced,
 }
@@ -126,17 +127,19 @@ impl<RT: AsyncRuntime> Replica<RT> {
         told.settle(published.borrow().applied);
         let fs = Fenced::new(dir.fs());
         let (shared, mode): (SharedFs, _) = (Arc::new(fs.clone()), options.mode);
+        let snapshots = dir.snapshots();
         let machine =
-            StateMachine::<RT>::open(shared.clone(), &dir.snapshots(), mode, observer.clone(), published)?;
+            StateMachine::<RT>::open(shared.clone(), &snapshots, mode, observer.clone(), published.clone())?;
         let segment_bytes = options.segment_bytes;
         let log = LogStore::<RT>::open(shared, &dir.log(), segment_bytes, mode, observer, &told)?;
+        let found = log.last().max(published.borrow().applied).unwrap_or_default();
         let config = raft_config(&identity.cluster_name, options.compaction).validate();
         let config = Arc::new(config.expect("the timings are constants that fit each other"));
         let network = Network { identity: identity.clone(), transport, runtime: PhantomData::<fn() -> RT> };
         let raft = Raft::new(identity.node.get(), config, network, log.clone(), machine).await;
         let raft = raft
             .map_err(|e| StoreError::Inconsistent { path: dir.root().to_owned(), problem: e.to_string() })?;
-        Ok(Replica { raft, identity, stats: log.stats(), log, fs })
+        Ok(Replica { raft, identity, stats: log.stats(), log, found, fs })
     }
 
     /// Ends this run: Raft stops, and nothing of it touches the data directory any more. What the next run must not
@@ -155,6 +158,11 @@ impl<RT: AsyncRuntime> Replica<RT> {
     /// Who this is.
     pub fn identity(&self) -> &Identity {
         &self.identity
+    }
+
+    /// Where the log ended that this run found; 0: there was none. [`Metrics::last_log`] says so only once Raft's task has run.
+    pub const fn found(&self) -> LogIndex {
+        self.found
     }
 
     /// Counters of the log.

@@ -8,9 +8,8 @@
 use std::time::Duration;
 
 use lockstep_model::ids::NodeId;
-use lockstep_model::intent::NodeRole;
 
-use super::{Leader, Output, reached};
+use super::{Leader, Output};
 use crate::log::LogView;
 use crate::time::Instant;
 
@@ -54,7 +53,8 @@ impl Leader {
             return None;
         }
         let since = *self.campaign.lost_since.get_or_insert(now);
-        let place = u32::try_from(self.place_among_candidates(now, leader, log)?).ok()?;
+        let successors = self.successors(now, leader, log);
+        let place = u32::try_from(successors.iter().position(|n| *n == self.me)?).ok()?;
         let turn = since + TURN * place;
         let turn = self.campaign.tried.map_or(turn, |at| turn.max(at + RETRY));
         if now < turn {
@@ -71,21 +71,5 @@ impl Leader {
         let mut owned = log.view().groups.iter().filter_map(|(group, view)| Some((group, view.assignment?)));
         owned.any(|(group, owner)| owner.node == node && self.is_unheard(now, *group, owner, log))
             && self.sees(now, log)
-    }
-
-    /// As for a transfer: rather one that owns nothing, and a witness before all others.
-    fn place_among_candidates(&self, now: Instant, lost: NodeId, log: &LogView) -> Option<usize> {
-        let view = log.view();
-        let mut candidates: Vec<NodeId> = log
-            .membership()?
-            .voters()
-            .into_iter()
-            .filter(|n| *n != lost)
-            .filter(|n| {
-                self.fresh(now, *n, log).is_some_and(|r| !r.draining && reached(r.applied, view.applied))
-            })
-            .collect();
-        candidates.sort_by_key(|n| (view.load(*n) > 0, view.nodes.get(n) != Some(&NodeRole::Witness), *n));
-        candidates.iter().position(|n| *n == self.me)
     }
 }

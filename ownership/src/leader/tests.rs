@@ -1,5 +1,8 @@
 use std::collections::BTreeSet;
 
+use lockstep_model::ids::LogIndex;
+use lockstep_model::intent::NodeRole;
+
 use super::*;
 use crate::log::LogEvent;
 use crate::membership::{LogId, Membership};

@@ -66,6 +66,7 @@ async fn i1_acknowledged_writes_survive_a_restart_of_all() {
     daemons[1].node.snapshot().await.expect("a snapshot is begun");
     let before = daemons[2].node.read().await.expect("a read");
     let addresses: Vec<SocketAddr> = daemons.iter().map(|d| d.address).collect();
+    let ends: Vec<u64> = daemons.iter().map(|d| d.node.metrics().last_log).collect();
     for daemon in daemons {
         daemon.stop().await;
     }
@@ -74,6 +75,9 @@ async fn i1_acknowledged_writes_survive_a_restart_of_all() {
         let listener = rebind(*address).await;
         let data = dir.path().join(i.to_string());
         daemons.push(open_again(ReplicaOptions::default(), listener, &addresses, &data).await);
+        // Known before Raft has said anything; a leader elected meanwhile may have made it longer.
+        let found = daemons[i].node.found();
+        assert!(found.get() >= ends[i], "node {i}: found {found}, there was {}", ends[i]);
     }
     for daemon in &daemons {
         assert_eq!(*daemon.node.read().await.expect("a read after the restart"), *before);

@@ -1,0 +1,129 @@
+//! Whom a group goes to, and how long that node is to wait for a better one.
+
+use std::cmp::Reverse;
+use std::time::Duration;
+
+use lockstep_model::ids::{GroupId, NodeId};
+use lockstep_model::intent::NodeRole;
+
+use super::{Cause, Ineligible, Leader, Standing, standing};
+use crate::log::LogView;
+use crate::status::Flows;
+use crate::time::Instant;
+use crate::view::GroupView;
+
+/// With nobody caught up, how long before the freshest is taken.
+const CAUGHT_UP_WAIT: Duration = Duration::from_secs(1);
+/// How long before a node without any flows is taken while another may have some: every connection ends with that, and a
+/// daemon that was killed, with its flows in its kernel, is back by then.
+const EMPTY_WAIT: Duration = Duration::from_secs(3);
+
+impl Leader {
+    /// The best candidate that is left.
+    pub(super) fn best(
+        &self,
+        now: Instant,
+        group: GroupId,
+        view: &GroupView,
+        cause: Cause,
+        log: &LogView,
+    ) -> Option<(NodeId, Standing, Flows)> {
+        let owner = view.assignment.map(|a| a.node);
+        log.view()
+            .nodes
+            .keys()
+            .filter(|n| cause.owner_may_stay() || Some(**n) != owner)
+            .filter_map(|n| {
+                let (standing, flows) = self.standing(now, *n, group, view, log).ok()?;
+                Some((*n, standing, flows))
+            })
+            .max_by_key(|(n, standing, flows)| {
+                // Flows before anything: a node without any ends every connection. With somebody caught up, preference and
+                // load decide between those; with nobody, freshness.
+                (
+                    *flows != Flows::Never,
+                    *standing,
+                    Reverse(*flows),
+                    Reverse(place(view, *n)),
+                    Reverse(log.view().load(*n)),
+                    Reverse(*n),
+                )
+            })
+    }
+
+    /// How long a node that knows the flows so well is to wait for another that knows them better.
+    pub(super) fn patience(
+        &self,
+        now: Instant,
+        group: GroupId,
+        view: &GroupView,
+        flows: Flows,
+        log: &LogView,
+    ) -> Duration {
+        let at_best = |node: NodeId| self.flows(now, node, group, log).is_some_and(|known| known >= flows);
+        match flows {
+            Flows::CaughtUp => Duration::ZERO,
+            Flows::Behind(_) => CAUGHT_UP_WAIT,
+            // Nothing tells it what it lacks: it is only a matter of who else may turn up.
+            Flows::Kept | Flows::Never if candidates(view, log).all(at_best) => Duration::ZERO,
+            Flows::Kept => CAUGHT_UP_WAIT,
+            Flows::Never => EMPTY_WAIT,
+        }
+    }
+
+    /// How well a node says it knows the flows, whether or not it can serve them now.
+    pub(super) fn flows(&self, now: Instant, node: NodeId, group: GroupId, log: &LogView) -> Option<Flows> {
+        let report = self.fresh(now, node, log)?;
+        report.candidacies.iter().find(|c| c.group == group).map(|c| c.flows)
+    }
+
+    /// Whether nobody that the group prefers to `node` could still turn up as fit.
+    pub(super) fn is_first_choice(
+        &self,
+        now: Instant,
+        group: GroupId,
+        view: &GroupView,
+        node: NodeId,
+        standing: Standing,
+        log: &LogView,
+    ) -> bool {
+        standing == Standing::Fit
+            && candidates(view, log).all(|other| {
+                other == node
+                    || place(view, other) >= place(view, node)
+                    || self.standing(now, other, group, view, log).is_ok_and(|(s, _)| s == Standing::Fit)
+            })
+    }
+
+    /// How a node stands for a group, or why it cannot be chosen.
+    pub fn standing(
+        &self,
+        now: Instant,
+        node: NodeId,
+        group: GroupId,
+        view: &GroupView,
+        log: &LogView,
+    ) -> Result<(Standing, Flows), Ineligible> {
+        if candidates(view, log).all(|candidate| candidate != node) {
+            return Err(Ineligible::NotCandidate);
+        }
+        let report = self.fresh(now, node, log).ok_or(Ineligible::Silent)?;
+        if view.assignment.is_some_and(|newest| report.applied.get() < newest.epoch.get()) {
+            return Err(Ineligible::Behind);
+        }
+        let flows = standing::of_report(report, group)?;
+        let held = self.hold_downs.is_held(now, node);
+        Ok((if held { Standing::HeldDown } else { Standing::Fit }, flows))
+    }
+}
+
+/// Who may own the group: data-plane nodes, and of those only the named ones if it names any.
+fn candidates<'a>(view: &'a GroupView, log: &'a LogView) -> impl Iterator<Item = NodeId> + 'a {
+    let nodes = log.view().nodes.iter().filter(|(_, role)| **role == NodeRole::Dataplane);
+    nodes.map(|(node, _)| *node).filter(|node| !view.restricted || view.preference.contains(node))
+}
+
+/// A node's place in the group's preference.
+fn place(view: &GroupView, node: NodeId) -> usize {
+    view.preference.iter().position(|n| *n == node).unwrap_or(usize::MAX)
+}
