@@ -75,23 +75,20 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     let seconds = options.seconds.unwrap_or(if quick { QUICK_SECONDS } else { SECONDS });
 
     let mut report = Report::new("sync")?;
-    let mut bed = Bed::create()?;
     let only = |part: Part| options.only.is_none_or(|only| only == part);
     let measured = (|| {
         if only(Part::Rates) {
-            measure(&mut bed, &rates, seconds, &mut report)?;
+            on_a_bed(|bed| measure(bed, &rates, seconds, &mut report))?;
         }
         if only(Part::Snapshot) {
+            // What the rates left in the table would be walked as well.
             let sizes: &[(&str, u64)] = if quick { &SNAPSHOTS[..1] } else { &SNAPSHOTS };
-            for (name, flows) in sizes {
-                snapshots(&mut bed, name, *flows, &mut report)?;
-            }
+            on_a_bed(|bed| {
+                sizes.iter().try_for_each(|(name, flows)| snapshots(bed, name, *flows, &mut report))
+            })?;
         }
         anyhow::Ok(())
     })();
-    // Its namespaces have the same addresses, and it runs by itself.
-    let measured = measured.map_err(|error| bed.cluster.explain(error));
-    drop(bed);
     let measured = measured.and_then(|()| {
         if only(Part::Requests) {
             let (pairs, length) = if quick { QUICK_PAIRS } else { PAIRS };
@@ -104,6 +101,12 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     // What was measured before is worth telling in any case.
     report.finish(options.output.json.as_deref())?;
     measured
+}
+
+/// A cluster with an empty table. The namespaces of two have the same addresses: there is one at a time.
+fn on_a_bed(measure: impl FnOnce(&mut Bed) -> anyhow::Result<()>) -> anyhow::Result<()> {
+    let mut bed = Bed::create()?;
+    measure(&mut bed).map_err(|error| bed.cluster.explain(error))
 }
 
 /// A standby that joins.

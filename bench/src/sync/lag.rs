@@ -20,7 +20,7 @@ use lockstep_cluster_tests::clock;
 use crate::bpf;
 
 /// Between two looks.
-const PAUSE: Duration = Duration::from_micros(20);
+const PAUSE: Duration = Duration::from_micros(50);
 /// Keys looked up in one round, the oldest first.
 const ROUND: usize = 32;
 /// A flow that is not there after this never will be by itself.
