@@ -9,8 +9,7 @@ use super::bed::Bed;
 use super::cost::Spent;
 use super::lag::{Lags, Watcher};
 
-/// Flows whose lag is measured, per second. The thread that waits for them goes before every other: with 2000 it took so
-/// much of two processors that what it measured was mostly itself.
+/// Flows whose lag is measured, per second: few, because the thread that looks for them goes before every other.
 const SAMPLES: u32 = 250;
 /// How long after the last packet the last flow may come.
 const LAST: Duration = Duration::from_secs(15);
