@@ -3,13 +3,14 @@
 //! ```text
 //! ring buffer ─┐                            ┌─► streams (main runtime)
 //! streams ─────┼─► driver thread: Origin ───┼─► walker thread: pages of the kernel's table
-//! sweeper ─────┤   and Receiver             └─► writer thread: writes and sweeps of the kernel's table
-//! lease thread ┘
+//! sweeper ─────┤   and Receiver             ├─► writer thread: writes and sweeps of the kernel's table
+//! lease thread ┘                            └─► auditor thread: readings of the kernel's table for digests
 //! ```
 //!
 //! The driver never blocks on a kernel table or on a stream, so that a new flow leaves within microseconds
 //! of its event whatever else goes on.
 
+mod auditor;
 mod driver;
 mod kernel;
 pub(crate) mod metrics;
@@ -84,6 +85,7 @@ impl Sync {
         let table = Arc::new(table);
         let owned = Owned::default();
         let jobs = writer::start(table.clone(), owned.clone(), done.clone()).context("the writer thread")?;
+        let audits = auditor::start(table.clone(), done.clone()).context("the auditor thread")?;
         let pages = walker::start(table, done.clone()).context("the walker thread")?;
         sweeper::start(ager, owned.clone(), done).context("the sweeper thread")?;
         let status = Arc::new(ArcSwap::from_pointee(Snapshot::default()));
@@ -93,6 +95,7 @@ impl Sync {
             events,
             jobs,
             pages,
+            audits,
             status.clone(),
         );
         driver::start(driver, command_queue, stream_queue, done_queue).context("the replication thread")?;

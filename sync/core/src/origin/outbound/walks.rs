@@ -46,6 +46,7 @@ impl Walk {
 
 impl Outbound {
     pub(in crate::origin) fn need_walk(&mut self, now: Time, group: GroupId) {
+        self.cancel_audit();
         let walk = self.walks.entry(group).or_insert(Walk { phase: Phase::Needed, again: None, since: now });
         if walk.phase != Phase::Needed {
             walk.again.get_or_insert(now);
