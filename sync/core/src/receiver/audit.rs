@@ -66,12 +66,16 @@ impl Receiver {
     /// The reading that an origin's round needs, once all of its streams that are up have come to the begin marker.
     pub(super) fn next_reading(&mut self) -> Option<ReceiverOutput> {
         let begun = self.streams.iter().find_map(|(stream, inbound)| {
-            let (round, shards) = inbound.audit_round()?;
-            let known = self.readings.get(&stream.peer).is_some_and(|reading| reading.round == round);
-            (!known && inbound.audit_settled(round) && self.all_settled(stream.peer, round, shards))
-                .then_some((stream.peer, round, inbound.seed()?))
+            let (round, shards) = inbound.unread_round()?;
+            (inbound.audit_settled(round) && self.all_settled(stream.peer, round, shards)).then_some((
+                stream.peer,
+                round,
+                inbound.seed()?,
+            ))
         });
         let (peer, round, seed) = begun?;
+        let of_peer = self.streams.iter_mut().filter(|(stream, _)| stream.peer == peer);
+        of_peer.for_each(|(_, inbound)| inbound.ask_once(round));
         self.readings.insert(peer, Reading { round, listing: None });
         let of_peer = self.streams.iter().filter(|(stream, _)| stream.peer == peer);
         let suspects = of_peer.flat_map(|(_, inbound)| inbound.suspects().iter().copied()).collect();

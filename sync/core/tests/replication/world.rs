@@ -140,6 +140,13 @@ impl World {
             }
             _ => self.connect(),
         }
+        // Where faults are rare, nobody is slow either: rounds are to end.
+        if rarity > 1 {
+            self.work();
+            self.work();
+            let (now, rng) = (self.now, &mut self.rng);
+            self.nodes.iter_mut().for_each(|node| node.pump(now, rng));
+        }
         if rarity > 1 || self.audit_rng.one_in(3) {
             let (now, node) = (self.now, self.audit_rng.below(2) as usize);
             self.nodes[node].audit(now, &mut self.audit_rng);

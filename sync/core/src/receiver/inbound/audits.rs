@@ -22,7 +22,9 @@ pub(in crate::receiver) struct Audit {
     changed: Vec<u64>,
     /// … and since.
     later: BTreeSet<u64>,
-    /// This node's table was read.
+    /// This node's table is being read, or was.
+    asked: bool,
+    /// It was read.
     listed: bool,
     ended: bool,
     digest: Digest,
@@ -48,6 +50,7 @@ impl Inbound {
             begun,
             changed: Vec::new(),
             later: BTreeSet::new(),
+            asked: false,
             listed: false,
             ended: false,
             digest: Digest::default(),
@@ -71,6 +74,18 @@ impl Inbound {
     /// Whether everything before the round's begin marker is in the kernel.
     pub(in crate::receiver) fn audit_settled(&self, round: RoundId) -> bool {
         self.auditing(round).is_some_and(|audit| !audit.listed && self.handled >= audit.begun)
+    }
+
+    /// This node's table is read for the round: once, or two streams whose rounds differ would take turns for ever.
+    pub(in crate::receiver) fn ask_once(&mut self, round: RoundId) {
+        if let Some(audit) = self.audit.as_mut().filter(|audit| audit.round == round) {
+            audit.asked = true;
+        }
+    }
+
+    /// A round that waits for a reading of this node's table, and the streams that take part.
+    pub(in crate::receiver) fn unread_round(&self) -> Option<(RoundId, u32)> {
+        self.audit.as_ref().filter(|audit| !audit.asked).map(|audit| (audit.round, audit.shards))
     }
 
     pub(in crate::receiver) fn audit_listed(&mut self, round: RoundId) -> bool {
@@ -169,10 +184,6 @@ impl Inbound {
 
     pub(in crate::receiver) fn auditing(&self, round: RoundId) -> Option<&Audit> {
         self.audit.as_ref().filter(|audit| audit.round == round)
-    }
-
-    pub(in crate::receiver) fn audit_round(&self) -> Option<(RoundId, u32)> {
-        self.audit.as_ref().map(|audit| (audit.round, audit.shards))
     }
 
     /// Buckets that are to be said in full.
