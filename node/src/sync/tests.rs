@@ -80,7 +80,7 @@ async fn a_full_table_is_refused_counted_and_mended() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn i5_what_changed_behind_a_daemons_back_is_found_and_repaired() {
-    let pair = Pair::start().await;
+    let pair = Pair::start();
     pair.a.own(Epoch(10));
     until("caught up", || pair.b.sync.group_sync(GROUP).state == SyncState::CaughtUp).await;
     (0..5000).for_each(|number| pair.a.table.packet(number, Epoch(10)));

@@ -137,9 +137,9 @@ pub fn down_to_proto(identity: Identity, shard: u8, version: u32, message: Down)
         Down::AuditRecords { round, group, changes } => Message::AuditRecords(pb::AuditRecords {
             round: round.0,
             group: group.get(),
-            record_version: RECORD_VERSION,
+            record_version: version,
             count: changes.len() as u32,
-            records: encode(&changes),
+            records: encode(version, &changes),
         }),
         Down::AuditSaid { round, suspects } => {
             Message::AuditSaid(pb::AuditSaid { round: round.0, suspects: suspects_to_proto(suspects) })

@@ -427,8 +427,10 @@ impl World {
             && owner.expired.is_empty()
             && owner.lost_shards == 0
             && owner.origin.is_flushed()
-            && standby.jobs.is_empty()
-            && owner.jobs.is_empty()
+            // What a former owner still had to say, and what the cores were told and have not asked to be done yet.
+            && standby.origin.is_flushed()
+            && owner.receiver.is_idle()
+            && standby.receiver.is_idle()
             && standby.receiver.group_sync(self.now, GROUP).state == SyncState::CaughtUp
     }
 
