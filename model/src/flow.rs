@@ -200,6 +200,8 @@ pub struct FlowOp {
     pub mark: u32,
     /// Apply only where the key is absent (records of an old epoch during the grace period after takeover).
     pub only_if_absent: bool,
+    /// The flow was found to differ from the owner's, whose word this is: it replaces what is held, whatever its stamp.
+    pub repair: bool,
 }
 
 impl FlowOp {
@@ -227,6 +229,7 @@ impl FlowOp {
             (FlowChange::Upsert(_), None) => true,
             (FlowChange::Remove { .. }, None) => false,
             (_, Some(_)) if self.only_if_absent => false,
+            (_, Some(_)) if self.repair => true,
             (FlowChange::Upsert(_), Some(held)) => self.stamp() > held,
             (FlowChange::Remove { .. }, Some(held)) => self.stamp() >= held,
         }

@@ -2,13 +2,14 @@
 //!
 //! ```text
 //! ring buffer ─┐                             ┌─► walker thread: pages of the kernel's table
-//! sweeper ─────┼─► driver thread: Origin, ───┴─► writer thread: writes and sweeps of the kernel's table
-//! lease thread ┘   Receiver, and streams
+//! sweeper ─────┼─► driver thread: Origin, ───┼─► writer thread: writes and sweeps of the kernel's table
+//! lease thread ┘   Receiver, and streams     └─► auditor thread: readings of the kernel's table for digests
 //! ```
 //!
 //! The driver never blocks on a kernel table, so that a new flow leaves within microseconds of its event whatever else goes
 //! on. The streams, with their listener, run on its thread, and nothing else does: neither a lease nor Raft waits for a flow.
 
+mod auditor;
 mod driver;
 mod kernel;
 pub(crate) mod metrics;
@@ -90,6 +91,7 @@ impl Sync {
         let table = Arc::new(table);
         let owned = Owned::default();
         let jobs = writer::start(table.clone(), owned.clone(), done.clone()).context("the writer thread")?;
+        let audits = auditor::start(table.clone(), done.clone()).context("the auditor thread")?;
         let pages = walker::start(table, done.clone()).context("the walker thread")?;
         sweeper::start(ager, owned.clone(), done).context("the sweeper thread")?;
         let status = Arc::new(ArcSwap::from_pointee(Snapshot::default()));
@@ -104,6 +106,7 @@ impl Sync {
             events,
             jobs,
             pages,
+            audits,
             status.clone(),
             service.sent(),
         );

@@ -22,7 +22,9 @@ pub(super) fn object(status: &inspect::SyncStatusResponse) -> Value {
             "lags": lags.collect::<Vec<_>>(), "snapshot": snapshot})
     });
     json!({"peers": peers.collect::<Vec<_>>(), "events_lost": status.events_lost,
-        "write_failures": status.write_failures, "young_flows": status.young_flows})
+        "write_failures": status.write_failures, "young_flows": status.young_flows,
+        "comparisons": status.comparisons, "diverged_flows": status.diverged_flows,
+        "comparisons_abandoned": status.comparisons_abandoned})
 }
 
 /// Nothing on a node that replicates nothing.
@@ -31,8 +33,13 @@ pub(super) fn text(status: &inspect::SyncStatusResponse) {
         return;
     }
     print::text(&format!(
-        "\nreplication from this node; events lost {}, writes of others' flows failed {}, young flows {}\n",
-        status.events_lost, status.write_failures, status.young_flows
+        "\nreplication from this node; events lost {}, writes of others' flows failed {}, young flows {}\n\
+         digests of others compared {}, flows diverged and repaired {}\n",
+        status.events_lost,
+        status.write_failures,
+        status.young_flows,
+        status.comparisons,
+        status.diverged_flows
     ));
     let rows: Vec<Vec<String>> = status.peers.iter().map(row).collect();
     print::table(

@@ -4,8 +4,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use lockstep_abi::age as outcome;
-use lockstep_abi::flow::{FlowKey, FlowValue, NO_SYNC, ORIGINAL, PATH_DEAD};
-use lockstep_model::flow::{FlowOp, FlowRecord, WriteOutcome};
+use lockstep_abi::flow::{FlowKey, FlowValue, NO_SYNC, ORIGINAL, PATH_DEAD, SYNC_LATE};
+use lockstep_abi::state;
+use lockstep_model::flow::{FlowKey as ModelKey, FlowOp, FlowRecord, WriteOutcome};
 use lockstep_model::ids::{Epoch, GroupId};
 use lockstep_model::protocol::Family;
 
@@ -39,6 +40,8 @@ pub struct WalkedFlow {
     pub epoch: Epoch,
     /// Its service's policy is to copy it to the standbys.
     pub replicated: bool,
+    /// The policy says so only once it is established, which it is not: nobody is told of it yet.
+    pub early: bool,
 }
 
 /// A page of a walk.
@@ -46,6 +49,8 @@ pub struct WalkedFlow {
 pub struct WalkPage {
     /// Live flows.
     pub flows: Vec<WalkedFlow>,
+    /// Flows that are over and not freed yet, of which nobody may have been told.
+    pub dead: Vec<(GroupId, ModelKey)>,
     /// Where to go on; `None`: that was all.
     pub next: Option<WalkCursor>,
 }
@@ -84,17 +89,17 @@ impl FlowTable {
     /// then IPv6. A flow that exists during the whole walk is seen exactly once.
     pub fn walk(&self, cursor: Option<WalkCursor>, max: usize) -> Result<WalkPage, DataplaneError> {
         let cursor = cursor.unwrap_or(WalkCursor { family: Family::V4, at: None });
-        let mut flows = Vec::new();
+        let mut page = WalkPage::default();
         let at = match cursor.family {
-            Family::V4 => self.records::<V4>(cursor.at, max.max(1), &mut flows)?,
-            Family::V6 => self.records::<V6>(cursor.at, max.max(1), &mut flows)?,
+            Family::V4 => self.records::<V4>(cursor.at, max.max(1), &mut page)?,
+            Family::V6 => self.records::<V6>(cursor.at, max.max(1), &mut page)?,
         };
-        let next = match (cursor.family, at) {
+        page.next = match (cursor.family, at) {
             (family, Some(at)) => Some(WalkCursor { family, at: Some(at) }),
             (Family::V4, None) => Some(WalkCursor { family: Family::V6, at: None }),
             (Family::V6, None) => None,
         };
-        Ok(WalkPage { flows, next })
+        Ok(page)
     }
 
     /// About how much of the table lies before `cursor`, 0 to 1: of IPv4, and 1 from IPv6 on.
@@ -110,16 +115,22 @@ impl FlowTable {
         &self,
         at: Option<HashCursor>,
         max: usize,
-        flows: &mut Vec<WalkedFlow>,
+        walked: &mut WalkPage,
     ) -> Result<Option<HashCursor>, DataplaneError> {
         let now = KernelInstant::now();
         let mut directory = Directory::<A>::new(&self.maps);
-        self.page::<A>(at, max, &mut Page::new(), &mut |value| {
+        self.originals::<A>(at, max, &mut Page::new(), &mut |value| {
             let Some(group) = directory.group_of(value)? else { return Ok(()) };
+            if value.path & PATH_DEAD != 0 {
+                walked.dead.extend(record::model_key(&value.key).map(|key| (group, key)));
+                return Ok(());
+            }
             let timeouts = directory.timeouts(value.service);
             if let Some(record) = record::of_entry(value, group, timeouts, directory.targets(), now) {
                 let replicated = value.flags & NO_SYNC == 0;
-                flows.push(WalkedFlow { record, epoch: Epoch(value.epoch), replicated });
+                let young = state::phase(state::bits(value.state)) == state::NEW;
+                let early = value.flags & SYNC_LATE != 0 && young;
+                walked.flows.push(WalkedFlow { record, epoch: Epoch(value.epoch), replicated, early });
             }
             Ok(())
         })
@@ -247,10 +258,22 @@ impl FlowTable {
         page: &mut Page<FlowKey<A>, FlowValue<A>>,
         each: &mut dyn FnMut(&FlowValue<A>) -> Result<(), DataplaneError>,
     ) -> Result<Option<HashCursor>, DataplaneError> {
+        let live = &mut |value: &FlowValue<A>| if value.path & PATH_DEAD == 0 { each(value) } else { Ok(()) };
+        self.originals(cursor, count, page, live)
+    }
+
+    /// Dead ones as well.
+    fn originals<A: KernelFamily>(
+        &self,
+        cursor: Option<HashCursor>,
+        count: usize,
+        page: &mut Page<FlowKey<A>, FlowValue<A>>,
+        each: &mut dyn FnMut(&FlowValue<A>) -> Result<(), DataplaneError>,
+    ) -> Result<Option<HashCursor>, DataplaneError> {
         let flows = &A::maps(&self.maps).flows;
         let next = flows.page(cursor, count, page).map_err(DataplaneError::map(A::NAMES.flows))?;
         for (_, value) in page.iter() {
-            if value.kind() == ORIGINAL && value.path & PATH_DEAD == 0 {
+            if value.kind() == ORIGINAL {
                 each(value)?;
             }
         }

@@ -17,7 +17,14 @@ pub(super) fn add(parts: &Parts, sync: &Sync, answer: &mut pb::SyncStatusRespons
     answer.events_lost = sum(&["events_lost"]);
     answer.write_failures = sum(&WRITE_FAILURES);
     answer.young_flows = sync.young();
+    answer.comparisons = sum(&["receiver_audits"]);
+    answer.diverged_flows = sum(&DIVERGENCES);
+    answer.comparisons_abandoned = sum(&["origin_audits_abandoned"]);
 }
+
+/// See the receiver's counters of these names.
+const DIVERGENCES: [&str; 3] =
+    ["receiver_divergences_missing", "receiver_divergences_extra", "receiver_divergences_changed"];
 
 /// See the receiver's counters of these names.
 const WRITE_FAILURES: [&str; 3] =

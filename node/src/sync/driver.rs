@@ -8,8 +8,9 @@ use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use lockstep_loader::KernelInstant;
-use lockstep_model::flow::{FlowChange, FlowOp, FlowRecord, WriteOutcome};
+use lockstep_model::flow::{FlowChange, FlowKey, FlowOp, FlowRecord, WriteOutcome};
 use lockstep_model::ids::{Epoch, GroupId, NodeId, ServiceId};
+use lockstep_sync_core::audit::{Comparison, Digest, Listing, RoundId};
 use lockstep_sync_core::{
     Connection, Down, Origin, OriginOutput, PassId, Receiver, ReceiverOutput, StreamId, Time, Up, WorkId,
 };
@@ -20,6 +21,7 @@ use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use tokio::task::yield_now;
 
+use super::auditor::AuditJob;
 use super::peer_status::{self, Rates};
 use super::status::Snapshot;
 use super::table::Events;
@@ -76,6 +78,9 @@ pub(super) enum Done {
     Swept { work: WorkId, result: anyhow::Result<u64> },
     Page { pass: PassId, share: f64, result: anyhow::Result<(Vec<FlowRecord>, bool)> },
     Removed(Vec<(Epoch, FlowChange)>),
+    Listed { peer: Option<NodeId>, round: RoundId, result: anyhow::Result<Listing> },
+    Digest { stream: StreamId, round: RoundId, digest: Digest },
+    Compared { stream: StreamId, round: RoundId, comparison: Comparison },
 }
 
 struct TakeOver {
@@ -108,6 +113,9 @@ pub(super) struct Driver<E> {
     events: E,
     jobs: blocking::Sender<Job>,
     pages: blocking::Sender<NextPage>,
+    audits: blocking::Sender<AuditJob>,
+    /// This node's table, as it was read for a round; what the kernel reported before that is to be handed over first.
+    listed: Option<(RoundId, Listing)>,
     /// The newest life of each stream, in both directions.
     down: BTreeMap<StreamId, (Connection, StreamSender<Down>)>,
     up: BTreeMap<StreamId, (Connection, StreamSender<Up>)>,
@@ -156,6 +164,7 @@ impl<E: Events> Driver<E> {
         events: E,
         jobs: blocking::Sender<Job>,
         pages: blocking::Sender<NextPage>,
+        audits: blocking::Sender<AuditJob>,
         status: Arc<ArcSwap<Snapshot>>,
         sent: SentBytes,
     ) -> Self {
@@ -168,6 +177,8 @@ impl<E: Events> Driver<E> {
             events,
             jobs,
             pages,
+            audits,
+            listed: None,
             down: BTreeMap::new(),
             up: BTreeMap::new(),
             groups: BTreeSet::new(),
@@ -272,7 +283,11 @@ impl<E: Events> Driver<E> {
             // Should a wake-up ever be missed, it costs one tick.
             self.more_events = true;
         }
-        self.read_events(EVENTS_PER_TURN);
+        let emptied = self.read_events(EVENTS_PER_TURN);
+        if emptied && let Some((round, listing)) = self.listed.take() {
+            self.look_for_lost();
+            self.origin.handle_listed(round, listing);
+        }
         let now = self.now();
         if self.origin.next_deadline().is_some_and(|at| at <= now) {
             self.origin.handle_timeout(now);
@@ -287,9 +302,10 @@ impl<E: Events> Driver<E> {
         }
     }
 
-    fn read_events(&mut self, max: usize) {
+    /// Whether it came to the end of what there was.
+    fn read_events(&mut self, max: usize) -> bool {
         if !self.more_events {
-            return;
+            return true;
         }
         let origin = &mut self.origin;
         let count = self.events.drain(max, &mut |change, epoch, at| {
@@ -304,6 +320,7 @@ impl<E: Events> Driver<E> {
                 Err(error) => tracing::error!(%error, "the flow events cannot be waited for"),
             }
         }
+        count < max
     }
 
     fn look_for_lost(&mut self) {
@@ -361,6 +378,23 @@ impl<E: Events> Driver<E> {
             Done::Page { pass, result: Err(error), .. } => {
                 tracing::error!(%error, "the flow table cannot be read for a walk");
                 self.origin.handle_page_failed(now, pass);
+            }
+            Done::Listed { peer: Some(peer), round, result: Ok(listing) } => {
+                self.receiver.handle_listed(peer, round, listing);
+            }
+            Done::Listed { peer: None, round, result: Ok(listing) } => {
+                self.listed = Some((round, listing));
+                self.more_events = true;
+            }
+            Done::Listed { peer, round, result: Err(error) } => {
+                tracing::error!(%error, "the flow table cannot be read for a digest");
+                if peer.is_none() {
+                    self.origin.handle_list_failed(now, round);
+                }
+            }
+            Done::Digest { stream, round, digest } => self.origin.handle_digest(stream, round, digest),
+            Done::Compared { stream, round, comparison } => {
+                self.receiver.handle_compared(now, stream, round, comparison);
             }
             Done::Removed(removed) => {
                 for (epoch, change) in removed {
@@ -437,6 +471,19 @@ impl<E: Events> Driver<E> {
                 self.drop_up(stream, connection);
             }
             ReceiverOutput::Inherited { change } => self.origin.handle_inherited(self.now(), change),
+            ReceiverOutput::List { peer, round, seed, suspects } => {
+                self.audit(AuditJob::List { peer: Some(peer), round, seed, suspects });
+            }
+            ReceiverOutput::Compare { stream, round, listing, digest, changed } => {
+                self.audit(AuditJob::Compare { stream, round, listing, digest, changed });
+            }
+            ReceiverOutput::Diverged { stream, group, key, difference } => {
+                let FlowKey { client, service, protocol } = key;
+                tracing::warn!(
+                    origin = %stream.peer, group = %group, ?difference, ?protocol, %client, %service,
+                    "a flow differed from its owner's, and is repaired"
+                );
+            }
             ReceiverOutput::Rewalk { shards } => self.origin.handle_lost(self.now(), shards),
         }
     }
@@ -454,6 +501,12 @@ impl<E: Events> Driver<E> {
                 tracing::info!(peer = %stream.peer, shard = stream.shard, ?reason, "subscriber closed");
                 self.drop_down(stream, connection);
             }
+            OriginOutput::List { round, seed, suspects } => {
+                self.audit(AuditJob::List { peer: None, round, seed, suspects });
+            }
+            OriginOutput::Digest { stream, round, listing, owned, changed, suspects } => {
+                self.audit(AuditJob::Digest { stream, round, listing, owned, changed, suspects });
+            }
             OriginOutput::ReadPage { pass, restart } => {
                 if restart {
                     self.walked = 0.0;
@@ -461,6 +514,10 @@ impl<E: Events> Driver<E> {
                 self.pages.send(NextPage { pass, restart }).expect("the walker ends after this thread");
             }
         }
+    }
+
+    fn audit(&self, job: AuditJob) {
+        self.audits.send(job).expect("the auditor ends after this thread");
     }
 
     fn job(&self, job: Job) {

@@ -7,7 +7,7 @@ use lockstep_loader::{FlowEvents, FlowTable, KernelInstant, Sweeper, WalkCursor}
 use lockstep_model::flow::{FlowChange, FlowOp, FlowRecord, WriteOutcome};
 use lockstep_model::ids::{Epoch, GroupId};
 
-use super::table::{Ager, Events, Table};
+use super::table::{Ager, AuditPage, Events, Held, Table};
 
 /// The kernel's flow table.
 pub(crate) struct KernelTable(pub(crate) FlowTable);
@@ -25,12 +25,22 @@ impl Table for KernelTable {
         max: usize,
     ) -> anyhow::Result<(Vec<FlowRecord>, Option<WalkCursor>)> {
         let page = self.0.walk(cursor, max)?;
-        let replicated = page.flows.into_iter().filter(|flow| flow.replicated);
+        let replicated = page.flows.into_iter().filter(|flow| flow.replicated && !flow.early);
         Ok((replicated.map(|flow| flow.record).collect(), page.next))
     }
 
     fn share(&self, cursor: WalkCursor) -> f64 {
         self.0.share(&cursor)
+    }
+
+    fn audit_page(&self, cursor: Option<WalkCursor>, max: usize) -> anyhow::Result<AuditPage<WalkCursor>> {
+        let page = self.0.walk(cursor, max)?;
+        let held = page.flows.into_iter().map(|flow| Held {
+            record: flow.record,
+            replicated: flow.replicated,
+            early: flow.early,
+        });
+        Ok(AuditPage { held: held.collect(), dead: page.dead, next: page.next })
     }
 
     fn sweep(&self, group: GroupId, shard: u8, mark: u32, epoch: Epoch) -> anyhow::Result<u64> {

@@ -4,8 +4,27 @@ use std::io;
 use std::os::fd::OwnedFd;
 
 use lockstep_loader::KernelInstant;
-use lockstep_model::flow::{FlowChange, FlowOp, FlowRecord, WriteOutcome};
+use lockstep_model::flow::{FlowChange, FlowKey, FlowOp, FlowRecord, WriteOutcome};
 use lockstep_model::ids::{Epoch, GroupId};
+
+/// A page of the table, for digests.
+pub(crate) struct AuditPage<C> {
+    /// Flows that live.
+    pub(crate) held: Vec<Held>,
+    /// Flows that are over and not freed yet.
+    pub(crate) dead: Vec<(GroupId, FlowKey)>,
+    /// Where to go on.
+    pub(crate) next: Option<C>,
+}
+
+/// A flow of it.
+pub(crate) struct Held {
+    pub(crate) record: FlowRecord,
+    /// What its service's policy says.
+    pub(crate) replicated: bool,
+    /// Its policy says so only once it is established, which it is not.
+    pub(crate) early: bool,
+}
 
 /// The flow table.
 pub(crate) trait Table: Send + Sync + 'static {
@@ -24,6 +43,10 @@ pub(crate) trait Table: Send + Sync + 'static {
 
     /// About how much of the table lies before `cursor`, 0 to 1.
     fn share(&self, cursor: Self::Cursor) -> f64;
+
+    /// The same of all flows, whatever their policy.
+    fn audit_page(&self, cursor: Option<Self::Cursor>, max: usize)
+    -> anyhow::Result<AuditPage<Self::Cursor>>;
 
     /// Removes what a walk under `epoch` did not mark; how many.
     fn sweep(&self, group: GroupId, shard: u8, mark: u32, epoch: Epoch) -> anyhow::Result<u64>;

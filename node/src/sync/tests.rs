@@ -2,6 +2,7 @@
 
 mod node;
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use lockstep_model::ids::Epoch;
@@ -75,4 +76,28 @@ async fn a_full_table_is_refused_counted_and_mended() {
     pair.b.table.limit(usize::MAX);
     until("all flows", || pair.b.table.content() == pair.a.table.content()).await;
     until("caught up again", || pair.b.sync.group_sync(GROUP).state == SyncState::CaughtUp).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn i5_what_changed_behind_a_daemons_back_is_found_and_repaired() {
+    let pair = Pair::start();
+    pair.a.own(Epoch(10));
+    until("caught up", || pair.b.sync.group_sync(GROUP).state == SyncState::CaughtUp).await;
+    (0..5000).for_each(|number| pair.a.table.packet(number, Epoch(10)));
+    until("all flows", || pair.b.table.content() == pair.a.table.content()).await;
+
+    pair.b.table.plant(1, 2, 6000);
+    assert_ne!(pair.b.table.content(), pair.a.table.content());
+    // New flows all the time: they are neither compared nor in the way.
+    let fresh = AtomicU64::new(10_000);
+    until("one divergence of each kind", || {
+        let next = || fresh.fetch_add(1, Ordering::Relaxed);
+        (0..20).for_each(|_| pair.a.table.packet(next(), Epoch(10)));
+        ["missing", "extra", "changed"]
+            .iter()
+            .all(|kind| pair.b.counter(&format!("receiver_divergences_{kind}")) == 1)
+    })
+    .await;
+    until("all flows again", || pair.b.table.content() == pair.a.table.content()).await;
+    assert_eq!(pair.counter("receiver_divergences_missing"), 0);
 }

@@ -58,3 +58,24 @@ pub const WALK_RETRY: Duration = Duration::from_millis(100);
 
 /// Refused keys remembered for each stream; beyond it the stream is closed and begins again with a walk.
 pub const MAX_REFUSED: usize = 1 << 16;
+
+/// Between two rounds of digests. A round reads both tables once; a divergence takes three rounds to be found and repaired.
+pub const AUDIT_PAUSE: Duration = Duration::from_secs(6);
+
+/// The same when buckets differed: the next round says them in full.
+pub const AUDIT_AGAIN: Duration = Duration::from_millis(200);
+
+/// The same when a round ended without every subscriber's result.
+pub const AUDIT_RETRY: Duration = Duration::from_secs(2);
+
+/// A round that takes longer is given up: a peer does not answer.
+pub const AUDIT_LIMIT: Duration = Duration::from_secs(10);
+
+/// Records of a stream between the markers of a round; with more, the round says nothing of the stream.
+pub const MAX_AUDIT_CHANGES: usize = 1 << 20;
+
+/// Buckets of a stream that one round says in full …
+pub const MAX_SUSPECTS: usize = 32;
+
+/// … and records of them, at most: two megabytes.
+pub const MAX_AUDIT_RECORDS: usize = 1 << 15;

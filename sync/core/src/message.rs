@@ -3,6 +3,8 @@
 use lockstep_model::flow::FlowChange;
 use lockstep_model::ids::{Epoch, GroupId, NodeId};
 
+use crate::audit::{RoundId, Sums, Suspect};
+
 /// One start of an origin. Positions mean something within a session only.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Session(pub [u8; 16]);
@@ -35,6 +37,8 @@ pub enum Up {
         position: u64,
         /// Positions the origin may have unacknowledged.
         credit: u64,
+        /// Whether it understands digests: one of an older version does not.
+        audits: bool,
     },
     /// Sent only after the kernel write.
     Ack {
@@ -44,6 +48,18 @@ pub enum Up {
         nacks: Vec<Nack>,
         /// Positions the origin may have unacknowledged.
         credit: u64,
+    },
+    /// The subscriber has read its table, after everything before the round's begin marker was in it.
+    AuditReady {
+        /// The round.
+        round: RoundId,
+    },
+    /// What came of the round.
+    AuditResult {
+        /// The round.
+        round: RoundId,
+        /// Buckets that differ; at most [`crate::limits::MAX_SUSPECTS`].
+        suspects: Vec<Suspect>,
     },
 }
 
@@ -113,6 +129,46 @@ pub enum Down {
         walk: WalkId,
         /// Position of this message.
         position: u64,
+    },
+    /// Between here …
+    AuditBegin {
+        /// The round.
+        round: RoundId,
+        /// The shards whose streams to this subscriber take part, bit by shard.
+        shards: u32,
+        /// Position of this message.
+        position: u64,
+    },
+    /// … and here both sides have read their tables. What was told in between is left out.
+    AuditEnd {
+        /// The round.
+        round: RoundId,
+        /// Position of this message.
+        position: u64,
+    },
+    /// The sums of one group.
+    AuditSums {
+        /// The round.
+        round: RoundId,
+        /// What they are.
+        sums: Sums,
+    },
+    /// Flows of buckets that are said in full.
+    AuditRecords {
+        /// The round.
+        round: RoundId,
+        /// The group.
+        group: GroupId,
+        /// Upserts: flows that both should hold. Removals: flows that the subscriber may hold or not. At most
+        /// [`crate::limits::MAX_BATCH_RECORDS`].
+        changes: Vec<FlowChange>,
+    },
+    /// The digest is complete.
+    AuditSaid {
+        /// The round.
+        round: RoundId,
+        /// The buckets that were said in full.
+        suspects: Vec<Suspect>,
     },
     /// Nothing else to say.
     Heartbeat {

@@ -7,6 +7,7 @@
 //!
 //! Not here: the wire format, reading the kernel's table, and who owns what.
 
+mod audit;
 pub(crate) mod counters;
 mod lags;
 mod outbound;
@@ -14,11 +15,13 @@ mod pass;
 mod young;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
 use std::time::Duration;
 
 use lockstep_model::flow::{FlowChange, FlowKey, FlowRecord, SHARDS};
 use lockstep_model::ids::{Epoch, GroupId, NodeId, ServiceId};
 
+use crate::audit::{Listing, RoundId, Seed, Suspect};
 use crate::limits::{DISOWNED_KEPT, WALK_BACKLOG, WALK_RETRY};
 use crate::message::{Connection, Down, Session, StreamId, Up};
 use crate::time::Time;
@@ -27,6 +30,7 @@ pub use counters::OriginCounters;
 pub use lags::Lag;
 pub use pass::PassId;
 
+use audit::Audits;
 use lags::Lags;
 use outbound::{Outbound, Resume};
 use pass::Pass;
@@ -60,6 +64,31 @@ pub enum OriginOutput {
         pass: PassId,
         /// From the beginning.
         restart: bool,
+    },
+    /// Read the kernel's whole table for a round of digests, hand over every change that was made before that ended, and
+    /// answer with [`Origin::handle_listed`] or [`Origin::handle_list_failed`].
+    List {
+        /// The round.
+        round: RoundId,
+        /// For the lister.
+        seed: Seed,
+        /// For the lister.
+        suspects: Vec<Suspect>,
+    },
+    /// Compute [`Listing::digest`], wherever that holds nothing up; answer with [`Origin::handle_digest`].
+    Digest {
+        /// For this stream.
+        stream: StreamId,
+        /// The round.
+        round: RoundId,
+        /// Of this listing.
+        listing: Arc<Listing>,
+        /// Groups.
+        owned: Vec<(GroupId, Epoch)>,
+        /// Left out.
+        changed: Vec<u64>,
+        /// Said in full.
+        suspects: Vec<Suspect>,
     },
 }
 
@@ -126,6 +155,7 @@ pub struct Origin {
     /// No pass begins earlier.
     pass_not_before: Time,
     walks: u64,
+    audits: Audits,
     outputs: VecDeque<OriginOutput>,
     counters: OriginCounters,
 }
@@ -147,6 +177,7 @@ impl Origin {
             passes: 0,
             pass_not_before: Time::default(),
             walks: 0,
+            audits: Audits::default(),
             outputs: VecDeque::new(),
             counters: OriginCounters::default(),
         }
@@ -289,12 +320,12 @@ impl Origin {
             return;
         };
         match message {
-            Up::Hello { session, position, credit } => {
+            Up::Hello { session, position, credit, audits } => {
                 if outbound.connection().is_some_and(|current| current >= connection) {
                     return;
                 }
                 let known = session == Some(self.session);
-                let resume = outbound.connect(now, connection, known.then_some(position), credit);
+                let resume = outbound.connect(now, connection, known.then_some(position), credit, audits);
                 let resumed = resume == Resume::Resumed;
                 if resumed {
                     self.counters.resumed += 1;
@@ -316,6 +347,15 @@ impl Origin {
                 let acknowledged =
                     outbound.acknowledge(now, position, &nacks, credit, &mut self.counters, confirmed);
                 if let Err(what) = acknowledged {
+                    let reason = CloseReason::Protocol(what);
+                    self.counters.protocol_errors += 1;
+                    self.outputs.push_back(OriginOutput::Close { stream, connection, reason });
+                }
+            }
+            Up::AuditReady { .. } | Up::AuditResult { .. } if outbound.connection() != Some(connection) => {}
+            Up::AuditReady { round } => self.audit_ready(stream, round),
+            Up::AuditResult { round, suspects } => {
+                if let Err(what) = self.audit_result(now, stream, round, suspects) {
                     let reason = CloseReason::Protocol(what);
                     self.counters.protocol_errors += 1;
                     self.outputs.push_back(OriginOutput::Close { stream, connection, reason });
@@ -411,6 +451,10 @@ impl Origin {
             return Some(output);
         }
         self.begin_pass(now);
+        self.audit(now);
+        if let Some(output) = self.outputs.pop_front() {
+            return Some(output);
+        }
         for (&stream, outbound) in &mut self.streams {
             let Some(connection) = outbound.connection() else { continue };
             if let Some(message) = outbound.next_message(now, &self.groups, &mut self.counters) {

@@ -4,16 +4,19 @@
 //! Not here: the table itself, which compares stamps ([`lockstep_model::flow::FlowOp::supersedes`]) and so
 //! makes every write idempotent, and the decision who owns a group.
 
+mod audit;
 mod counters;
 mod groups;
 mod inbound;
 mod status;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
 
-use lockstep_model::flow::{FlowChange, FlowOp, WriteOutcome};
+use lockstep_model::flow::{FlowChange, FlowKey, FlowOp, WriteOutcome};
 use lockstep_model::ids::{Epoch, GroupId, NodeId};
 
+use crate::audit::{Difference, Digest, Listing, RoundId, Seed, Suspect};
 use crate::limits::{MAX_BATCH_RECORDS, MAX_REFUSED, WINDOW};
 use crate::message::{Connection, Down, Nack, NackReason, StreamId, Up, WalkId};
 use crate::time::Time;
@@ -21,6 +24,7 @@ use crate::time::Time;
 pub use counters::ReceiverCounters;
 pub use status::{GroupSync, InboundStatus, SyncState};
 
+use audit::Readings;
 use groups::{Groups, Standing};
 use inbound::{Inbound, OpenWalk, Work};
 
@@ -82,6 +86,41 @@ pub enum ReceiverOutput {
         /// Bit by shard.
         shards: u32,
     },
+    /// Read the whole table for a round of digests; answer with [`Receiver::handle_listed`], or not at all.
+    List {
+        /// The origin whose round it is.
+        peer: NodeId,
+        /// The round.
+        round: RoundId,
+        /// For the lister.
+        seed: Seed,
+        /// For the lister.
+        suspects: Vec<Suspect>,
+    },
+    /// Compute [`Listing::compare`], wherever that holds nothing up; answer with [`Receiver::handle_compared`].
+    Compare {
+        /// The stream.
+        stream: StreamId,
+        /// The round.
+        round: RoundId,
+        /// This node's.
+        listing: Arc<Listing>,
+        /// The origin's.
+        digest: Digest,
+        /// Left out.
+        changed: Vec<u64>,
+    },
+    /// A flow differs from the owner's; its repair follows. For the log.
+    Diverged {
+        /// The stream.
+        stream: StreamId,
+        /// The group.
+        group: GroupId,
+        /// The flow.
+        key: FlowKey,
+        /// How.
+        difference: Difference,
+    },
 }
 
 /// For the writer, just before it writes: what is still queued when this node takes a group over may fill
@@ -99,6 +138,7 @@ pub struct Receiver {
     streams: BTreeMap<StreamId, Inbound>,
     working: BTreeMap<WorkId, StreamId>,
     works: u64,
+    readings: Readings,
     outputs: VecDeque<ReceiverOutput>,
     counters: ReceiverCounters,
 }
@@ -112,6 +152,7 @@ impl Receiver {
             streams: BTreeMap::new(),
             working: BTreeMap::new(),
             works: 0,
+            readings: Readings::new(),
             outputs: VecDeque::new(),
             counters: ReceiverCounters::default(),
         }
@@ -144,13 +185,14 @@ impl Receiver {
     /// The nodes whose flows are received. What is kept for others is dropped.
     pub fn set_peers(&mut self, peers: &BTreeSet<NodeId>) {
         self.streams.retain(|stream, _| peers.contains(&stream.peer));
+        self.readings.retain(|peer, _| peers.contains(peer));
     }
 
     /// The stream is up; says Hello.
     pub fn connected(&mut self, stream: StreamId, connection: Connection) {
         let inbound = self.streams.entry(stream).or_default();
         let (session, position) = inbound.connect(connection);
-        let message = Up::Hello { session, position, credit: WINDOW };
+        let message = Up::Hello { session, position, credit: WINDOW, audits: true };
         self.outputs.push_back(ReceiverOutput::Send { stream, connection, message });
     }
 
@@ -182,6 +224,11 @@ impl Receiver {
             Down::WalkEnd { group, epoch, walk, position } => {
                 self.walk_end(stream, group, epoch, walk, position)
             }
+            Down::AuditBegin { .. }
+            | Down::AuditEnd { .. }
+            | Down::AuditSums { .. }
+            | Down::AuditRecords { .. }
+            | Down::AuditSaid { .. } => self.handle_audit(stream, message),
         };
         if let Err(reason) = result {
             self.counters.protocol_errors += 1;
@@ -211,6 +258,7 @@ impl Receiver {
             return Ok(());
         }
         self.counters.records_received += count;
+        inbound.note_changes(&changes);
         self.groups.learn(group, epoch)?;
         let first = position - count + 1;
         let standing = self.groups.standing(now, group, epoch);
@@ -222,8 +270,10 @@ impl Receiver {
         }
         let mark = self.groups.mark(group, stream.shard);
         let only_if_absent = standing == Standing::Grace;
-        let ops: Vec<_> =
-            changes.into_iter().map(|change| FlowOp { change, epoch, mark, only_if_absent }).collect();
+        let ops: Vec<_> = changes
+            .into_iter()
+            .map(|change| FlowOp { change, epoch, mark, only_if_absent, repair: false })
+            .collect();
         let work = self.next_work(stream);
         let inbound = self.streams.get_mut(&stream).expect("looked up by the caller");
         inbound.push(work, Work::Write { first, last: position, group, mark });
@@ -344,7 +394,8 @@ impl Receiver {
 
     /// The next piece of work.
     pub fn poll_output(&mut self) -> Option<ReceiverOutput> {
-        self.outputs.pop_front().or_else(|| self.next_acknowledgement())
+        let waiting = self.outputs.pop_front();
+        waiting.or_else(|| self.next_acknowledgement()).or_else(|| self.next_reading())
     }
 
     fn next_acknowledgement(&mut self) -> Option<ReceiverOutput> {

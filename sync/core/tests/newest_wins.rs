@@ -25,7 +25,7 @@ fn upsert(number: u64, epoch: u64, clock: u64, n: u64) -> FlowOp {
     if let FlowChange::Upsert(record) = &mut change {
         record.version = FlowVersion { birth: clock, n };
     }
-    FlowOp { change, epoch: Epoch(epoch), mark: 0, only_if_absent: false }
+    FlowOp { change, epoch: Epoch(epoch), mark: 0, only_if_absent: false, repair: false }
 }
 
 #[test]
@@ -37,7 +37,7 @@ fn i6_any_order_with_repeats_ends_at_the_newest() {
         for _ in 0..3 {
             let stamp = ops[rng.below(8) as usize].stamp();
             let change = FlowChange::Remove { key: key(1), group: GROUP, version: stamp.version };
-            ops.push(FlowOp { change, epoch: stamp.epoch, mark: 0, only_if_absent: false });
+            ops.push(FlowOp { change, epoch: stamp.epoch, mark: 0, only_if_absent: false, repair: false });
         }
         let newest = upsert(1, 4, 1, 0);
         ops.push(newest.clone());

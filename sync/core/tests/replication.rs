@@ -3,6 +3,8 @@
 //!
 //! `LOCKSTEP_SEED=n` runs one schedule.
 
+#[path = "replication/auditor.rs"]
+mod auditor;
 #[path = "replication/node.rs"]
 mod node;
 #[path = "replication/rng.rs"]
@@ -32,6 +34,7 @@ fn run(faults: Faults, count: u64, steps: usize) -> world::Seen {
         world.assert_equal();
         world.replay_everything();
         world.assert_equal();
+        assert_eq!(world.diverged(), [], "seed {seed}: a divergence that nobody planted");
         seen.add(&world);
     }
     seen
@@ -39,21 +42,28 @@ fn run(faults: Faults, count: u64, steps: usize) -> world::Seen {
 
 #[test]
 fn i5_standby_equals_owner_after_lost_events_cuts_restarts_and_refusals() {
-    let seen =
-        run(Faults { lose_events: true, refuse_writes: true, restarts: true, moves: false }, 1000, 250);
+    let seen = run(
+        Faults { lose_events: true, refuse_writes: true, restarts: true, moves: false, rarity: 1 },
+        1000,
+        250,
+    );
     assert!(seen.walks > 1000 && seen.nacks > 1000 && seen.lost > 1000 && seen.resumed > 100, "{seen:?}");
 }
 
 #[test]
 fn i5_standby_equals_owner_when_ownership_moves() {
-    let seen =
-        run(Faults { lose_events: true, refuse_writes: false, restarts: true, moves: true }, 1000, 250);
+    let seen = run(
+        Faults { lose_events: true, refuse_writes: false, restarts: true, moves: true, rarity: 1 },
+        1000,
+        250,
+    );
     assert!(seen.moves > 1000 && seen.swept > 100 && seen.refused_old_epoch > 100, "{seen:?}");
 }
 
 #[test]
 fn i5_a_cut_stream_goes_on_without_a_walk() {
-    let faults = Faults { lose_events: false, refuse_writes: false, restarts: false, moves: false };
+    let faults =
+        Faults { lose_events: false, refuse_writes: false, restarts: false, moves: false, rarity: 1 };
     for seed in seeds(300) {
         let mut world = World::new(seed, faults);
         world.heal();
@@ -64,5 +74,40 @@ fn i5_a_cut_stream_goes_on_without_a_walk() {
         world.heal();
         world.assert_equal();
         assert_eq!(world.walks(), walks, "seed {seed}: nothing was lost");
+    }
+}
+
+#[test]
+fn i5_digests_of_equal_nodes_never_differ() {
+    let (no, yes) = (false, true);
+    for [lose_events, refuse_writes, restarts, moves] in
+        [[no, no, no, no], [no, no, yes, no], [no, no, yes, yes], [yes, no, yes, yes], [yes, yes, yes, no]]
+    {
+        let faults = Faults { lose_events, refuse_writes, restarts, moves, rarity: 20 };
+        let seen = run(faults, 40, 2000);
+        println!("{faults:?}: {seen:?}");
+        assert!(seen.audits > 200, "{faults:?}: {seen:?}");
+    }
+}
+
+#[test]
+fn i5_what_changed_behind_a_daemons_back_is_found_and_repaired() {
+    let faults =
+        Faults { lose_events: false, refuse_writes: false, restarts: false, moves: false, rarity: 1 };
+    for (seed, at_owner) in seeds(200).into_iter().flat_map(|seed| [(seed, false), (seed, true)]) {
+        let mut world = World::new(seed, faults);
+        (0..150).for_each(|_| world.step());
+        world.heal();
+        let planted = world.plant(at_owner);
+        world.audit();
+        world.heal();
+        world.assert_equal();
+        let diverged = world.diverged();
+        // What the traffic changed first was repaired by that.
+        assert!(
+            diverged.iter().all(|flow| planted.contains(flow)),
+            "seed {seed}: {diverged:?} of {planted:?}"
+        );
+        assert!(!diverged.is_empty(), "seed {seed}: nothing of {planted:?} was found");
     }
 }

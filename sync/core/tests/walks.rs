@@ -37,6 +37,9 @@ fn outputs(origin: &mut Origin) -> (Vec<Down>, Option<PassId>) {
             OriginOutput::Send { message, .. } => messages.push(message),
             OriginOutput::ReadPage { pass, .. } => page = Some(pass),
             OriginOutput::Close { reason, .. } => panic!("closed: {reason:?}"),
+            OriginOutput::List { .. } | OriginOutput::Digest { .. } => {
+                panic!("nobody here understands digests")
+            }
         }
     }
     (messages, page)
@@ -52,7 +55,12 @@ fn walking() -> (Origin, PassId) {
     let mut origin = Origin::new(SESSION);
     origin.set_peers([NodeId(2)]);
     origin.own(NOW, GROUP, EPOCH);
-    origin.handle_up(NOW, stream(), CONNECTION, Up::Hello { session: None, position: 0, credit: 100 });
+    origin.handle_up(
+        NOW,
+        stream(),
+        CONNECTION,
+        Up::Hello { session: None, position: 0, credit: 100, audits: false },
+    );
     let (messages, page) = outputs(&mut origin);
     assert!(
         matches!(messages[..], [Down::Welcome { resumed: false, .. }, Down::WalkBegin { .. }]),
@@ -160,7 +168,7 @@ fn i5_a_stream_cut_in_a_walk_walks_again_when_it_resumes() {
     acknowledge(&mut origin, 100);
     origin.disconnected(stream(), CONNECTION);
     origin.handle_page(NOW, pass, Vec::new(), true);
-    let hello = Up::Hello { session: Some(SESSION), position: 1, credit: 100 };
+    let hello = Up::Hello { session: Some(SESSION), position: 1, credit: 100, audits: false };
     origin.handle_up(NOW, stream(), Connection(2), hello);
     let (messages, page) = outputs(&mut origin);
     assert!(
@@ -174,7 +182,7 @@ fn i5_a_stream_cut_in_a_walk_walks_again_when_it_resumes() {
 fn i5_a_position_below_what_was_acknowledged_is_walked() {
     let mut origin = walked();
     origin.disconnected(stream(), CONNECTION);
-    let hello = Up::Hello { session: Some(SESSION), position: 1, credit: 100 };
+    let hello = Up::Hello { session: Some(SESSION), position: 1, credit: 100, audits: false };
     origin.handle_up(NOW, stream(), Connection(2), hello);
     let (messages, page) = outputs(&mut origin);
     assert!(

@@ -62,7 +62,7 @@ impl World {
         origin.own(Time::default(), GROUP, EPOCH);
         let mut world = Self { origin, now: Time::default() };
         for shard in 0..SHARDS {
-            let hello = Up::Hello { session: None, position: 0, credit: 1 << 20 };
+            let hello = Up::Hello { session: None, position: 0, credit: 1 << 20, audits: false };
             world.origin.handle_up(world.now, StreamId { peer: PEER, shard }, Connection(1), hello);
         }
         assert_eq!(world.sent(Vec::new()), []);
@@ -97,6 +97,9 @@ impl World {
                 }
                 OriginOutput::Send { .. } => continue,
                 OriginOutput::Close { reason, .. } => panic!("closed: {reason:?}"),
+                OriginOutput::List { .. } | OriginOutput::Digest { .. } => {
+                    panic!("the peer knows no digests")
+                }
             };
             let ack = Up::Ack { position, nacks: Vec::new(), credit: 1 << 20 };
             self.origin.handle_up(self.now, stream, connection, ack);

@@ -156,12 +156,12 @@ impl Subscriptions {
             };
             let Ok(Some(message)) = message else { break };
             let message = match up_from_proto(message) {
-                Ok(message @ Up::Ack { .. }) => message,
                 Ok(Up::Hello { .. }) => {
                     self.counters.count(TransportCounter::Malformed);
                     tracing::warn!(peer = %stream.peer, shard = stream.shard, "a second Hello on one stream");
                     break;
                 }
+                Ok(message) => message,
                 Err(error) => {
                     self.counters.count(TransportCounter::Malformed);
                     tracing::warn!(peer = %stream.peer, shard = stream.shard, %error, "unreadable acknowledgement");

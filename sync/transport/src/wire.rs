@@ -3,6 +3,7 @@
 use lockstep_model::flow::SHARDS;
 use lockstep_model::ids::{Epoch, GroupId};
 use lockstep_proto::sync::v1 as pb;
+use lockstep_sync_core::audit::{MAX_BITS, RoundId, Sums, Suspect};
 use lockstep_sync_core::{Down, Nack, NackReason, Session, Up, WalkId};
 
 use crate::event::Identity;
@@ -23,7 +24,7 @@ pub enum WireError {
 pub fn up_to_proto(identity: Identity, shard: u8, message: Up) -> pb::Up {
     use pb::up::Message;
     let message = match message {
-        Up::Hello { session, position, credit } => Message::Hello(pb::Hello {
+        Up::Hello { session, position, credit, audits } => Message::Hello(pb::Hello {
             cluster_id: identity.cluster.to_vec(),
             node: identity.node.get(),
             shard: shard.into(),
@@ -33,7 +34,12 @@ pub fn up_to_proto(identity: Identity, shard: u8, message: Up) -> pb::Up {
             record_version: identity.records.newest,
             oldest_record_version: identity.records.oldest,
             credit,
+            audits,
         }),
+        Up::AuditReady { round } => Message::AuditReady(pb::AuditReady { round: round.0 }),
+        Up::AuditResult { round, suspects } => {
+            Message::AuditResult(pb::AuditResult { round: round.0, suspects: suspects_to_proto(suspects) })
+        }
         Up::Ack { position, nacks, credit } => {
             let nacks = nacks.into_iter().map(|nack| pb::Nack {
                 position: nack.position,
@@ -53,8 +59,14 @@ pub fn up_from_proto(message: pb::Up) -> Result<Up, WireError> {
                 0 => None,
                 _ => Some(session(&hello.session)?),
             };
-            Ok(Up::Hello { session, position: hello.position, credit: hello.credit })
+            let (position, credit, audits) = (hello.position, hello.credit, hello.audits);
+            Ok(Up::Hello { session, position, credit, audits })
         }
+        pb::up::Message::AuditReady(ready) => Ok(Up::AuditReady { round: RoundId(ready.round) }),
+        pb::up::Message::AuditResult(result) => Ok(Up::AuditResult {
+            round: RoundId(result.round),
+            suspects: suspects_from_proto(result.suspects)?,
+        }),
         pb::up::Message::Ack(ack) => {
             let nacks = ack
                 .nacks
@@ -111,6 +123,27 @@ pub fn down_to_proto(identity: Identity, shard: u8, version: u32, message: Down)
             walk: walk.0,
             position,
         }),
+        Down::AuditBegin { round, shards, position } => {
+            Message::AuditBegin(pb::AuditBegin { round: round.0, shards, position })
+        }
+        Down::AuditEnd { round, position } => Message::AuditEnd(pb::AuditEnd { round: round.0, position }),
+        Down::AuditSums { round, sums } => Message::AuditSums(pb::AuditSums {
+            round: round.0,
+            group: sums.group.get(),
+            epoch: sums.epoch.get(),
+            bits: sums.bits.into(),
+            sums: sums.sums,
+        }),
+        Down::AuditRecords { round, group, changes } => Message::AuditRecords(pb::AuditRecords {
+            round: round.0,
+            group: group.get(),
+            record_version: version,
+            count: changes.len() as u32,
+            records: encode(version, &changes),
+        }),
+        Down::AuditSaid { round, suspects } => {
+            Message::AuditSaid(pb::AuditSaid { round: round.0, suspects: suspects_to_proto(suspects) })
+        }
         Down::Heartbeat { position, owned } => {
             let owned = owned
                 .into_iter()
@@ -157,12 +190,52 @@ pub fn down_from_proto(
             walk: WalkId(end.walk),
             position: end.position,
         }),
+        pb::down::Message::AuditBegin(begin) => Ok(Down::AuditBegin {
+            round: RoundId(begin.round),
+            shards: begin.shards,
+            position: begin.position,
+        }),
+        pb::down::Message::AuditEnd(end) => {
+            Ok(Down::AuditEnd { round: RoundId(end.round), position: end.position })
+        }
+        pb::down::Message::AuditSums(said) => Ok(Down::AuditSums {
+            round: RoundId(said.round),
+            sums: Sums {
+                group: GroupId(said.group),
+                epoch: Epoch(said.epoch),
+                bits: bits(said.bits)?,
+                sums: said.sums,
+            },
+        }),
+        pb::down::Message::AuditRecords(said) => {
+            let group = GroupId(said.group);
+            let changes = decode(said.record_version, group, said.count, &said.records)?;
+            Ok(Down::AuditRecords { round: RoundId(said.round), group, changes })
+        }
+        pb::down::Message::AuditSaid(said) => {
+            Ok(Down::AuditSaid { round: RoundId(said.round), suspects: suspects_from_proto(said.suspects)? })
+        }
         pb::down::Message::Heartbeat(beat) => {
             let owned = beat.owned.into_iter().map(|owned| (GroupId(owned.group), Epoch(owned.epoch)));
             Ok(Down::Heartbeat { position: beat.position, owned: owned.collect() })
         }
         _ => Err(WireError::Field("a message of another shard")),
     }
+}
+
+fn suspects_to_proto(suspects: Vec<Suspect>) -> Vec<pb::Suspect> {
+    let one = |s: Suspect| pb::Suspect { group: s.group.get(), bits: s.bits.into(), prefix: s.prefix };
+    suspects.into_iter().map(one).collect()
+}
+
+fn suspects_from_proto(suspects: Vec<pb::Suspect>) -> Result<Vec<Suspect>, WireError> {
+    let one = |s: pb::Suspect| Ok(Suspect { group: GroupId(s.group), bits: bits(s.bits)?, prefix: s.prefix });
+    suspects.into_iter().map(one).collect()
+}
+
+fn bits(bits: u32) -> Result<u8, WireError> {
+    let bits = u8::try_from(bits).ok().filter(|bits| *bits <= MAX_BITS);
+    bits.ok_or(WireError::Field("more buckets of a digest than there may be"))
 }
 
 fn session(bytes: &[u8]) -> Result<Session, WireError> {

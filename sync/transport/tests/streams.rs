@@ -97,7 +97,7 @@ impl Node {
 }
 
 fn hello() -> Up {
-    Up::Hello { session: Some(Session([9; 16])), position: 41, credit: 100 }
+    Up::Hello { session: Some(Session([9; 16])), position: 41, credit: 100, audits: true }
 }
 
 async fn connected(standby: &mut Node) -> (Connection, StreamSender<Up>) {

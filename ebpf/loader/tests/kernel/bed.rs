@@ -251,7 +251,13 @@ pub(crate) fn record6(client: u32, version: FlowVersion) -> FlowRecord {
 }
 
 pub(crate) fn upsert(record: FlowRecord, epoch: u64) -> FlowOp {
-    FlowOp { change: FlowChange::Upsert(record), epoch: Epoch(epoch), mark: 1, only_if_absent: false }
+    FlowOp {
+        change: FlowChange::Upsert(record),
+        epoch: Epoch(epoch),
+        mark: 1,
+        only_if_absent: false,
+        repair: false,
+    }
 }
 
 pub(crate) fn remove(record: &FlowRecord, version: FlowVersion, epoch: u64) -> FlowOp {
@@ -260,6 +266,7 @@ pub(crate) fn remove(record: &FlowRecord, version: FlowVersion, epoch: u64) -> F
         epoch: Epoch(epoch),
         mark: 1,
         only_if_absent: false,
+        repair: false,
     }
 }
 

@@ -3,11 +3,11 @@
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
-use lockstep_abi::flow::{FlowKey4, FlowValue4};
+use lockstep_abi::flow::{FlowKey4, FlowValue4, ORIGINAL};
 use lockstep_abi::map as names;
 use lockstep_loader::{FlowTable, WalkedFlow};
 use lockstep_model::flow::{FlowKey, FlowOp, FlowState, WriteOutcome};
-use lockstep_model::ids::{Epoch, GroupId, ServiceId};
+use lockstep_model::ids::{EndpointId, Epoch, GroupId, ServiceId};
 
 use crate::bed::{Bed, GROUP, endpoint, record, remove, upsert, version};
 
@@ -201,6 +201,45 @@ fn i13_a_full_table_says_so_and_keeps_no_halves() {
     // Room again, and it goes on.
     table.purge(GROUP).unwrap();
     assert_eq!(one(&table, ops[299].clone()), WriteOutcome::Applied);
+}
+
+#[test]
+fn i5_a_repair_wins_at_an_equal_stamp() {
+    let bed = Bed::new(1024);
+    let dataplane = bed.serving();
+    let table = dataplane.flows();
+    let of = |client: u32| record(client, version(u64::from(100 + client), 3));
+    let ops: Vec<FlowOp> = (0..3).map(|client| upsert(of(client), 40)).collect();
+    assert_eq!(table.write(&ops), [WriteOutcome::Applied; 3]);
+
+    // Behind the daemon's back: another endpoint for the first flow, and nothing for the second.
+    let mut raw = bed.hash::<FlowKey4, FlowValue4>(names::FLOWS4);
+    let entries: Vec<_> = raw.iter().map(Result::unwrap).collect();
+    let original = |client: u32| {
+        let birth = u64::from(100 + client);
+        *entries.iter().find(|(_, v)| v.kind() == ORIGINAL && v.birth_ns == birth).expect("it was written")
+    };
+    let (key, mut changed) = original(0);
+    changed.endpoint += 1;
+    raw.insert(key, changed, 0).unwrap();
+    raw.remove(&original(1).0).unwrap();
+    let endpoints = || {
+        let mut held: Vec<_> =
+            all(&table).iter().map(|f| (f.record.version.birth, f.record.endpoint)).collect();
+        held.sort_unstable();
+        held
+    };
+    let told = |client: u32| (u64::from(100 + client), of(client).endpoint);
+    assert_eq!(endpoints(), [(100, EndpointId(changed.endpoint)), told(2)]);
+
+    // The same record says nothing new; as a repair it does. The third flow is one that the owner does not have.
+    assert_eq!(one(&table, upsert(of(0), 40)), WriteOutcome::Stale);
+    let repair = |op: FlowOp| FlowOp { repair: true, ..op };
+    let repairs =
+        [repair(upsert(of(0), 40)), repair(upsert(of(1), 40)), repair(remove(&of(2), version(0, 0), 40))];
+    assert_eq!(table.write(&repairs), [WriteOutcome::Applied; 3]);
+    assert_eq!(endpoints(), [told(0), told(1)]);
+    assert_eq!(raw_entries(&bed), 4, "an entry for each direction");
 }
 
 #[test]

@@ -17,6 +17,7 @@ use lockstep_model::protocol::Protocol;
 use lockstep_sync_transport::{Connector, Identity, RECORD_VERSIONS};
 use tonic::transport::{Endpoint, Server};
 
+use crate::sync::table::{AuditPage, Held};
 use crate::sync::{Ager, Events, Parts, Sync, Table};
 
 pub(super) const GROUP: GroupId = GroupId(7);
@@ -132,6 +133,15 @@ impl Memory {
         });
     }
 
+    /// Behind the daemon's back: another endpoint for one flow, nothing for another, and a third that nobody made.
+    pub(super) fn plant(&self, changed: u64, missing: u64, extra: u64) {
+        let made = self.change(extra, Epoch(10));
+        let mut inner = self.0.lock().unwrap();
+        assert!(inner.entries.contains_key(made.key()));
+        inner.entries.get_mut(&key(changed)).unwrap().record.endpoint = EndpointId(99);
+        inner.entries.remove(&key(missing)).unwrap();
+    }
+
     pub(super) fn limit(&self, entries: usize) {
         self.0.lock().unwrap().limit = entries;
     }
@@ -189,6 +199,12 @@ impl Table for Memory {
 
     fn share(&self, _: FlowKey) -> f64 {
         0.5
+    }
+
+    fn audit_page(&self, cursor: Option<FlowKey>, max: usize) -> anyhow::Result<AuditPage<FlowKey>> {
+        let (records, next) = self.page(cursor, max)?;
+        let held = |record| Held { record, replicated: true, early: false };
+        Ok(AuditPage { held: records.into_iter().map(held).collect(), dead: Vec::new(), next })
     }
 
     fn sweep(&self, group: GroupId, shard: u8, mark: u32, epoch: Epoch) -> anyhow::Result<u64> {
@@ -302,7 +318,13 @@ impl Pair {
 
     /// A counter of the first node.
     pub(super) fn counter(&self, name: &str) -> u64 {
-        let counters = self.a.sync.counters();
+        self.a.counter(name)
+    }
+}
+
+impl Node {
+    pub(super) fn counter(&self, name: &str) -> u64 {
+        let counters = self.sync.counters();
         counters.iter().find(|(known, _)| known == name).unwrap_or_else(|| panic!("no counter {name}")).1
     }
 }

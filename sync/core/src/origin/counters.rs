@@ -73,5 +73,13 @@ counters! {
         pages_failed,
         /// Records read by a pass whose flow had been removed meanwhile.
         walk_records_removed,
+        /// Rounds of digests begun.
+        audits,
+        /// Streams whose subscriber compared.
+        audits_done,
+        /// Streams that left a round: a walk, a refusal, a cut, or too much to note; the next round has them again.
+        audits_abandoned,
+        /// Buckets that differed, by word of the subscriber.
+        audit_suspects,
     }
 }

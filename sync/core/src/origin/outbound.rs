@@ -12,6 +12,7 @@
 //! records and its end marker stand in the walk queue. A record of a walk whose flow gets a newer version
 //! keeps its place: it is mentioned before the end marker, or the receiver would sweep a live flow.
 
+mod audits;
 mod queues;
 mod sending;
 mod sent;
@@ -29,6 +30,9 @@ use crate::limits::{HEARTBEAT, MAX_DIRTY, MAX_DIRTY_AWAY, RETRY_FIRST, RETRY_LAS
 use crate::message::{Connection, Nack, NackReason, StreamId};
 use crate::time::Time;
 
+pub(super) use audits::AuditStage;
+
+use audits::Audit;
 use queues::{Item, Place, Queues};
 use sent::Sent;
 use store::{Dirty, Store};
@@ -69,6 +73,9 @@ pub(super) struct Outbound {
     /// The peer has said Hello once: single changes mean something to it.
     tracking: bool,
     credit: u64,
+    /// The peer understands digests.
+    audits: bool,
+    audit: Option<Audit>,
     /// The last position given. Never given twice in a session.
     position: u64,
     /// Everything up to here is acknowledged; what was removed before is forgotten (the tombstone floor).
@@ -97,6 +104,8 @@ impl Outbound {
             connection: None,
             tracking: false,
             credit: 0,
+            audits: false,
+            audit: None,
             position: 0,
             acknowledged: 0,
             dirty: Store::new(seed),
@@ -119,10 +128,12 @@ impl Outbound {
         connection: Connection,
         known: Option<u64>,
         credit: u64,
+        audits: bool,
     ) -> Resume {
         self.disconnect();
         self.connection = Some(connection);
         self.credit = credit;
+        self.audits = audits;
         self.progress = now;
         self.spoke = now;
         let known = known.filter(|p| self.tracking && (self.acknowledged..=self.position).contains(p));
@@ -147,6 +158,7 @@ impl Outbound {
     /// The stream is down: walks begin again when it is back, records wait.
     pub(super) fn disconnect(&mut self) {
         self.connection = None;
+        self.cancel_audit();
         self.walks.values_mut().for_each(Walk::interrupt);
     }
 
@@ -184,6 +196,7 @@ impl Outbound {
         self.dirty.clear();
         self.queues = Queues::default();
         self.peeked = None;
+        self.cancel_audit();
         self.walks.values_mut().for_each(Walk::interrupt);
         groups.for_each(|group| self.need_walk(now, group));
     }
@@ -252,6 +265,8 @@ impl Outbound {
         let wait = RETRY_FIRST.saturating_mul(1 << dirty.refusals.min(16)).min(RETRY_LAST);
         dirty.refusals += 1;
         dirty.place = self.queues.push_retry(now + wait, slot);
+        // The peer lacks something that it was told of: nothing to compare with.
+        self.cancel_audit();
     }
 
     /// Forgets what was sent up to `position`.
@@ -268,7 +283,7 @@ impl Outbound {
                         self.dirty.remove(slot);
                     }
                 }
-                Item::Begin(..) => {}
+                Item::Begin(..) | Item::AuditBegin(_) | Item::AuditEnd(_) => {}
                 Item::End(group, walk) => settled.walks += u64::from(self.walk_acknowledged(group, walk)),
             }
         }

@@ -52,6 +52,12 @@ impl Young {
         }
     }
 
+    /// Flows of one shard that no peer was told of.
+    pub(super) fn of_shard(&self, shard: u8) -> impl Iterator<Item = (GroupId, &FlowKey)> {
+        let held = self.held.iter().filter(move |(key, _)| key.shard() == shard);
+        held.map(|(key, held)| (held.record.group, key))
+    }
+
     /// How long flows of these services live before they are sent. What waited by another rule comes back.
     pub(super) fn set_ages(&mut self, ages: BTreeMap<ServiceId, Duration>) -> Vec<FlowRecord> {
         let changed = |service: &ServiceId| self.ages.get(service) != ages.get(service);

@@ -41,5 +41,15 @@ counters! {
         groups_over_limit,
         /// Sweeps that failed.
         sweeps_failed,
+        /// Digests compared: one for each stream and round.
+        audits,
+        /// Buckets that differed.
+        audit_suspects,
+        /// Flows that the owner holds and this node did not, with nothing on its way; written since.
+        divergences_missing,
+        /// Flows that this node held and the owner does not; removed since.
+        divergences_extra,
+        /// Flows held with another translation, state or number of changes than the owner's; replaced since.
+        divergences_changed,
     }
 }

@@ -1,9 +1,13 @@
 //! One stream of one origin: what was received, what is in the kernel, and what was refused.
 
+mod audits;
+
 use std::collections::{BTreeMap, VecDeque};
 
 use lockstep_model::flow::{FlowKey, FlowOp, WriteOutcome};
 use lockstep_model::ids::{Epoch, GroupId};
+
+use audits::{Audit, Differed};
 
 use super::WorkId;
 use super::counters::ReceiverCounters;
@@ -58,6 +62,9 @@ pub(super) struct Inbound {
     complete: BTreeMap<GroupId, (Epoch, Time)>,
     /// What was complete in an earlier session, and when the origin was last heard in it; until a walk of this one ends.
     former: BTreeMap<GroupId, (Epoch, Time)>,
+    audit: Option<Audit>,
+    /// Of the last round of digests.
+    differed: Differed,
     /// When the origin was last heard.
     pub(super) alive: Time,
     /// When it was last heard before this life of the stream.
@@ -85,6 +92,7 @@ impl Inbound {
         if self.connection == Some(connection) {
             self.connection = None;
             self.walks.clear();
+            self.audit = None;
         }
     }
 
@@ -107,6 +115,7 @@ impl Inbound {
             return Err("resumed a session that was not asked for");
         }
         if !resumed {
+            self.differed = Differed::default();
             // Until its walk ends, nobody knows what is missing here since then.
             let before = self.alive_before;
             self.former
@@ -240,6 +249,10 @@ impl Inbound {
         self.complete.remove(&group);
         self.former.remove(&group);
         self.refused.retain(|_, (held, _)| *held != group);
+    }
+
+    pub(super) fn is_walking(&self, group: GroupId) -> bool {
+        self.walks.contains_key(&group)
     }
 
     pub(super) fn refused_len(&self) -> usize {

@@ -4,11 +4,13 @@ use std::collections::VecDeque;
 
 use lockstep_model::flow::{FlowChange, FlowKey, FlowOp, FlowRecord, WriteOutcome};
 use lockstep_model::ids::{Epoch, NodeId};
+use lockstep_sync_core::audit::Difference;
 use lockstep_sync_core::{
     Connection, Down, Origin, OriginOutput, PassId, Receiver, ReceiverOutput, Session, StreamId, Time, Up,
     WorkId, yield_to_owner,
 };
 
+use crate::auditor::Auditor;
 use crate::rng::Rng;
 use crate::table::{GROUP, Table};
 
@@ -33,6 +35,9 @@ pub(crate) struct Node {
     asked: Option<PassId>,
     cursor: Option<FlowKey>,
     pub(crate) starts: u32,
+    pub(crate) auditor: Auditor,
+    /// Flows that this node found to differ from their owner's.
+    pub(crate) diverged: Vec<(FlowKey, Difference)>,
 }
 
 /// What leaves a node.
@@ -57,6 +62,8 @@ impl Node {
             asked: None,
             cursor: None,
             starts: 0,
+            auditor: Auditor::default(),
+            diverged: Vec::new(),
         };
         node.origin.set_peers([peer]);
         node
@@ -72,6 +79,7 @@ impl Node {
         self.ring.clear();
         self.expired.clear();
         self.lost_shards = 0;
+        self.auditor = Auditor::default();
         (self.page, self.asked, self.cursor) = (None, None, None);
         if let Some(epoch) = owned {
             self.receiver.own(now, GROUP, epoch);
@@ -113,7 +121,7 @@ impl Node {
     }
 
     /// One job of the writer. A refused write is one that the kernel had no room for.
-    pub(crate) fn work(&mut self, now: Time, rng: &mut Rng, refuse: bool) {
+    pub(crate) fn work(&mut self, now: Time, rng: &mut Rng, refuse: Option<u64>) {
         match self.jobs.pop_front() {
             Some(Job::Write(work, mut ops)) => {
                 let owned = self.owned();
@@ -123,7 +131,11 @@ impl Node {
                     .map(|op| {
                         let upsert = matches!(op.change, FlowChange::Upsert(_));
                         let held = self.table.entries.contains_key(op.change.key());
-                        if refuse && upsert && !held && rng.one_in(4) {
+                        if let Some(refuse) = refuse
+                            && upsert
+                            && !held
+                            && rng.one_in(refuse)
+                        {
                             WriteOutcome::Full
                         } else {
                             self.table.write(op)
@@ -168,6 +180,10 @@ impl Node {
                     }
                     ReceiverOutput::Rewalk { shards } => self.origin.handle_lost(now, shards),
                     ReceiverOutput::Inherited { change } => self.origin.handle_inherited(now, change),
+                    ReceiverOutput::Diverged { key, difference, .. } => self.diverged.push((key, difference)),
+                    output @ (ReceiverOutput::List { .. } | ReceiverOutput::Compare { .. }) => {
+                        self.auditor.of_receiver(output);
+                    }
                 }
             } else if let Some(output) = self.origin.poll_output(now) {
                 match output {
@@ -182,6 +198,9 @@ impl Node {
                         if restart {
                             self.cursor = None;
                         }
+                    }
+                    output @ (OriginOutput::List { .. } | OriginOutput::Digest { .. }) => {
+                        self.auditor.of_origin(output);
                     }
                 }
             } else {

@@ -3,9 +3,10 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
-use lockstep_model::flow::SHARDS;
-use lockstep_model::ids::{Epoch, NodeId};
-use lockstep_sync_core::limits::TAKEOVER_GRACE;
+use lockstep_model::flow::{FlowKey, SHARDS};
+use lockstep_model::ids::{EndpointId, Epoch, NodeId};
+use lockstep_sync_core::audit::Difference;
+use lockstep_sync_core::limits::{AUDIT_PAUSE, TAKEOVER_GRACE};
 use lockstep_sync_core::{Connection, Down, StreamId, SyncState, Time, Up};
 
 use crate::node::{Node, Sent};
@@ -21,6 +22,8 @@ pub(crate) struct Faults {
     pub(crate) refuse_writes: bool,
     pub(crate) restarts: bool,
     pub(crate) moves: bool,
+    /// How many times more seldom than usual.
+    pub(crate) rarity: u64,
 }
 
 /// What the schedules met, so that a test can see that it tested something.
@@ -33,6 +36,7 @@ pub(crate) struct Seen {
     pub(crate) swept: u64,
     pub(crate) moves: u64,
     pub(crate) refused_old_epoch: u64,
+    pub(crate) audits: u64,
 }
 
 impl Seen {
@@ -43,6 +47,7 @@ impl Seen {
             self.nacks += receiver.nacks;
             self.swept += receiver.swept;
             self.refused_old_epoch += receiver.refused_old_epoch;
+            self.audits += receiver.audits;
             self.lost += origin.lost;
             self.resumed += origin.resumed;
         }
@@ -62,6 +67,8 @@ struct Wire {
 pub(crate) struct World {
     seed: u64,
     rng: Rng,
+    /// Of when the auditors get to work.
+    audit_rng: Rng,
     faults: Faults,
     now: Time,
     clock: u64,
@@ -87,6 +94,7 @@ impl World {
         let mut world = Self {
             seed,
             rng: Rng(seed),
+            audit_rng: Rng(!seed),
             faults,
             now: Time::default(),
             clock: 1,
@@ -107,6 +115,7 @@ impl World {
 
     pub(crate) fn step(&mut self) {
         self.now = self.now + Duration::from_millis(self.rng.below(60));
+        let rarity = self.faults.rarity;
         match self.rng.below(16) {
             0..=4 => self.traffic(),
             5 => self.expire(),
@@ -121,13 +130,30 @@ impl World {
             }
             10 => self.each_timeout(),
             11 => self.work(),
-            12 if self.rng.one_in(3) => self.cut(),
-            13 if self.faults.restarts && self.rng.one_in(8) => self.restart(),
-            14 if self.faults.moves && self.rng.one_in(3) => self.move_ownership(),
+            12 if self.rng.one_in(3 * rarity) => self.cut(),
+            13 if self.faults.restarts && self.rng.one_in(8 * rarity) => self.restart(),
+            14 if self.faults.moves
+                && (self.owner.is_none() || rarity == 1 || self.rng.one_in(rarity))
+                && self.rng.one_in(3) =>
+            {
+                self.move_ownership()
+            }
             _ => self.connect(),
         }
+        // Where faults are rare, nobody is slow either: rounds are to end.
+        if rarity > 1 {
+            self.work();
+            self.work();
+            let (now, rng) = (self.now, &mut self.rng);
+            self.nodes.iter_mut().for_each(|node| node.pump(now, rng));
+        }
+        if rarity > 1 || self.audit_rng.one_in(3) {
+            let (now, node) = (self.now, self.audit_rng.below(2) as usize);
+            self.nodes[node].audit(now, &mut self.audit_rng);
+        }
         self.poll();
-        for _ in 0..self.rng.below(6) {
+        let deliveries = if rarity > 1 { 40 } else { 6 };
+        for _ in 0..self.rng.below(deliveries) {
             self.deliver();
         }
     }
@@ -148,7 +174,7 @@ impl World {
             let (key, endpoint) = (key(self.rng.below(KEYS)), self.rng.below(3));
             let node = &mut self.nodes[owner];
             let change = node.table.packet(key, self.epoch, self.clock, endpoint);
-            if self.faults.lose_events && !self.healing && self.rng.one_in(10) {
+            if self.faults.lose_events && !self.healing && self.rng.one_in(10 * self.faults.rarity) {
                 node.lost_shards |= 1 << key.shard();
             } else {
                 node.ring.push_back((change, self.epoch));
@@ -183,7 +209,8 @@ impl World {
     }
 
     fn work(&mut self) {
-        let (now, refuse) = (self.now, self.faults.refuse_writes && !self.healing);
+        let refuse = self.faults.refuse_writes && !self.healing;
+        let (now, refuse) = (self.now, refuse.then_some(4 * self.faults.rarity));
         let node = self.rng.below(2) as usize;
         for _ in 0..=self.rng.below(4) {
             self.nodes[node].work(now, &mut self.rng, refuse);
@@ -330,28 +357,66 @@ impl World {
         self.traffic();
         for round in 0.. {
             assert!(round < 20_000, "seed {}: does not settle: {}", self.seed, self.state());
-            self.now = self.now + Duration::from_millis(20);
-            self.connect();
-            for index in 0..2 {
-                self.nodes[index].pump(self.now, &mut self.rng);
-            }
-            self.each_timeout();
-            self.each_node(Node::read_page);
-            let (now, rng) = (self.now, &mut self.rng);
-            self.nodes.iter_mut().for_each(|node| node.hand_page_over(now, rng));
-            for _ in 0..4 {
-                self.work();
-            }
-            self.poll();
-            for subscriber in 0..2 {
-                for shard in 0..SHARDS {
-                    while self.deliver_on(subscriber, shard) {}
-                }
-            }
+            self.quiet_round();
             if self.settled() {
                 break;
             }
         }
+    }
+
+    /// As long as it takes to read the tables three times, and the pauses in between, under traffic.
+    pub(crate) fn audit(&mut self) {
+        let until = self.now + 3 * AUDIT_PAUSE;
+        while self.now < until {
+            if self.rng.one_in(2) {
+                self.traffic();
+            }
+            self.quiet_round();
+        }
+    }
+
+    fn quiet_round(&mut self) {
+        self.now = self.now + Duration::from_millis(20);
+        self.connect();
+        for index in 0..2 {
+            self.nodes[index].pump(self.now, &mut self.rng);
+        }
+        self.each_timeout();
+        self.each_node(Node::read_page);
+        let (now, rng) = (self.now, &mut self.rng);
+        self.nodes.iter_mut().for_each(|node| node.hand_page_over(now, rng));
+        let audit_rng = &mut self.audit_rng;
+        self.nodes.iter_mut().for_each(|node| node.audit(now, audit_rng));
+        for _ in 0..4 {
+            self.work();
+        }
+        self.poll();
+        for subscriber in 0..2 {
+            for shard in 0..SHARDS {
+                while self.deliver_on(subscriber, shard) {}
+            }
+        }
+    }
+
+    /// Changes a node's table behind its daemon's back. The flows it was done to.
+    pub(crate) fn plant(&mut self, at_owner: bool) -> Vec<(FlowKey, Difference)> {
+        let owner = self.owner.expect("healing made one");
+        let node = if at_owner { owner } else { 1 - owner };
+        let (epoch, table) = (self.epoch, &mut self.nodes[node].table);
+        let held: Vec<FlowKey> = table.entries.keys().copied().collect();
+        let (changed, missing, extra) = (held[0], held[1], key(KEYS + 1));
+        let record = &mut table.entries.get_mut(&changed).expect("it is held").record;
+        record.endpoint = EndpointId(record.endpoint.get() + 10);
+        table.entries.remove(&missing);
+        table.packet(extra, epoch, self.clock, 1);
+        // What is gone from the owner's table is too much at the standby.
+        let (gone, made) = (Difference::Missing, Difference::Extra);
+        let (missing_is, extra_is) = if at_owner { (made, gone) } else { (gone, made) };
+        vec![(changed, Difference::Changed), (missing, missing_is), (extra, extra_is)]
+    }
+
+    pub(crate) fn diverged(&self) -> Vec<(FlowKey, Difference)> {
+        self.nodes.iter().flat_map(|node| node.diverged.iter().copied()).collect()
     }
 
     fn settled(&self) -> bool {
@@ -362,8 +427,10 @@ impl World {
             && owner.expired.is_empty()
             && owner.lost_shards == 0
             && owner.origin.is_flushed()
-            && standby.jobs.is_empty()
-            && owner.jobs.is_empty()
+            // What a former owner still had to say, and what the cores were told and have not asked to be done yet.
+            && standby.origin.is_flushed()
+            && owner.receiver.is_idle()
+            && standby.receiver.is_idle()
             && standby.receiver.group_sync(self.now, GROUP).state == SyncState::CaughtUp
     }
 
@@ -395,7 +462,8 @@ impl World {
         let seed = self.seed;
         assert!(
             missing.is_empty() && extra.is_empty(),
-            "seed {seed}: owner has {missing:?}, standby {extra:?}"
+            "seed {seed}: owner has {missing:?}, standby {extra:?}; found to differ: {:?}",
+            self.diverged()
         );
     }
 

@@ -5,6 +5,7 @@ use std::collections::{BTreeSet, VecDeque};
 use lockstep_model::ids::GroupId;
 
 use super::store::Slot;
+use crate::audit::RoundId;
 use crate::message::WalkId;
 use crate::time::Time;
 
@@ -17,6 +18,10 @@ pub(super) enum Item {
     Begin(GroupId, WalkId),
     /// A walk ends.
     End(GroupId, WalkId),
+    /// A round of digests begins.
+    AuditBegin(RoundId),
+    /// It ends.
+    AuditEnd(RoundId),
 }
 
 /// Where a dirty flow is. The queues hold tickets; one whose flow is elsewhere by now is void.
@@ -87,6 +92,10 @@ impl Queues {
 
     pub(super) fn walk_len(&self) -> usize {
         self.walk.len()
+    }
+
+    pub(super) fn has_retries(&self) -> bool {
+        !self.retry.is_empty()
     }
 
     pub(super) fn next_retry(&self) -> Option<Time> {

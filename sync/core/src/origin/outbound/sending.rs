@@ -29,6 +29,17 @@ impl Outbound {
             let Some((place, item)) = self.peeked.take().or_else(|| self.queues.pop(LIVE_BEFORE_WALK)) else {
                 break;
             };
+            if let Item::AuditBegin(round) | Item::AuditEnd(round) = item {
+                if self.audit_stage(round).is_none() {
+                    continue;
+                }
+                if batch.is_some() {
+                    self.peeked = Some((place, item));
+                    break;
+                }
+                let position = self.take_position(now, item);
+                return self.audit_marker(item, position);
+            }
             let (group, change) = match item {
                 Item::Record(slot) => match self.dirty.get(slot) {
                     Some(dirty) if dirty.place == place => (dirty.change.group(), Some(&dirty.change)),
@@ -37,7 +48,7 @@ impl Outbound {
                 Item::Begin(group, walk) | Item::End(group, walk) if self.walking(group, walk) => {
                     (group, None)
                 }
-                Item::Begin(..) | Item::End(..) => continue,
+                Item::Begin(..) | Item::End(..) | Item::AuditBegin(_) | Item::AuditEnd(_) => continue,
             };
             let Some(epoch) = groups.get(&group).map(|g| g.epoch) else { continue };
             let fits = match (&batch, change) {
@@ -49,17 +60,13 @@ impl Outbound {
                 self.peeked = Some((place, item));
                 break;
             }
-            if self.sent.is_empty() {
-                self.progress = now;
-            }
-            self.position += 1;
-            let position = self.position;
-            self.spoke = now;
-            self.sent.push(position, item);
+            let change = change.cloned();
+            let position = self.take_position(now, item);
             match (item, change) {
                 (Item::Record(slot), Some(change)) => {
                     let (.., changes) = batch.get_or_insert_with(|| (group, epoch, Vec::new()));
-                    changes.push(change.clone());
+                    changes.push(change);
+                    self.note_change(slot);
                     let dirty = self.dirty.get_mut(slot).expect("looked up above");
                     dirty.place = Place::Sent(position);
                     self.walked.sent += u64::from(dirty.walked);
@@ -69,12 +76,22 @@ impl Outbound {
                     return Some(Down::WalkBegin { group, epoch, walk, position });
                 }
                 (Item::End(_, walk), _) => return Some(Down::WalkEnd { group, epoch, walk, position }),
-                (Item::Record(_), None) => unreachable!("a record has a change"),
+                _ => unreachable!("a record has a change, and markers of rounds were sent above"),
             }
         }
         let (group, epoch, changes) = batch?;
         counters.records_sent += changes.len() as u64;
         self.records += changes.len() as u64;
         Some(Down::Batch { group, epoch, position: self.position, changes })
+    }
+
+    fn take_position(&mut self, now: Time, item: Item) -> u64 {
+        if self.sent.is_empty() {
+            self.progress = now;
+        }
+        self.position += 1;
+        self.spoke = now;
+        self.sent.push(self.position, item);
+        self.position
     }
 }

@@ -49,6 +49,7 @@ impl Outbound {
         if self.walks.is_empty() {
             self.walked = Walked::default();
         }
+        self.cancel_audit();
         let walk = self.walks.entry(group).or_insert(Walk { phase: Phase::Needed, again: None, since: now });
         if walk.phase != Phase::Needed {
             walk.again.get_or_insert(now);
