@@ -39,7 +39,7 @@ pub(crate) use kernel::KernelTable;
 pub(crate) use peer_status::PeerStatus;
 pub(crate) use table::{Ager, Events, Table};
 
-use driver::{Command, Driver};
+use driver::{Command, Driver, Workers};
 use peers::Peers;
 use status::Snapshot;
 use writer::Owned;
@@ -104,9 +104,7 @@ impl Sync {
             Origin::new(Session(session)),
             Receiver::new(milliseconds_since_boot()),
             events,
-            jobs,
-            pages,
-            audits,
+            Workers { jobs, pages, audits },
             status.clone(),
             service.sent(),
         );

@@ -1,6 +1,8 @@
 //! The thread that owns both sides of the core. It waits for whatever comes first, hands it to the core, and
 //! does what the core says.
 
+mod outputs;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, mpsc as blocking};
@@ -8,12 +10,10 @@ use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use lockstep_loader::KernelInstant;
-use lockstep_model::flow::{FlowChange, FlowKey, FlowOp, FlowRecord, WriteOutcome};
+use lockstep_model::flow::{FlowChange, FlowOp, FlowRecord, WriteOutcome};
 use lockstep_model::ids::{Epoch, GroupId, NodeId, ServiceId};
 use lockstep_sync_core::audit::{Comparison, Digest, Listing, RoundId};
-use lockstep_sync_core::{
-    Connection, Down, Origin, OriginOutput, PassId, Receiver, ReceiverOutput, StreamId, Time, Up, WorkId,
-};
+use lockstep_sync_core::{Connection, Down, Origin, PassId, Receiver, StreamId, Time, Up, WorkId};
 use lockstep_sync_transport::{SentBytes, StreamEvent, StreamSender};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
@@ -104,6 +104,13 @@ impl Flush {
     }
 }
 
+/// The threads that work at the table, which would hold up this one.
+pub(super) struct Workers {
+    pub(super) jobs: blocking::Sender<Job>,
+    pub(super) pages: blocking::Sender<NextPage>,
+    pub(super) audits: blocking::Sender<AuditJob>,
+}
+
 pub(super) struct Driver<E> {
     started: Instant,
     /// The kernel's clock then: births are read from it.
@@ -111,9 +118,7 @@ pub(super) struct Driver<E> {
     origin: Origin,
     receiver: Receiver,
     events: E,
-    jobs: blocking::Sender<Job>,
-    pages: blocking::Sender<NextPage>,
-    audits: blocking::Sender<AuditJob>,
+    workers: Workers,
     /// This node's table, as it was read for a round; what the kernel reported before that is to be handed over first.
     listed: Option<(RoundId, Listing)>,
     /// The newest life of each stream, in both directions.
@@ -162,9 +167,7 @@ impl<E: Events> Driver<E> {
         origin: Origin,
         receiver: Receiver,
         events: E,
-        jobs: blocking::Sender<Job>,
-        pages: blocking::Sender<NextPage>,
-        audits: blocking::Sender<AuditJob>,
+        workers: Workers,
         status: Arc<ArcSwap<Snapshot>>,
         sent: SentBytes,
     ) -> Self {
@@ -175,9 +178,7 @@ impl<E: Events> Driver<E> {
             origin,
             receiver,
             events,
-            jobs,
-            pages,
-            audits,
+            workers,
             listed: None,
             down: BTreeMap::new(),
             up: BTreeMap::new(),
@@ -438,90 +439,6 @@ impl<E: Events> Driver<E> {
             self.up.remove(&stream);
         }
         self.receiver.disconnected(stream, connection);
-    }
-
-    /// Does what the core says, until it has nothing more to say.
-    fn work(&mut self) {
-        loop {
-            if let Some(output) = self.receiver.poll_output() {
-                self.receiver_output(output);
-            } else if let Some(output) = self.origin.poll_output(self.now()) {
-                self.origin_output(output);
-            } else {
-                return;
-            }
-        }
-    }
-
-    fn receiver_output(&mut self, output: ReceiverOutput) {
-        match output {
-            ReceiverOutput::Write { work, ops } => self.job(Job::Write { work, ops }),
-            ReceiverOutput::Sweep { work, group, shard, mark, epoch } => {
-                self.job(Job::Sweep { work, group, shard, mark, epoch });
-            }
-            ReceiverOutput::Send { stream, connection, message } => {
-                if let Some((current, sender)) = self.up.get(&stream)
-                    && *current == connection
-                {
-                    sender.send(message);
-                }
-            }
-            ReceiverOutput::Close { stream, connection, reason } => {
-                tracing::warn!(peer = %stream.peer, shard = stream.shard, reason, "replication stream closed");
-                self.drop_up(stream, connection);
-            }
-            ReceiverOutput::Inherited { change } => self.origin.handle_inherited(self.now(), change),
-            ReceiverOutput::List { peer, round, seed, suspects } => {
-                self.audit(AuditJob::List { peer: Some(peer), round, seed, suspects });
-            }
-            ReceiverOutput::Compare { stream, round, listing, digest, changed } => {
-                self.audit(AuditJob::Compare { stream, round, listing, digest, changed });
-            }
-            ReceiverOutput::Diverged { stream, group, key, difference } => {
-                let FlowKey { client, service, protocol } = key;
-                tracing::warn!(
-                    origin = %stream.peer, group = %group, ?difference, ?protocol, %client, %service,
-                    "a flow differed from its owner's, and is repaired"
-                );
-            }
-            ReceiverOutput::Rewalk { shards } => self.origin.handle_lost(self.now(), shards),
-        }
-    }
-
-    fn origin_output(&mut self, output: OriginOutput) {
-        match output {
-            OriginOutput::Send { stream, connection, message } => {
-                if let Some((current, sender)) = self.down.get(&stream)
-                    && *current == connection
-                {
-                    sender.send(message);
-                }
-            }
-            OriginOutput::Close { stream, connection, reason } => {
-                tracing::info!(peer = %stream.peer, shard = stream.shard, ?reason, "subscriber closed");
-                self.drop_down(stream, connection);
-            }
-            OriginOutput::List { round, seed, suspects } => {
-                self.audit(AuditJob::List { peer: None, round, seed, suspects });
-            }
-            OriginOutput::Digest { stream, round, listing, owned, changed, suspects } => {
-                self.audit(AuditJob::Digest { stream, round, listing, owned, changed, suspects });
-            }
-            OriginOutput::ReadPage { pass, restart } => {
-                if restart {
-                    self.walked = 0.0;
-                }
-                self.pages.send(NextPage { pass, restart }).expect("the walker ends after this thread");
-            }
-        }
-    }
-
-    fn audit(&self, job: AuditJob) {
-        self.audits.send(job).expect("the auditor ends after this thread");
-    }
-
-    fn job(&self, job: Job) {
-        self.jobs.send(job).expect("the writer ends after this thread");
     }
 
     fn finish_takeovers(&mut self) {
