@@ -77,7 +77,7 @@ fn demo(variables: &[(&str, &str)]) -> anyhow::Result<Demo> {
     let err = out.try_clone().context("cannot duplicate a log file")?;
     let mut command = Command::new(&this);
     command
-        .args(["demo", "--flows", "40", "--seconds", "4", "--profile", "lan"])
+        .args(["demo", "--flows", "40", "--seconds", "8", "--profile", "lan"])
         .envs(variables.iter().copied())
         .stdin(Stdio::null())
         .stdout(out)
