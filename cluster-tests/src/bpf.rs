@@ -5,7 +5,7 @@ use std::ffi::CString;
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 
@@ -13,6 +13,7 @@ pub mod stranger;
 
 const MAP_LOOKUP_ELEM: u32 = 1;
 const MAP_UPDATE_ELEM: u32 = 2;
+const MAP_DELETE_ELEM: u32 = 3;
 const OBJ_GET: u32 = 7;
 const PROG_GET_NEXT_ID: u32 = 11;
 const MAP_GET_NEXT_ID: u32 = 12;
@@ -87,14 +88,15 @@ fn describe(fd: &OwnedFd, info: &mut [u8]) -> io::Result<()> {
 /// The kernel's `struct bpf_map_info` begins with type, id, key size and value size, four bytes each.
 const MAP_INFO: usize = 16;
 
-/// A pinned array map with 4-byte keys.
+/// A pinned map.
 #[derive(Debug)]
-pub struct PinnedArray {
+pub struct PinnedMap {
     fd: OwnedFd,
+    key_size: usize,
     value_size: usize,
 }
 
-impl PinnedArray {
+impl PinnedMap {
     /// Opens a pin.
     pub fn open(path: &Path) -> anyhow::Result<Self> {
         let name = CString::new(path.as_os_str().as_bytes()).context("a path with a zero byte")?;
@@ -106,39 +108,71 @@ impl PinnedArray {
         let fd = unsafe { OwnedFd::from_raw_fd(fd) };
         let mut info = [0u8; MAP_INFO];
         describe(&fd, &mut info).with_context(|| format!("cannot ask what {} is", path.display()))?;
-        let value_size = u32::from_ne_bytes(info[12..16].try_into().expect("four bytes")) as usize;
-        Ok(PinnedArray { fd, value_size })
+        let size = |at: usize| u32::from_ne_bytes(info[at..at + 4].try_into().expect("four bytes")) as usize;
+        Ok(PinnedMap { fd, key_size: size(8), value_size: size(12) })
     }
 
-    /// Reads the value at `index`; `value` must be as long as the map's.
-    pub fn read(&self, index: u32, value: &mut [u8]) -> anyhow::Result<()> {
-        self.check(value.len())?;
-        self.element(MAP_LOOKUP_ELEM, index, value.as_mut_ptr() as u64).context("cannot read a map")
+    /// Reads the value at `key`; both must be as long as the map's. False: there is none.
+    pub fn read(&self, key: &[u8], value: &mut [u8]) -> anyhow::Result<bool> {
+        self.check("values", value.len(), self.value_size)?;
+        match self.element(MAP_LOOKUP_ELEM, key, value.as_mut_ptr() as u64) {
+            Err(error) if error.downcast_ref::<io::Error>().is_some_and(is_absent) => Ok(false),
+            result => result.map(|()| true).context("cannot read a map"),
+        }
     }
 
-    /// Writes the value at `index`; `value` must be as long as the map's.
-    pub fn write(&self, index: u32, value: &[u8]) -> anyhow::Result<()> {
-        self.check(value.len())?;
-        self.element(MAP_UPDATE_ELEM, index, value.as_ptr() as u64).context("cannot write a map")
+    /// Writes the value at `key`; both must be as long as the map's.
+    pub fn write(&self, key: &[u8], value: &[u8]) -> anyhow::Result<()> {
+        self.check("values", value.len(), self.value_size)?;
+        self.element(MAP_UPDATE_ELEM, key, value.as_ptr() as u64).context("cannot write a map")
     }
 
-    /// The kernel copies as many bytes as the map's values have, whatever it is given.
-    fn check(&self, length: usize) -> anyhow::Result<()> {
-        let wanted = self.value_size;
+    /// Removes what is at `key`.
+    pub fn delete(&self, key: &[u8]) -> anyhow::Result<()> {
+        self.element(MAP_DELETE_ELEM, key, 0).context("cannot delete from a map")
+    }
+
+    /// The kernel copies as many bytes as the map says, whatever it is given.
+    fn check(&self, what: &str, length: usize, wanted: usize) -> anyhow::Result<()> {
         anyhow::ensure!(
             length == wanted,
-            "the map's values have {wanted} bytes, not {length}: its layout has changed"
+            "the map's {what} have {wanted} bytes, not {length}: its layout has changed"
         );
         Ok(())
     }
 
-    fn element(&self, command: u32, index: u32, value: u64) -> io::Result<()> {
+    fn element(&self, command: u32, key: &[u8], value: u64) -> anyhow::Result<()> {
+        self.check("keys", key.len(), self.key_size)?;
         let mut attr = [0u8; ATTR];
         attr[..4].copy_from_slice(&(self.fd.as_raw_fd() as u32).to_ne_bytes());
-        attr[8..16].copy_from_slice(&(std::ptr::from_ref(&index) as u64).to_ne_bytes());
+        attr[8..16].copy_from_slice(&(key.as_ptr() as u64).to_ne_bytes());
         attr[16..24].copy_from_slice(&value.to_ne_bytes());
-        call(command, &mut attr).map(|_| ())
+        call(command, &mut attr)?;
+        Ok(())
     }
+}
+
+fn is_absent(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(libc::ENOENT)
+}
+
+/// The pin of the map `name`, somewhere below a node's folder of pins.
+pub fn find_pin(folder: &Path, name: &str) -> anyhow::Result<PathBuf> {
+    search(folder, name)?.with_context(|| format!("no pin below {} is called {name}", folder.display()))
+}
+
+fn search(folder: &Path, name: &str) -> anyhow::Result<Option<PathBuf>> {
+    for entry in std::fs::read_dir(folder).with_context(|| format!("cannot read {}", folder.display()))? {
+        let path = entry?.path();
+        if path.is_dir() {
+            if let Some(found) = search(&path, name)? {
+                return Ok(Some(found));
+            }
+        } else if path.file_name().is_some_and(|found| found == name) {
+            return Ok(Some(path));
+        }
+    }
+    Ok(None)
 }
 
 fn call(command: u32, attr: &mut [u8; ATTR]) -> io::Result<i32> {

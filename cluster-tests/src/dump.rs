@@ -1,6 +1,7 @@
 //! The flow tables as `lockstepd --dump-flows` reads them from pinned maps, of a node that lives or is dead.
 
 use std::collections::HashMap;
+use std::net::SocketAddrV4;
 use std::process::Stdio;
 
 use anyhow::{Context, bail, ensure};
@@ -27,6 +28,13 @@ pub struct Key {
     protocol: String,
     client: String,
     vip: String,
+}
+
+impl Key {
+    /// Where a TCP connection comes from; none of another protocol.
+    pub fn tcp_client(&self) -> Option<SocketAddrV4> {
+        (self.protocol == "tcp").then(|| self.client.parse().ok())?
+    }
 }
 
 /// What is compared of a flow.

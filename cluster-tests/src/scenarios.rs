@@ -7,6 +7,7 @@ use crate::report::Report;
 mod bad_input;
 mod chaos;
 mod disk_full;
+mod divergence;
 mod doctor;
 mod fault_back;
 mod faults;
@@ -156,6 +157,11 @@ pub const ALL: &[Scenario] = &[
         "deleted_data_dir",
         "a voter without its data counts for nothing until it joins anew (I3)",
         oddities::amnesia::run,
+    ),
+    calm(
+        "divergence",
+        "what changes in a standby's kernel behind its daemon's back is found and repaired (I5)",
+        divergence::run,
     ),
     calm("flows_shown", "`lockstep flows` on the standby shows what the owner shows", flows_shown::run),
     scenario(

@@ -1,12 +1,9 @@
 //! Negative control: a stopped owner whose lease is forged into one without end goes on forwarding, and the
 //! captures must show it as an overlap with the next owner. If they do not, an overlap of zero means nothing.
 
-use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::Context;
-
-use crate::bpf::PinnedArray;
+use crate::bpf::{PinnedMap, find_pin};
 use crate::cluster::Cluster;
 use crate::fault::Fault;
 use crate::manifest::{EXAMPLE, Profile};
@@ -37,8 +34,7 @@ pub(super) fn run() -> anyhow::Result<()> {
 }
 
 fn forge(cluster: &mut Cluster, node: Node) -> anyhow::Result<()> {
-    let pin = find(&cluster.pin_dir(node))?.with_context(|| format!("no pin is called {MAP}"))?;
-    let map = PinnedArray::open(&pin)?;
+    let map = PinnedMap::open(&find_pin(&cluster.pin_dir(node), MAP)?)?;
     anyhow::ensure!(forge_all(&map)? > 0, "no slot of {MAP} is in use");
     // A thread that was writing when its process was stopped may have ended that since.
     wait::pass(SETTLED)?;
@@ -50,30 +46,17 @@ fn forge(cluster: &mut Cluster, node: Node) -> anyhow::Result<()> {
 }
 
 /// Takes the end from every lease that has one; how many had.
-fn forge_all(map: &PinnedArray) -> anyhow::Result<u32> {
+fn forge_all(map: &PinnedMap) -> anyhow::Result<u32> {
     let mut forged = 0;
     for slot in 0..SLOTS {
         let mut value = [0u8; VALUE];
-        map.read(slot, &mut value)?;
+        let key = slot.to_ne_bytes();
+        anyhow::ensure!(map.read(&key, &mut value)?, "{MAP} has no slot {slot}");
         if value[GROUP] != [0; 8] && value[FLAGS] != UNBOUNDED.to_ne_bytes() {
             value[FLAGS].copy_from_slice(&UNBOUNDED.to_ne_bytes());
-            map.write(slot, &value)?;
+            map.write(&key, &value)?;
             forged += 1;
         }
     }
     Ok(forged)
-}
-
-fn find(folder: &Path) -> anyhow::Result<Option<PathBuf>> {
-    for entry in std::fs::read_dir(folder).with_context(|| format!("cannot read {}", folder.display()))? {
-        let path = entry?.path();
-        if path.is_dir() {
-            if let Some(found) = find(&path)? {
-                return Ok(Some(found));
-            }
-        } else if path.file_name().is_some_and(|name| name == MAP) {
-            return Ok(Some(path));
-        }
-    }
-    Ok(None)
 }

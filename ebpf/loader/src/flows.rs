@@ -88,11 +88,21 @@ impl FlowTable {
     /// A page of about `max` entries (half of which are replies, and not shown) from `cursor` on: first IPv4,
     /// then IPv6. A flow that exists during the whole walk is seen exactly once.
     pub fn walk(&self, cursor: Option<WalkCursor>, max: usize) -> Result<WalkPage, DataplaneError> {
+        self.pages(cursor, max, false)
+    }
+
+    /// The same, without flows of which the entry for replies is missing or belongs to another: half a flow is none. It
+    /// costs a look-up for each flow.
+    pub fn walk_whole(&self, cursor: Option<WalkCursor>, max: usize) -> Result<WalkPage, DataplaneError> {
+        self.pages(cursor, max, true)
+    }
+
+    fn pages(&self, cursor: Option<WalkCursor>, max: usize, whole: bool) -> Result<WalkPage, DataplaneError> {
         let cursor = cursor.unwrap_or(WalkCursor { family: Family::V4, at: None });
         let mut page = WalkPage::default();
         let at = match cursor.family {
-            Family::V4 => self.records::<V4>(cursor.at, max.max(1), &mut page)?,
-            Family::V6 => self.records::<V6>(cursor.at, max.max(1), &mut page)?,
+            Family::V4 => self.records::<V4>(cursor.at, max.max(1), whole, &mut page)?,
+            Family::V6 => self.records::<V6>(cursor.at, max.max(1), whole, &mut page)?,
         };
         page.next = match (cursor.family, at) {
             (family, Some(at)) => Some(WalkCursor { family, at: Some(at) }),
@@ -115,6 +125,7 @@ impl FlowTable {
         &self,
         at: Option<HashCursor>,
         max: usize,
+        whole: bool,
         walked: &mut WalkPage,
     ) -> Result<Option<HashCursor>, DataplaneError> {
         let now = KernelInstant::now();
@@ -123,6 +134,9 @@ impl FlowTable {
             let Some(group) = directory.group_of(value)? else { return Ok(()) };
             if value.path & PATH_DEAD != 0 {
                 walked.dead.extend(record::model_key(&value.key).map(|key| (group, key)));
+                return Ok(());
+            }
+            if whole && !self.has_reply(value)? {
                 return Ok(());
             }
             let timeouts = directory.timeouts(value.service);
@@ -134,6 +148,12 @@ impl FlowTable {
             }
             Ok(())
         })
+    }
+
+    fn has_reply<A: KernelFamily>(&self, original: &FlowValue<A>) -> Result<bool, DataplaneError> {
+        let flows = &A::maps(&self.maps).flows;
+        let reply = flows.get(&original.twin).map_err(DataplaneError::map(A::NAMES.flows))?;
+        Ok(reply.is_some_and(|reply| reply.twin == original.key))
     }
 
     /// How many live flows there are. Walks the tables.

@@ -76,12 +76,13 @@ pub(super) fn start<T: Table>(
     Ok(jobs)
 }
 
-/// An owner lists what its standbys were told; a standby all it holds, whatever its own policy says by now.
+/// An owner lists what its standbys were told; a standby all it holds, whatever its own policy says by now, but not what it
+/// holds half of: the owner will say it again.
 fn list<T: Table>(table: &T, owner: bool, mut lister: Lister) -> anyhow::Result<Listing> {
     let mut cursor = None;
     loop {
         let begun = Instant::now();
-        let page = table.audit_page(cursor, PAGE)?;
+        let page = table.audit_page(cursor, PAGE, !owner)?;
         for held in &page.held {
             if !owner || (held.replicated && !held.early) {
                 lister.meet(&held.record);

@@ -33,8 +33,13 @@ impl Table for KernelTable {
         self.0.share(&cursor)
     }
 
-    fn audit_page(&self, cursor: Option<WalkCursor>, max: usize) -> anyhow::Result<AuditPage<WalkCursor>> {
-        let page = self.0.walk(cursor, max)?;
+    fn audit_page(
+        &self,
+        cursor: Option<WalkCursor>,
+        max: usize,
+        whole: bool,
+    ) -> anyhow::Result<AuditPage<WalkCursor>> {
+        let page = if whole { self.0.walk_whole(cursor, max)? } else { self.0.walk(cursor, max)? };
         let held = page.flows.into_iter().map(|flow| Held {
             record: flow.record,
             replicated: flow.replicated,

@@ -44,9 +44,13 @@ pub(crate) trait Table: Send + Sync + 'static {
     /// About how much of the table lies before `cursor`, 0 to 1.
     fn share(&self, cursor: Self::Cursor) -> f64;
 
-    /// The same of all flows, whatever their policy.
-    fn audit_page(&self, cursor: Option<Self::Cursor>, max: usize)
-    -> anyhow::Result<AuditPage<Self::Cursor>>;
+    /// The same of all flows, whatever their policy. `whole`: without those that would not pass packets in both directions.
+    fn audit_page(
+        &self,
+        cursor: Option<Self::Cursor>,
+        max: usize,
+        whole: bool,
+    ) -> anyhow::Result<AuditPage<Self::Cursor>>;
 
     /// Removes what a walk under `epoch` did not mark; how many.
     fn sweep(&self, group: GroupId, shard: u8, mark: u32, epoch: Epoch) -> anyhow::Result<u64>;

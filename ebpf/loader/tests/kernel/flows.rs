@@ -240,6 +240,18 @@ fn i5_a_repair_wins_at_an_equal_stamp() {
     assert_eq!(table.write(&repairs), [WriteOutcome::Applied; 3]);
     assert_eq!(endpoints(), [told(0), told(1)]);
     assert_eq!(raw_entries(&bed), 4, "an entry for each direction");
+
+    // Replies of the first flow have no entry any more: it is held no longer, until it is repaired.
+    raw.remove(&original(0).1.twin).unwrap();
+    let whole = || -> Vec<u64> {
+        let flows = table.walk_whole(None, 1024).unwrap().flows;
+        flows.iter().map(|flow| flow.record.version.birth).collect()
+    };
+    assert_eq!(endpoints(), [told(0), told(1)]);
+    assert_eq!(whole(), [101]);
+    assert_eq!(one(&table, repair(upsert(of(0), 40))), WriteOutcome::Applied);
+    assert_eq!(raw_entries(&bed), 4);
+    assert_eq!(whole().len(), 2);
 }
 
 #[test]

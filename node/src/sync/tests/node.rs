@@ -201,7 +201,12 @@ impl Table for Memory {
         0.5
     }
 
-    fn audit_page(&self, cursor: Option<FlowKey>, max: usize) -> anyhow::Result<AuditPage<FlowKey>> {
+    fn audit_page(
+        &self,
+        cursor: Option<FlowKey>,
+        max: usize,
+        _whole: bool,
+    ) -> anyhow::Result<AuditPage<FlowKey>> {
         let (records, next) = self.page(cursor, max)?;
         let held = |record| Held { record, replicated: true, early: false };
         Ok(AuditPage { held: records.into_iter().map(held).collect(), dead: Vec::new(), next })
