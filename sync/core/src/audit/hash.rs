@@ -60,3 +60,65 @@ fn mix(a: u64, b: u64) -> u64 {
     let product = u128::from(a) * u128::from(b);
     (product >> 64) as u64 ^ product as u64
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use lockstep_model::flow::{FlowKind, FlowState, FlowVersion};
+    use lockstep_model::ids::{EndpointId, GroupId, ServiceId};
+    use lockstep_model::protocol::Protocol;
+
+    use super::*;
+
+    fn record() -> FlowRecord {
+        let socket = |text: &str| text.parse().expect("a socket address");
+        FlowRecord {
+            key: FlowKey {
+                protocol: Protocol::Tcp,
+                client: socket("192.0.2.101:40000"),
+                service: socket("192.0.2.10:443"),
+            },
+            group: GroupId(1),
+            service: ServiceId(2),
+            endpoint: EndpointId(3),
+            endpoint_address: socket("10.0.0.11:8443"),
+            source: None,
+            kind: FlowKind::Nat,
+            version: FlowVersion { birth: 100, n: 2 },
+            state: FlowState::Established,
+            state_bits: 5,
+            remaining: Duration::from_secs(9),
+        }
+    }
+
+    #[test]
+    fn i5_a_digest_covers_what_becomes_of_a_packet() {
+        let seed = Seed::new(Session([7; 16]));
+        let content = |change: &dyn Fn(&mut FlowRecord)| {
+            let mut record = record();
+            change(&mut record);
+            seed.content(seed.key(&record.key), &record)
+        };
+        let sound = content(&|_| {});
+        assert_eq!(
+            sound,
+            content(&|flow| flow.remaining = Duration::from_secs(1)),
+            "time left is not compared"
+        );
+        let changes: [(&str, &dyn Fn(&mut FlowRecord)); 9] = [
+            ("client", &|flow| flow.key.client.set_port(40001)),
+            ("protocol", &|flow| flow.key.protocol = Protocol::Udp),
+            ("service", &|flow| flow.service = ServiceId(9)),
+            ("endpoint", &|flow| flow.endpoint = EndpointId(9)),
+            ("endpoint_address", &|flow| flow.endpoint_address.set_port(8444)),
+            ("source", &|flow| flow.source = Some(flow.key.client)),
+            ("kind", &|flow| flow.kind = FlowKind::DsrL2),
+            ("version", &|flow| flow.version.n = 3),
+            ("state_bits", &|flow| flow.state_bits = 6),
+        ];
+        for (what, change) in changes {
+            assert_ne!(sound, content(change), "{what}");
+        }
+    }
+}
