@@ -11,6 +11,7 @@ pub mod certificates;
 pub mod chaos;
 pub mod clock;
 pub mod cluster;
+pub mod comparisons;
 pub mod demo;
 pub mod draw;
 pub mod dump;

@@ -5,6 +5,7 @@ use std::time::Duration;
 use anyhow::{Context, ensure};
 
 use crate::cluster::Cluster;
+use crate::comparisons::Comparisons;
 use crate::dump;
 use crate::topology::Node;
 use crate::wait;
@@ -12,11 +13,21 @@ use crate::wait;
 const LIMIT: Duration = Duration::from_secs(15);
 const KINDS: [&str; 4] = ["cluster", "groups", "services", "snatrules"];
 
-/// Waits until all nodes hold the same intent, and owner and standby the same flows.
+/// Waits until all nodes hold the same intent, and owner and standby the same flows. What is equal only because a comparison
+/// of digests repaired it was lost before.
 pub(super) fn wait(cluster: &Cluster) -> anyhow::Result<()> {
     wait::until_ok("the same intent on all nodes", LIMIT, || same_intent(cluster))?;
     let owner = cluster.wait_ready()?;
-    wait::until_ok("the same flows on owner and standby", LIMIT, || dump::demand_same(cluster, owner))
+    wait::until_ok("the same flows on owner and standby", LIMIT, || dump::demand_same(cluster, owner))?;
+    for node in [owner, owner.other()] {
+        let diverged = Comparisons::of(cluster, node)?.diverged;
+        ensure!(
+            diverged == 0,
+            "{diverged} flows on {} had diverged: see the warnings in its log",
+            node.name()
+        );
+    }
+    Ok(())
 }
 
 fn same_intent(cluster: &Cluster) -> anyhow::Result<()> {

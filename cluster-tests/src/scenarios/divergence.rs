@@ -5,10 +5,10 @@ use std::net::SocketAddrV4;
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
-use serde_json::Value;
 
 use crate::bpf::{PinnedMap, find_pin};
 use crate::cluster::Cluster;
+use crate::comparisons::Comparisons;
 use crate::dump;
 use crate::manifest::{EXAMPLE, Profile};
 use crate::session::Session;
@@ -39,9 +39,9 @@ pub(super) fn run() -> anyhow::Result<()> {
 fn plant(cluster: &Cluster, owner: Node) -> anyhow::Result<()> {
     let standby = owner.other();
     wait::until("comparisons under traffic", FOUND, || {
-        let counts = Counts::of(cluster, standby)?;
+        let counts = Comparisons::of(cluster, standby)?;
         ensure!(counts.diverged == 0, "{} flows are said to differ, and none does", counts.diverged);
-        Ok((counts.comparisons >= UNDISTURBED).then_some(()))
+        Ok((counts.made >= UNDISTURBED).then_some(()))
     })?;
     let map = PinnedMap::open(&find_pin(&cluster.pin_dir(standby), MAP)?)?;
     let held = wait::until("three connections on the standby", LIMIT, || held(cluster, standby))?;
@@ -64,7 +64,7 @@ fn plant(cluster: &Cluster, owner: Node) -> anyhow::Result<()> {
     wait::until("the lost flow to be there", FOUND, || Ok(value(&map, &lost)?.map(drop)))?;
     wait::until("the half flow to be whole", FOUND, || Ok(value(&map, reply)?.map(drop)))?;
     wait::until_ok("the same flows on owner and standby", LIMIT, || dump::demand_same(cluster, owner))?;
-    let diverged = Counts::of(cluster, standby)?.diverged;
+    let diverged = Comparisons::of(cluster, standby)?.diverged;
     ensure!(diverged == 3, "three flows differed, and {diverged} were counted");
     Ok(())
 }
@@ -92,20 +92,4 @@ fn key(client: SocketAddrV4, service: SocketAddrV4) -> [u8; KEY] {
 fn value(map: &PinnedMap, key: &[u8]) -> anyhow::Result<Option<[u8; VALUE]>> {
     let mut value = [0; VALUE];
     Ok(map.read(key, &mut value)?.then_some(value))
-}
-
-struct Counts {
-    comparisons: u64,
-    diverged: u64,
-}
-
-impl Counts {
-    fn of(cluster: &Cluster, node: Node) -> anyhow::Result<Self> {
-        let text = cluster.lockstep(node, &["cluster", "status", "-o", "json"])?;
-        let status: Value = serde_json::from_str(&text).context("`cluster status -o json` is no JSON")?;
-        let count = |name: &str| {
-            status["replication"][name].as_u64().with_context(|| format!("no replication.{name} in {status}"))
-        };
-        Ok(Counts { comparisons: count("comparisons")?, diverged: count("diverged_flows")? })
-    }
 }
