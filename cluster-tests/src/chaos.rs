@@ -141,7 +141,7 @@ impl Chaos {
 
     fn judge(self, failure: Option<String>, intent: &Judged) -> anyhow::Result<Report> {
         let seconds = clock::to_ms(clock::now() - self.start) / 1e3;
-        let result = self.traffic.finish()?;
+        let result = self.traffic.finish(self.start)?;
         let mut steps = self.struck;
         for step in &mut steps {
             step.silence_ms = result.silence_ms(step.at, step.until);

@@ -13,6 +13,9 @@ use crate::traffic::stray::Strays;
 use crate::traffic::tcp_client::corrupted;
 use crate::trial::{DNS, WEB};
 
+/// ICMP messages that are told in full.
+const SAID: usize = 5;
+
 /// Running traffic.
 #[derive(Debug)]
 pub struct Session {
@@ -58,7 +61,7 @@ impl Session {
         self.strays.stop()?;
         let seen = self.capture.finish()?;
         let wrong = self.endpoints.counts.corrupted.load(Ordering::Relaxed);
-        let result = demand_unharmed(&outcome, &seen, wrong);
+        let result = demand_unharmed(&outcome, &seen, wrong, self.from);
         let (mut from, mut judged) = (self.from, 0);
         for to in self.changes.into_iter().chain([until]) {
             let verdict = judge::judge(&seen, from, to);
@@ -76,7 +79,8 @@ impl Session {
 }
 
 /// Demands that nothing was lost, wrong, answered with a reset, or forwarded untranslated.
-pub(crate) fn demand_unharmed(outcome: &Outcome, seen: &Seen, wrong: u64) -> anyhow::Result<()> {
+/// `from`: when the traffic began.
+pub(crate) fn demand_unharmed(outcome: &Outcome, seen: &Seen, wrong: u64, from: Nanos) -> anyhow::Result<()> {
     let tcp = outcome.tcp.iter().filter(|flow| !flow.intact()).count();
     let udp = outcome.udp.iter().filter(|flow| !flow.intact()).count();
     let bytes = corrupted(outcome.tcp.iter()) as u64 + wrong;
@@ -93,6 +97,10 @@ pub(crate) fn demand_unharmed(outcome: &Outcome, seen: &Seen, wrong: u64) -> any
         if count > 0 {
             problems.push(format!("{count} {what}"));
         }
+    }
+    for (time, message) in seen.unreachable.iter().take(SAID) {
+        let seconds = time.saturating_sub(from) as f64 / 1e9;
+        problems.push(format!("{seconds:.3} s after the traffic began: unreachable, {message}"));
     }
     anyhow::ensure!(
         problems.is_empty(),

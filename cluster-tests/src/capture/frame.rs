@@ -1,5 +1,6 @@
 //! What a captured frame is, as far as judging goes.
 
+use std::fmt;
 use std::net::Ipv4Addr;
 
 const ETHERNET: usize = 14;
@@ -18,7 +19,7 @@ pub enum Frame {
         rst: bool,
     },
     /// ICMP destination unreachable.
-    Unreachable,
+    Unreachable(Unreachable),
     /// Another ICMP message.
     Icmp {
         /// Who sent it.
@@ -28,6 +29,27 @@ pub enum Frame {
     ArpClaim(Ipv4Addr),
     /// Anything else.
     Other,
+}
+
+/// What an ICMP destination-unreachable message says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Unreachable {
+    /// 1: the host; 3: the port; and so on (RFC 792).
+    pub code: u8,
+    /// Who says so.
+    pub from: Ipv4Addr,
+    /// Whom it tells.
+    pub to: Ipv4Addr,
+    /// Source and destination of the packet that it is about, if it says them.
+    pub about: Option<[(Ipv4Addr, u16); 2]>,
+}
+
+impl fmt::Display for Unreachable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "code {} from {} to {}", self.code, self.from, self.to)?;
+        let Some([(from, from_port), (to, to_port)]) = self.about else { return Ok(()) };
+        write!(f, " about {from}:{from_port} to {to}:{to_port}")
+    }
 }
 
 /// Reads a frame's beginning. Fragments other than the first have no ports and are `Other`.
@@ -60,7 +82,15 @@ fn read(bytes: &[u8]) -> Option<Frame> {
                     to: (to, half(transport + 2)?),
                     rst: protocol == libc::IPPROTO_TCP && bytes.get(transport + 13)? & RST != 0,
                 }),
-                libc::IPPROTO_ICMP if *bytes.get(transport)? == 3 => Some(Frame::Unreachable),
+                libc::IPPROTO_ICMP if *bytes.get(transport)? == 3 => {
+                    let inner = transport + 8;
+                    let about = || {
+                        let ports = inner + usize::from(bytes.get(inner)? & 0x0f) * 4;
+                        Some([(address(inner + 12)?, half(ports)?), (address(inner + 16)?, half(ports + 2)?)])
+                    };
+                    let code = *bytes.get(transport + 1)?;
+                    Some(Frame::Unreachable(Unreachable { code, from, to, about: about() }))
+                }
                 libc::IPPROTO_ICMP => Some(Frame::Icmp { from }),
                 _ => Some(Frame::Other),
             }
@@ -92,7 +122,17 @@ mod tests {
             rst: true,
         };
         assert_eq!(parse(&ipv4(6, &tcp)), expected);
-        assert_eq!(parse(&ipv4(1, &[3, 1, 0, 0])), Frame::Unreachable);
+        let unreachable = |bytes: &[u8]| match parse(&ipv4(1, bytes)) {
+            Frame::Unreachable(message) => message.to_string(),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(unreachable(&[3, 1, 0, 0]), "code 1 from 192.0.2.101 to 192.0.2.10");
+        let mut message = vec![3, 3, 0, 0, 0, 0, 0, 0];
+        message.extend(&ipv4(17, &[0x12, 0x34, 0, 53])[ETHERNET..]);
+        assert_eq!(
+            unreachable(&message),
+            "code 3 from 192.0.2.101 to 192.0.2.10 about 192.0.2.101:4660 to 192.0.2.10:53"
+        );
         assert_eq!(parse(&ipv4(6, &tcp[..3])), Frame::Other);
         assert_eq!(parse(&[]), Frame::Other);
         let mut arp = vec![0; 12];

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 
-use super::frame::{Frame, parse};
+use super::frame::{Frame, Unreachable, parse};
 use super::socket::{Frames, PacketSocket};
 use crate::clock::{self, Nanos};
 use crate::topology::{CLIENT_PORT, ENDPOINTS, FLOATING, Node, Side, Topology, VIP, endpoint_port};
@@ -37,7 +37,7 @@ pub struct Seen {
     /// RST segments that reached or left a client or an endpoint.
     pub rst: Vec<Nanos>,
     /// ICMP destination-unreachable messages that reached or left a client or an endpoint.
-    pub unreachable: Vec<Nanos>,
+    pub unreachable: Vec<(Nanos, Unreachable)>,
     /// Frames that were not captured because a buffer or a record was full.
     pub lost: u64,
 }
@@ -105,7 +105,7 @@ impl Watcher {
             node.claims.sort_unstable();
         }
         self.seen.rst.sort_unstable();
-        self.seen.unreachable.sort_unstable();
+        self.seen.unreachable.sort_unstable_by_key(|(time, _)| *time);
         Ok(self.seen)
     }
 
@@ -134,7 +134,7 @@ impl Watcher {
                 let time = seen.realtime - offset;
                 match parse(seen.bytes) {
                     Frame::Packet { rst: true, .. } => self.seen.rst.push(time),
-                    Frame::Unreachable => self.seen.unreachable.push(time),
+                    Frame::Unreachable(message) => self.seen.unreachable.push((time, message)),
                     _ => {}
                 }
             })?;

@@ -79,8 +79,8 @@ impl Traffic {
         self.clients.as_ref().context("no flow is open")?.wait_awake()
     }
 
-    /// Ends everything and judges it.
-    pub(super) fn finish(mut self) -> anyhow::Result<Result> {
+    /// Ends everything and judges it. Times are told from `from` on.
+    pub(super) fn finish(mut self, from: Nanos) -> anyhow::Result<Result> {
         self.close()?;
         self.strays.stop()?;
         let seen = self.capture.finish()?;
@@ -90,7 +90,7 @@ impl Traffic {
             all.udp.extend(outcome.udp);
         }
         let wrong = self.endpoints.counts.corrupted.load(Ordering::Relaxed);
-        let harm = demand_unharmed(&all, &seen, wrong).err().map(|error| format!("{error:#}"));
+        let harm = demand_unharmed(&all, &seen, wrong, from).err().map(|error| format!("{error:#}"));
         let (verdict, overlap_until) = judge_throughout(&seen, nanos(SHORTEST_OWNERSHIP));
         let probes = all.udp.iter().filter(|flow| flow.is_probe()).map(|flow| flow.heard.clone()).collect();
         let (tcp_flows, udp_flows) = (all.tcp.len(), all.udp.len());
