@@ -59,7 +59,7 @@ const fn calm(name: &'static str, what: &'static str, run: fn() -> anyhow::Resul
 pub const UNSETTLED: &[(&str, &str)] = &[
     (
         "chaos",
-        "no flow went on after the owner lost power and its successor, which led, was killed as it took over: still seen once",
+        "all flows go on, but two of six seeds saw three ICMP destination-unreachable messages: not understood yet",
     ),
     (
         "pause_others",
