@@ -106,19 +106,20 @@ mod tests {
             content(&|flow| flow.remaining = Duration::from_secs(1)),
             "time left is not compared"
         );
-        let changes: [(&str, &dyn Fn(&mut FlowRecord)); 9] = [
-            ("client", &|flow| flow.key.client.set_port(40001)),
-            ("protocol", &|flow| flow.key.protocol = Protocol::Udp),
-            ("service", &|flow| flow.service = ServiceId(9)),
-            ("endpoint", &|flow| flow.endpoint = EndpointId(9)),
-            ("endpoint_address", &|flow| flow.endpoint_address.set_port(8444)),
-            ("source", &|flow| flow.source = Some(flow.key.client)),
-            ("kind", &|flow| flow.kind = FlowKind::DsrL2),
-            ("version", &|flow| flow.version.n = 3),
-            ("state_bits", &|flow| flow.state_bits = 6),
+        type Change = (&'static str, fn(&mut FlowRecord));
+        let changes: [Change; 9] = [
+            ("client", |flow| flow.key.client.set_port(40001)),
+            ("protocol", |flow| flow.key.protocol = Protocol::Udp),
+            ("service", |flow| flow.service = ServiceId(9)),
+            ("endpoint", |flow| flow.endpoint = EndpointId(9)),
+            ("endpoint_address", |flow| flow.endpoint_address.set_port(8444)),
+            ("source", |flow| flow.source = Some(flow.key.client)),
+            ("kind", |flow| flow.kind = FlowKind::DsrL2),
+            ("version", |flow| flow.version.n = 3),
+            ("state_bits", |flow| flow.state_bits = 6),
         ];
         for (what, change) in changes {
-            assert_ne!(sound, content(change), "{what}");
+            assert_ne!(sound, content(&change), "{what}");
         }
     }
 }
