@@ -68,10 +68,13 @@ pub struct Dataplane {
     adopted: bool,
     /// Whether the flows have been compared with the services since this process opened the maps.
     flows_checked: bool,
+    /// Whether forwarding was switched on.
+    forwards: bool,
 }
 
 impl Dataplane {
-    /// Loads the programs over new maps, or over those an earlier process left; attaches; switches forwarding on.
+    /// Loads the programs over new maps, or over those an earlier process left, and attaches. Forwarding is on
+    /// with the first [`Self::apply`], or at once over maps that were left.
     pub fn open(config: DataplaneConfig) -> Result<Self, DataplaneError> {
         check(&config)?;
         let interfaces = Interface::read(&config.names())?;
@@ -98,12 +101,26 @@ impl Dataplane {
         // A packet may still be in the programs that were replaced; their tail calls end with the last pin.
         wait_grace_period().map_err(DataplaneError::pin(&config.pin_dir))?;
         pins.keep_only_build(build)?;
-        forwarding::switch_on(&pins, &interfaces)?;
+        if adopted {
+            forwarding::switch_on(&pins, &interfaces)?;
+        }
 
         let counters = Counters::open(&pins)?;
         let age = Arc::new(age);
-        let flows_checked = false;
-        Ok(Self { config, pins, maps, counters, age, programs, choices, hooks, adopted, flows_checked })
+        let (flows_checked, forwards) = (false, adopted);
+        Ok(Self {
+            config,
+            pins,
+            maps,
+            counters,
+            age,
+            programs,
+            choices,
+            hooks,
+            adopted,
+            flows_checked,
+            forwards,
+        })
     }
 
     /// Whether this found an earlier process's maps (and flows).
@@ -119,6 +136,9 @@ impl Dataplane {
     /// Makes the configuration maps hold `image`, whatever they hold now. `held` says of an address that came
     /// from another group whether it may be served already; one that may not stays silent until a later call.
     ///
+    /// The first call switches forwarding on, unless an earlier process has: a kernel that forwards and does not know the
+    /// addresses would take their packets for somebody else's.
+    ///
     /// Level-triggered: after a failure half way, the next call starts from what the kernel then holds.
     pub fn apply(
         &mut self,
@@ -129,6 +149,10 @@ impl Dataplane {
         publish_interfaces(&self.maps, &interfaces)?;
         let report = apply::apply(&self.maps, &self.flows(), &interfaces, image, &held, !self.flows_checked)?;
         self.flows_checked = true;
+        if !self.forwards {
+            forwarding::switch_on(&self.pins, &interfaces)?;
+            self.forwards = true;
+        }
         Ok(report)
     }
 
@@ -152,7 +176,9 @@ impl Dataplane {
             let Some(index) = of(&interface.name) else { continue };
             let (one, choice) = (std::slice::from_ref(&interface), &self.choices[index..=index]);
             let report = attach(&mut self.programs, &self.pins, one, choice)?;
-            forwarding::switch_on(&self.pins, one)?;
+            if self.forwards {
+                forwarding::switch_on(&self.pins, one)?;
+            }
             self.hooks[index..=index].clone_from_slice(&report);
             reports.extend(report);
         }

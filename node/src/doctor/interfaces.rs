@@ -38,7 +38,7 @@ pub(super) fn check(
     }
     match sysctl("net/ipv4/ip_forward").as_deref() {
         Some("1") => findings.ok("forwarding", "on; other interfaces forward past the programs, if this host routes between them"),
-        _ => findings.ok("forwarding", "off; the daemon switches it on for its interfaces (IPv6: for all) once the programs are attached"),
+        _ => findings.ok("forwarding", "off; the daemon switches it on for its interfaces (IPv6: for all) once it has programmed its groups' addresses"),
     }
 }
 

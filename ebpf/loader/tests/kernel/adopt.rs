@@ -50,6 +50,15 @@ fn programs_are_replaced_in_place() {
 }
 
 #[test]
+fn i10_forwarding_begins_when_the_addresses_are_known() {
+    let bed = Bed::new(1024);
+    let mut dataplane = bed.open();
+    assert_eq!(forwarding("eth0"), "0", "a packet for an address of a group would be routed");
+    dataplane.apply(&image(), |_| true).unwrap();
+    assert_eq!(forwarding("eth0"), "1");
+}
+
+#[test]
 fn an_interface_that_was_made_anew_is_attached_again() {
     let bed = Bed::new(1024);
     drop(bed.open());

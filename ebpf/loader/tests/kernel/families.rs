@@ -47,7 +47,7 @@ fn ipv6_forwards_by_all_interfaces_and_what_stood_there_comes_back() {
     let all = || std::fs::read_to_string(ALL).unwrap().trim().to_owned();
     let bed = Bed::new(1024);
     std::fs::write(ALL, "0").unwrap();
-    drop(bed.open());
+    drop(serving(&bed));
     assert_eq!(all(), "1");
     // Found on by the next process, which did not switch it.
     bed.open().detach_and_unpin().unwrap();
