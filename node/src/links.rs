@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Context, Result};
-use futures::{StreamExt, TryStreamExt};
+use futures::{FutureExt, StreamExt, TryStreamExt};
 use rtnetlink::packet_core::NetlinkPayload;
 use rtnetlink::packet_route::RouteNetlinkMessage;
 use rtnetlink::packet_route::link::{LinkAttribute, LinkFlags, LinkMessage};
@@ -37,8 +37,13 @@ pub(crate) async fn watch(names: Vec<String>) -> Result<watch::Receiver<Down>> {
                 NetlinkPayload::InnerMessage(RouteNetlinkMessage::DelLink(link)) => links.gone(&link),
                 NetlinkPayload::Overrun(_) => {
                     tracing::warn!("netlink lost events: reading all links again");
-                    if let Err(error) = links.read(&handle).await {
-                        tracing::error!(%error, "links cannot be read");
+                    // What was queued before the loss comes with the first answer, and may be older than it. Once that is
+                    // thrown away, the second reading is newer than everything that has come.
+                    for _ in 0..2 {
+                        while events.next().now_or_never().flatten().is_some() {}
+                        if let Err(error) = links.read(&handle).await {
+                            tracing::error!(%error, "links cannot be read");
+                        }
                     }
                 }
                 _ => continue,
