@@ -18,9 +18,9 @@ use anyhow::{Context, Result};
 use lockstep_proto::admin::v1::admin_server::AdminServer;
 use lockstep_proto::inspect::v1::inspect_server::InspectServer;
 use tokio::net::TcpListener;
-use tokio_stream::wrappers::TcpListenerStream;
 
 use crate::parts::Parts;
+use crate::serve;
 use crate::tls::Tls;
 
 /// A manifest of 1024 services with 1024 endpoints each is not an operator's: requests are bounded.
@@ -52,8 +52,7 @@ pub(crate) async fn serve(
         )
         .add_service(InspectServer::new(inspect::Inspect::new(parts)).max_decoding_message_size(MAX_REQUEST));
     Ok(tokio::spawn(async move {
-        if let Err(error) = router.serve_with_incoming_shutdown(TcpListenerStream::new(listener), stop).await
-        {
+        if let Err(error) = router.serve_with_incoming_shutdown(serve::incoming(listener), stop).await {
             tracing::error!(%error, "the API server ended");
         }
     }))

@@ -1,6 +1,5 @@
 //! A gRPC listener that serves on a runtime of its own choice.
 
-use std::io;
 use std::net::TcpListener;
 
 use tokio::runtime::Handle;
@@ -9,8 +8,10 @@ use tonic::transport::server::{Router, TcpIncoming};
 /// Serves on `runtime` until that ends. `listener` does not block; `end` is logged should it fail, with the error.
 pub(crate) fn start(runtime: &Handle, listener: TcpListener, router: Router, end: &'static str) {
     runtime.spawn(async move {
-        let served = match incoming(listener) {
-            Ok(incoming) => router.serve_with_incoming(incoming).await.map_err(|error| error.to_string()),
+        let served = match tokio::net::TcpListener::from_std(listener) {
+            Ok(listener) => {
+                router.serve_with_incoming(incoming(listener)).await.map_err(|error| error.to_string())
+            }
             Err(error) => Err(error.to_string()),
         };
         if let Err(error) = served {
@@ -19,10 +20,11 @@ pub(crate) fn start(runtime: &Handle, listener: TcpListener, router: Router, end
     });
 }
 
-/// The server's own setting holds only for listeners that it opens itself. Without this a small message waits until the
-/// peer has acknowledged the one before, which it does after up to 40 ms.
-fn incoming(listener: TcpListener) -> io::Result<TcpIncoming> {
-    Ok(TcpIncoming::from(tokio::net::TcpListener::from_std(listener)?).with_nodelay(Some(true)))
+/// The connections of a listener, for every server of this daemon. The server's own setting holds only for listeners that it
+/// opens itself; without this a small message waits until the peer has acknowledged the one before, which it does after up
+/// to 40 ms.
+pub(crate) fn incoming(listener: tokio::net::TcpListener) -> TcpIncoming {
+    TcpIncoming::from(listener).with_nodelay(Some(true))
 }
 
 #[cfg(test)]
@@ -33,10 +35,9 @@ mod tests {
 
     #[tokio::test]
     async fn small_messages_of_the_server_leave_at_once() {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        listener.set_nonblocking(true).unwrap();
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let mut incoming = incoming(listener).unwrap();
+        let mut incoming = incoming(listener);
         let client = tokio::net::TcpStream::connect(address);
         let (_client, accepted) = tokio::join!(client, incoming.next());
         assert!(accepted.unwrap().unwrap().nodelay().unwrap());

@@ -43,8 +43,7 @@ impl Tls {
     pub(crate) fn server(&self, listen: SocketAddr) -> Result<Server> {
         let server = Server::builder()
             .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
-            .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
-            .tcp_nodelay(true);
+            .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT));
         match &self.material {
             Some(material) if !listen.ip().is_loopback() => server
                 .tls_config(

@@ -273,7 +273,7 @@ impl Node {
             identity: Identity { cluster: [1; 16], node: id, records: RECORD_VERSIONS },
             session: [id.get() as u8; 16],
             listener,
-            server: Server::builder().tcp_nodelay(true),
+            server: Server::builder(),
             connector,
             table: table.clone(),
             events: ring,
