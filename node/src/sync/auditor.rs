@@ -4,9 +4,8 @@
 use std::sync::{Arc, mpsc as blocking};
 use std::time::{Duration, Instant};
 
-use lockstep_model::ids::{Epoch, GroupId, NodeId};
-use lockstep_sync_core::StreamId;
-use lockstep_sync_core::audit::{Digest, Lister, Listing, RoundId, Seed, Suspect};
+use lockstep_model::ids::NodeId;
+use lockstep_sync_core::audit::{CompareJob, DigestJob, Lister, Listing, RoundId, Seed, Suspect};
 use tokio::sync::mpsc;
 
 use super::driver::Done;
@@ -28,21 +27,8 @@ pub(super) enum AuditJob {
         seed: Seed,
         suspects: Vec<Suspect>,
     },
-    Digest {
-        stream: StreamId,
-        round: RoundId,
-        listing: Arc<Listing>,
-        owned: Vec<(GroupId, Epoch)>,
-        changed: Vec<u64>,
-        suspects: Vec<Suspect>,
-    },
-    Compare {
-        stream: StreamId,
-        round: RoundId,
-        listing: Arc<Listing>,
-        digest: Digest,
-        changed: Vec<u64>,
-    },
+    Digest(DigestJob),
+    Compare(CompareJob),
 }
 
 /// Starts the thread; it ends when the sender is dropped.
@@ -58,13 +44,11 @@ pub(super) fn start<T: Table>(
                     let result = list(&*table, peer.is_none(), Lister::new(seed, suspects));
                     Done::Listed { peer, round, result }
                 }
-                AuditJob::Digest { stream, round, listing, owned, changed, suspects } => {
-                    let digest = listing.digest(stream.shard, &owned, &changed, suspects);
-                    Done::Digest { stream, round, digest }
+                AuditJob::Digest(job) => {
+                    Done::Digest { stream: job.stream, round: job.round, digest: job.compute() }
                 }
-                AuditJob::Compare { stream, round, listing, digest, changed } => {
-                    let comparison = listing.compare(stream.shard, &digest, &changed);
-                    Done::Compared { stream, round, comparison }
+                AuditJob::Compare(job) => {
+                    Done::Compared { stream: job.stream, round: job.round, comparison: job.compute() }
                 }
             };
             if done.send(finished).is_err() {

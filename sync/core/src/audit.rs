@@ -23,6 +23,7 @@
 
 mod compare;
 mod hash;
+mod job;
 mod listing;
 
 use lockstep_model::flow::{FlowKey, FlowRecord};
@@ -30,6 +31,7 @@ use lockstep_model::ids::{Epoch, GroupId};
 
 pub use compare::{Comparison, Difference, Found};
 pub use hash::Seed;
+pub use job::{CompareJob, DigestJob};
 pub use listing::{Lister, Listing};
 
 /// A comparison of all streams of an origin, unique within its session.

@@ -15,13 +15,12 @@ mod pass;
 mod young;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::sync::Arc;
 use std::time::Duration;
 
 use lockstep_model::flow::{FlowChange, FlowKey, FlowRecord, SHARDS};
 use lockstep_model::ids::{Epoch, GroupId, NodeId, ServiceId};
 
-use crate::audit::{Listing, RoundId, Seed, Suspect};
+use crate::audit::{DigestJob, RoundId, Seed, Suspect};
 use crate::limits::{DISOWNED_KEPT, WALK_BACKLOG, WALK_RETRY};
 use crate::message::{Connection, Down, Session, StreamId, Up};
 use crate::time::Time;
@@ -75,21 +74,8 @@ pub enum OriginOutput {
         /// For the lister.
         suspects: Vec<Suspect>,
     },
-    /// Compute [`Listing::digest`], wherever that holds nothing up; answer with [`Origin::handle_digest`].
-    Digest {
-        /// For this stream.
-        stream: StreamId,
-        /// The round.
-        round: RoundId,
-        /// Of this listing.
-        listing: Arc<Listing>,
-        /// Groups.
-        owned: Vec<(GroupId, Epoch)>,
-        /// Left out.
-        changed: Vec<u64>,
-        /// Said in full.
-        suspects: Vec<Suspect>,
-    },
+    /// Compute it, wherever that holds nothing up; answer with [`Origin::handle_digest`].
+    Digest(DigestJob),
 }
 
 /// Why an origin closes a stream.

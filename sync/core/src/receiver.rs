@@ -11,12 +11,11 @@ mod inbound;
 mod status;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::sync::Arc;
 
 use lockstep_model::flow::{FlowChange, FlowKey, FlowOp, WriteOutcome};
 use lockstep_model::ids::{Epoch, GroupId, NodeId};
 
-use crate::audit::{Difference, Digest, Listing, RoundId, Seed, Suspect};
+use crate::audit::{CompareJob, Difference, RoundId, Seed, Suspect};
 use crate::limits::{MAX_BATCH_RECORDS, MAX_REFUSED, WINDOW};
 use crate::message::{Connection, Down, Nack, NackReason, StreamId, Up, WalkId};
 use crate::time::Time;
@@ -97,19 +96,8 @@ pub enum ReceiverOutput {
         /// For the lister.
         suspects: Vec<Suspect>,
     },
-    /// Compute [`Listing::compare`], wherever that holds nothing up; answer with [`Receiver::handle_compared`].
-    Compare {
-        /// The stream.
-        stream: StreamId,
-        /// The round.
-        round: RoundId,
-        /// This node's.
-        listing: Arc<Listing>,
-        /// The origin's.
-        digest: Digest,
-        /// Left out.
-        changed: Vec<u64>,
-    },
+    /// Compute it, wherever that holds nothing up; answer with [`Receiver::handle_compared`].
+    Compare(CompareJob),
     /// A flow differs from the owner's; its repair follows. For the log.
     Diverged {
         /// The stream.

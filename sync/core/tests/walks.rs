@@ -37,7 +37,7 @@ fn outputs(origin: &mut Origin) -> (Vec<Down>, Option<PassId>) {
             OriginOutput::Send { message, .. } => messages.push(message),
             OriginOutput::ReadPage { pass, .. } => page = Some(pass),
             OriginOutput::Close { reason, .. } => panic!("closed: {reason:?}"),
-            OriginOutput::List { .. } | OriginOutput::Digest { .. } => {
+            OriginOutput::List { .. } | OriginOutput::Digest(_) => {
                 panic!("nobody here understands digests")
             }
         }

@@ -97,7 +97,7 @@ impl World {
                 }
                 OriginOutput::Send { .. } => continue,
                 OriginOutput::Close { reason, .. } => panic!("closed: {reason:?}"),
-                OriginOutput::List { .. } | OriginOutput::Digest { .. } => {
+                OriginOutput::List { .. } | OriginOutput::Digest(_) => {
                     panic!("the peer knows no digests")
                 }
             };

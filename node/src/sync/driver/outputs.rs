@@ -44,9 +44,7 @@ impl<E: Events> Driver<E> {
             ReceiverOutput::List { peer, round, seed, suspects } => {
                 self.audit(AuditJob::List { peer: Some(peer), round, seed, suspects });
             }
-            ReceiverOutput::Compare { stream, round, listing, digest, changed } => {
-                self.audit(AuditJob::Compare { stream, round, listing, digest, changed });
-            }
+            ReceiverOutput::Compare(job) => self.audit(AuditJob::Compare(job)),
             ReceiverOutput::Diverged { stream, group, key, difference } => {
                 let FlowKey { client, service, protocol } = key;
                 tracing::warn!(
@@ -74,9 +72,7 @@ impl<E: Events> Driver<E> {
             OriginOutput::List { round, seed, suspects } => {
                 self.audit(AuditJob::List { peer: None, round, seed, suspects });
             }
-            OriginOutput::Digest { stream, round, listing, owned, changed, suspects } => {
-                self.audit(AuditJob::Digest { stream, round, listing, owned, changed, suspects });
-            }
+            OriginOutput::Digest(job) => self.audit(AuditJob::Digest(job)),
             OriginOutput::ReadPage { pass, restart } => {
                 if restart {
                     self.walked = 0.0;

@@ -47,7 +47,7 @@ pub struct Comparison {
 impl Listing {
     /// Compares what this subscriber holds of `shard` with an origin's digest. `changed`: hashes of what the origin told
     /// between the markers.
-    pub fn compare(&self, shard: u8, digest: &Digest, changed: &[u64]) -> Comparison {
+    pub(super) fn compare(&self, shard: u8, digest: &Digest, changed: &[u64]) -> Comparison {
         let changed = changed_set(changed);
         let mut comparison = Comparison::default();
         for theirs in &digest.sums {

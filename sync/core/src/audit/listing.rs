@@ -67,7 +67,7 @@ impl Lister {
 
 impl Listing {
     /// What an origin says of `shard`, of the groups it owns.
-    pub fn digest(
+    pub(super) fn digest(
         &self,
         shard: u8,
         owned: &[(GroupId, Epoch)],

@@ -13,7 +13,7 @@ use lockstep_model::ids::{Epoch, GroupId};
 
 use super::outbound::AuditStage;
 use super::{Origin, OriginOutput};
-use crate::audit::{Digest, Listing, RoundId, Seed, Suspect};
+use crate::audit::{Digest, DigestJob, Listing, RoundId, Seed, Suspect};
 use crate::limits::{AUDIT_AGAIN, AUDIT_LIMIT, AUDIT_PAUSE, AUDIT_RETRY, MAX_BATCH_RECORDS, MAX_SUSPECTS};
 use crate::message::{Down, StreamId};
 use crate::time::Time;
@@ -97,14 +97,14 @@ impl Origin {
                             let young = young.map(|(_, key)| Seed::new(self.session).key(key));
                             let mut changed = outbound.take_changed();
                             changed.extend(young);
-                            self.outputs.push_back(OriginOutput::Digest {
+                            self.outputs.push_back(OriginOutput::Digest(DigestJob {
                                 stream,
                                 round: round.id,
                                 listing: listing.clone(),
                                 owned: round.owned.clone(),
                                 changed,
                                 suspects: part.suspects.clone(),
-                            });
+                            }));
                         }
                         _ => {}
                     }

@@ -9,7 +9,7 @@ use lockstep_model::ids::NodeId;
 use super::groups::Standing;
 use super::inbound::Work;
 use super::{Receiver, ReceiverOutput};
-use crate::audit::{Comparison, Difference, Listing, RoundId};
+use crate::audit::{CompareJob, Comparison, Difference, Listing, RoundId};
 use crate::limits::MAX_BATCH_RECORDS;
 use crate::message::{Down, StreamId, Up};
 use crate::time::Time;
@@ -49,13 +49,13 @@ impl Receiver {
                 };
                 let reading = self.readings.get(&stream.peer).filter(|reading| reading.round == round);
                 if let Some(listing) = reading.and_then(|reading| reading.listing.clone()) {
-                    self.outputs.push_back(ReceiverOutput::Compare {
+                    self.outputs.push_back(ReceiverOutput::Compare(CompareJob {
                         stream,
                         round,
                         listing,
                         digest,
                         changed,
-                    });
+                    }));
                 }
                 Ok(())
             }

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use lockstep_model::flow::FlowKey;
 use lockstep_model::ids::NodeId;
-use lockstep_sync_core::audit::{Lister, RoundId};
+use lockstep_sync_core::audit::{CompareJob, DigestJob, Lister, RoundId};
 use lockstep_sync_core::{OriginOutput, ReceiverOutput, Time};
 
 use crate::node::Node;
@@ -18,8 +18,8 @@ enum Job {
         lister: Lister,
         cursor: Option<FlowKey>,
     },
-    Digest(OriginOutput),
-    Compare(ReceiverOutput),
+    Digest(DigestJob),
+    Compare(CompareJob),
 }
 
 #[derive(Default)]
@@ -33,7 +33,8 @@ impl Auditor {
             OriginOutput::List { round, seed, suspects } => {
                 Job::List { peer: None, round, lister: Lister::new(seed, suspects), cursor: None }
             }
-            output => Job::Digest(output),
+            OriginOutput::Digest(job) => Job::Digest(job),
+            other => unreachable!("no job for the auditor: {other:?}"),
         });
     }
 
@@ -42,7 +43,8 @@ impl Auditor {
             ReceiverOutput::List { peer, round, seed, suspects } => {
                 Job::List { peer: Some(peer), round, lister: Lister::new(seed, suspects), cursor: None }
             }
-            output => Job::Compare(output),
+            ReceiverOutput::Compare(job) => Job::Compare(job),
+            other => unreachable!("no job for the auditor: {other:?}"),
         });
     }
 }
@@ -65,15 +67,10 @@ impl Node {
                     }
                 }
             }
-            Some(Job::Digest(OriginOutput::Digest { stream, round, listing, owned, changed, suspects })) => {
-                let digest = listing.digest(stream.shard, &owned, &changed, suspects);
-                self.origin.handle_digest(stream, round, digest);
+            Some(Job::Digest(job)) => self.origin.handle_digest(job.stream, job.round, job.compute()),
+            Some(Job::Compare(job)) => {
+                self.receiver.handle_compared(now, job.stream, job.round, job.compute());
             }
-            Some(Job::Compare(ReceiverOutput::Compare { stream, round, listing, digest, changed })) => {
-                let comparison = listing.compare(stream.shard, &digest, &changed);
-                self.receiver.handle_compared(now, stream, round, comparison);
-            }
-            Some(Job::Digest(_) | Job::Compare(_)) => unreachable!("no other output is a job"),
             None => {}
         }
     }

@@ -181,7 +181,7 @@ impl Node {
                     ReceiverOutput::Rewalk { shards } => self.origin.handle_lost(now, shards),
                     ReceiverOutput::Inherited { change } => self.origin.handle_inherited(now, change),
                     ReceiverOutput::Diverged { key, difference, .. } => self.diverged.push((key, difference)),
-                    output @ (ReceiverOutput::List { .. } | ReceiverOutput::Compare { .. }) => {
+                    output @ (ReceiverOutput::List { .. } | ReceiverOutput::Compare(_)) => {
                         self.auditor.of_receiver(output);
                     }
                 }
@@ -199,7 +199,7 @@ impl Node {
                             self.cursor = None;
                         }
                     }
-                    output @ (OriginOutput::List { .. } | OriginOutput::Digest { .. }) => {
+                    output @ (OriginOutput::List { .. } | OriginOutput::Digest(_)) => {
                         self.auditor.of_origin(output);
                     }
                 }
