@@ -17,6 +17,7 @@ use crate::topology::{Node, Topology};
 use crate::wait;
 
 mod commands;
+pub mod files;
 
 /// The example's group.
 pub const GROUP: &str = "edge";
@@ -49,14 +50,6 @@ pub struct Cluster {
     pub run: Run,
 }
 
-const fn example(node: Node) -> &'static str {
-    match node {
-        Node::A => include_str!("../../deploy/examples/pair-witness/a.toml"),
-        Node::B => include_str!("../../deploy/examples/pair-witness/b.toml"),
-        Node::W => include_str!("../../deploy/examples/pair-witness/w.toml"),
-    }
-}
-
 impl Cluster {
     /// The network, the keys and the configuration files, but no process.
     pub fn prepare() -> anyhow::Result<Self> {
@@ -65,7 +58,8 @@ impl Cluster {
         let keys = Keys::create(&run.folder().join("keys"))?;
         for node in Node::ALL {
             let path = run.folder().join(format!("{}.toml", node.name()));
-            fs::write(&path, example(node)).with_context(|| format!("cannot write {}", path.display()))?;
+            fs::write(&path, files::usual(node))
+                .with_context(|| format!("cannot write {}", path.display()))?;
         }
         let members = &Node::ALL;
         Ok(Cluster {
@@ -160,10 +154,10 @@ impl Cluster {
         Ok(cluster)
     }
 
-    /// Writes a node's file anew: the example's, with what `adjust` changes.
+    /// Writes a node's file anew: the usual one, with what `adjust` changes.
     pub fn configure(&self, node: Node, adjust: impl FnOnce(&str) -> String) -> anyhow::Result<()> {
         let path = self.config(node);
-        let mut text = adjust(example(node));
+        let mut text = adjust(&files::usual(node));
         if self.members == [node] {
             let peers = |line: &&str| !line.starts_with("peers = ");
             text = text.lines().filter(peers).map(|line| format!("{line}\n")).collect();

@@ -4,9 +4,10 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::{Context, ensure};
+use anyhow::Context;
 use lockstep_cluster_tests::api;
 use lockstep_cluster_tests::cluster::Cluster;
+use lockstep_cluster_tests::cluster::files::with_room;
 use lockstep_cluster_tests::manifest::{EXAMPLE, Profile};
 use lockstep_cluster_tests::namespace::Handle;
 use lockstep_cluster_tests::nft;
@@ -56,12 +57,7 @@ pub(crate) fn manifest(policy: &str) -> String {
 
 impl Bed {
     pub(crate) fn create() -> anyhow::Result<Self> {
-        let room =
-            |_: Node, file: &str| file.replace("max_flows = 262144", &format!("max_flows = {MAX_FLOWS}"));
-        ensure!(
-            Node::DATAPLANE.iter().all(|node| room(*node, "max_flows = 262144") != "max_flows = 262144"),
-            "the example names its room otherwise"
-        );
+        let room = |_: Node, file: &str| with_room(file, MAX_FLOWS);
         let cluster = Cluster::start_configured(&manifest("immediate"), Profile::Lan, room)?;
         let owner = cluster.wait_ready()?;
         for endpoint in &cluster.topology.endpoints {

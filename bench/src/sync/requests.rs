@@ -5,6 +5,7 @@ use std::net::SocketAddrV4;
 use std::time::Duration;
 
 use lockstep_cluster_tests::cluster::Cluster;
+use lockstep_cluster_tests::cluster::files::with_room;
 use lockstep_cluster_tests::interrupt;
 use lockstep_cluster_tests::manifest::Profile;
 use lockstep_cluster_tests::topology::{Node, VIP};
@@ -19,7 +20,7 @@ const ENDPOINT_PORT: u16 = 8443;
 
 /// `pairs` of measurements of this length, the order turned round from one pair to the next.
 pub(crate) fn measure(pairs: usize, length: Duration) -> anyhow::Result<Row> {
-    let room = |_: Node, file: &str| file.replace("max_flows = 262144", &format!("max_flows = {MAX_FLOWS}"));
+    let room = |_: Node, file: &str| with_room(file, MAX_FLOWS);
     let mut cluster = Cluster::start_configured(&policy("immediate"), Profile::Lan, room)?;
     let measured = pairs_of(&cluster, pairs, length).map_err(|error| cluster.explain(error));
     measured.map(|(on, off)| {

@@ -10,6 +10,7 @@ use anyhow::{Context, ensure};
 use super::kernel::Others;
 use super::{End, end, start};
 use crate::cluster::Cluster;
+use crate::cluster::files::with_room;
 use crate::scenarios::modes::{intent, with_hooks};
 use crate::scenarios::traffic::{MEANWHILE, Traffic};
 use crate::topology::Node;
@@ -39,8 +40,8 @@ fn check(cluster: &mut Cluster, others: &Others) -> anyhow::Result<()> {
         refused(cluster, others, &[OTHER, "eth0, eth1", "--purge"]).context("another layout")?;
         fs::rename(pins.join(OTHER), &ours).context("cannot rename the pins")?;
 
-        cluster.configure(NODE, |file| mixed(file).replace("max_flows = 262144", "max_flows = 131072"))?;
-        refused(cluster, others, &["FLOWS4", "entries is 524288, needed is 262144", "--purge"])
+        cluster.configure(NODE, |file| with_room(&mixed(file), 32_768))?;
+        refused(cluster, others, &["FLOWS4", "entries is 131072, needed is 65536", "--purge"])
             .context("another size")?;
         counted.answered(MEANWHILE)?;
         cluster.configure(NODE, mixed)?;
