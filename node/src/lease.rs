@@ -3,7 +3,8 @@
 //! One thread sends and answers lease datagrams and writes the kernel's leases, with real-time priority and
 //! locked memory, outside the async runtime, so that nothing the daemon does can make a lease lapse. It is
 //! told of the log, the state and the node's fitness through [`Handle`], and says through [`Event`] what the
-//! rest of the daemon is to do. It never waits for anybody: what has to wait is done by helper threads.
+//! rest of the daemon is to do. It never waits for anybody: what has to wait is done by helper threads. A stand-in on
+//! another processor takes its turns while the kernel does not let it run.
 
 mod clock;
 mod codec;
@@ -15,6 +16,7 @@ mod replay;
 mod seal;
 mod sink;
 mod snapshot;
+mod stand_in;
 mod thread;
 
 #[cfg(test)]

@@ -35,6 +35,8 @@ pub(crate) struct Counters {
     pub(crate) late_wakeups: u64,
     /// The latest of them, µs.
     pub(crate) latest_wakeup_us: u64,
+    /// Turns that the stand-in took, because the thread's processor stood still.
+    pub(crate) stand_in_turns: u64,
     /// What the thread was granted; shown as 0 or 1.
     pub(crate) granted: Granted,
 }
@@ -57,6 +59,7 @@ impl Counters {
             ("events_lost", self.events_lost),
             ("late_wakeups", self.late_wakeups),
             ("latest_wakeup_us", self.latest_wakeup_us),
+            ("stand_in_turns", self.stand_in_turns),
             ("realtime_priority", u64::from(self.granted.priority)),
             ("memory_locked", u64::from(self.granted.memory)),
             ("intent_stale", u64::from(participant.owner().intent_is_stale())),

@@ -3,6 +3,9 @@
 
 use std::io;
 
+use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
+use nix::unistd::Pid;
+
 /// Above ordinary real-time work, below interrupt threads (50) and the kernel's own (99).
 const PRIORITY: libc::c_int = 40;
 
@@ -25,10 +28,20 @@ pub(crate) fn acquire() -> Granted {
     if let Err(error) = &memory {
         tracing::warn!(%error, "memory is not locked (needs CAP_IPC_LOCK): leases may lapse while pages are read back");
     }
+    punctual();
+    Granted { priority: priority.is_ok(), memory: memory.is_ok() }
+}
+
+/// Asks for priority only, for the calling thread, and says nothing.
+pub(crate) fn acquire_priority() {
+    let _refused = fifo();
+    punctual();
+}
+
+fn punctual() {
     // Without SCHED_FIFO, timers are late by up to the thread's slack, 50 µs by default.
     // SAFETY: PR_SET_TIMERSLACK takes a number and touches nothing else.
     unsafe { libc::prctl(libc::PR_SET_TIMERSLACK, 1 as libc::c_ulong) };
-    Granted { priority: priority.is_ok(), memory: memory.is_ok() }
 }
 
 fn fifo() -> io::Result<()> {
@@ -44,4 +57,29 @@ fn lock_memory() -> io::Result<()> {
     // SAFETY: flags only.
     let result = unsafe { libc::mlockall(libc::MCL_CURRENT | libc::MCL_FUTURE | libc::MCL_ONFAULT) };
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Some of the machine's processors.
+pub(crate) struct Processors(CpuSet);
+
+impl Processors {
+    /// Those that this process may use, in two parts that share none: the first part has most. Nothing, if there is
+    /// only one.
+    pub(crate) fn in_two_parts() -> io::Result<Option<(Self, Self)>> {
+        let mut most = sched_getaffinity(Pid::from_raw(0))?;
+        let mut one = CpuSet::new();
+        let usable: Vec<usize> = (0..CpuSet::count()).filter(|cpu| most.is_set(*cpu) == Ok(true)).collect();
+        let [first, _, ..] = usable[..] else { return Ok(None) };
+        one.set(first)?;
+        most.unset(first)?;
+        Ok(Some((Processors(most), Processors(one))))
+    }
+
+    /// Keeps the calling thread to them. Refused only when they are taken from the process meanwhile, and then the
+    /// kernel has chosen others.
+    pub(crate) fn keep_to(&self) {
+        if let Err(error) = sched_setaffinity(Pid::from_raw(0), &self.0) {
+            tracing::warn!(%error, "a lease thread cannot keep to its processors: one that stands still may hold leases up");
+        }
+    }
 }

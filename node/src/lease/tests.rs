@@ -20,6 +20,7 @@ use lockstep_ownership::status::{Candidacy, Flows, LocalStatus};
 use nix::time::{ClockId, clock_gettime};
 use tokio::sync::mpsc;
 
+use super::realtime::Processors;
 use super::{Event, Handle, KernelUntil, LeaseSink, NotInKernel, Settings, thread};
 
 const GROUP: GroupId = GroupId(2);
@@ -84,6 +85,13 @@ struct Cluster {
 
 impl Cluster {
     fn new() -> Self {
+        Self::with(thread::start)
+    }
+
+    /// Each node started by `start`.
+    fn with(
+        start: impl Fn(&Settings, UdpSocket, Arc<dyn LeaseSink>, mpsc::Sender<Event>) -> anyhow::Result<Handle>,
+    ) -> Self {
         let sockets: BTreeMap<NodeId, UdpSocket> =
             (1..=3).map(|id| (NodeId(id), UdpSocket::bind("127.0.0.1:0").unwrap())).collect();
         let mut state = State::default();
@@ -111,7 +119,7 @@ impl Cluster {
             let listen = socket.local_addr().unwrap();
             let settings =
                 Settings { cluster: [9; 16], node: id, listen, secret: [4; 32], forgone: Epoch(0) };
-            let handle = thread::start(&settings, socket, kernel.clone(), send).unwrap();
+            let handle = start(&settings, socket, kernel.clone(), send).unwrap();
             let id_of_membership = LogId { term: 1, leader: NodeId(3), index: LogIndex(1) };
             let configs = vec![(1..=3).map(NodeId).collect()];
             handle.log(LogEvent::Membership(Membership { id: id_of_membership, configs }));
@@ -229,6 +237,34 @@ impl Drop for Cluster {
 
 fn opened(event: &Event) -> bool {
     matches!(event, Event::Opened(_))
+}
+
+/// A node whose lease thread stands on a processor that the kernel does not give up.
+fn start_stuck(
+    settings: &Settings,
+    socket: UdpSocket,
+    sink: Arc<dyn LeaseSink>,
+    events: mpsc::Sender<Event>,
+) -> anyhow::Result<Handle> {
+    let (handle, turns) = thread::prepare(settings, socket, sink, events)?;
+    let (_, one) = Processors::in_two_parts()?.expect("two processors");
+    std::thread::spawn(move || turns.stand_in(&one));
+    Ok(handle)
+}
+
+#[tokio::test]
+async fn leases_are_granted_and_renewed_while_no_lease_thread_runs() {
+    const RENEWALS: usize = 20;
+    let mut cluster = Cluster::with(start_stuck);
+    cluster.assign(Epoch(0), NodeId(1));
+    cluster.until(1, opened).await;
+    let kernel = cluster.node(1).kernel.clone();
+    let renewed = async {
+        while kernel.writes.lock().unwrap().len() < RENEWALS {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(DEADLINE, renewed).await.expect("the stand-ins renew the lease");
 }
 
 #[tokio::test]

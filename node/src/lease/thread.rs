@@ -1,9 +1,8 @@
-//! The thread itself: one loop of waiting, receiving, deciding, writing and sending.
+//! The thread itself: receiving, deciding, writing and sending, one turn after the other.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::net::{SocketAddr, UdpSocket};
-use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
@@ -17,28 +16,22 @@ use lockstep_ownership::message::{Message, Tenure};
 use lockstep_ownership::owner::Until;
 use lockstep_ownership::participant::{Output, Participant};
 use lockstep_ownership::time::Instant;
-use nix::poll::{PollFd, PollFlags, ppoll};
 use nix::sys::eventfd::{EfdFlags, EventFd};
-use nix::sys::time::TimeSpec;
 use tokio::sync::{mpsc, oneshot};
 
 use super::clock::{self, CLOCK_STEP};
 use super::counters::Counters;
 use super::handle::{Handle, Input};
 use super::helpers::{Helpers, PREPARE};
-use super::realtime;
+use super::realtime::{Granted, Processors};
 use super::seal::{MAX_DATAGRAM, Seal};
 use super::sink::{KernelUntil, LeaseSink};
 use super::snapshot::{MAX_FAILOVERS, Snapshot};
+use super::stand_in::Turns;
 use super::{Event, Settings};
 
 /// Datagrams read before the timers are looked at again.
 const BURST: usize = 64;
-/// Even with a deadline in the past the thread gives way for so long: a bug must not take a CPU at real-time
-/// priority.
-const MIN_WAIT: Duration = Duration::from_micros(20);
-/// With nothing to do.
-const MAX_WAIT: Duration = Duration::from_millis(100);
 /// How old a snapshot may be while things happen.
 const SNAPSHOT_AGE: Duration = Duration::from_millis(20);
 /// Later than this is counted.
@@ -66,6 +59,18 @@ pub(super) fn start(
     sink: Arc<dyn LeaseSink>,
     events: mpsc::Sender<Event>,
 ) -> Result<Handle> {
+    let (handle, turns) = prepare(settings, socket, sink, events)?;
+    spawn_all(&turns).context("the lease thread cannot start")?;
+    Ok(handle)
+}
+
+/// All but the threads that take the turns.
+pub(super) fn prepare(
+    settings: &Settings,
+    socket: UdpSocket,
+    sink: Arc<dyn LeaseSink>,
+    events: mpsc::Sender<Event>,
+) -> Result<(Handle, Arc<Turns>)> {
     // Later runs within one boot start later.
     let me = Identity { node: settings.node, boot: boot_id()?, incarnation: clock::now().as_nanos() };
     let wake = EventFd::from_flags(EfdFlags::EFD_NONBLOCK | EfdFlags::EFD_CLOEXEC).context("eventfd")?;
@@ -75,10 +80,11 @@ pub(super) fn start(
     let helpers = Helpers::start(&sink, &handle).context("the lease thread's helpers cannot start")?;
     let mut participant = Participant::new(clock::now(), me, CLOCK_STEP);
     participant.forgo(settings.forgone);
+    let (socket, wake) = (Arc::new(socket), handle.wake.clone());
     let thread = LeaseThread {
         participant,
         seal: Seal::new(&settings.secret, settings.cluster, me),
-        socket,
+        socket: socket.clone(),
         inputs: received,
         handle: handle.clone(),
         helpers,
@@ -93,11 +99,18 @@ pub(super) fn start(
         counters: Counters::default(),
         growing: Vec::new(),
     };
-    std::thread::Builder::new()
-        .name("lease".to_owned())
-        .spawn(move || thread.run())
-        .context("the lease thread cannot start")?;
-    Ok(handle)
+    Ok((handle, Arc::new(Turns::new(thread, socket, wake))))
+}
+
+fn spawn_all(turns: &Arc<Turns>) -> io::Result<()> {
+    let named = |name: &str| std::thread::Builder::new().name(name.to_owned());
+    let (most, one) = Processors::in_two_parts()?.unzip();
+    let (mine, other) = (turns.clone(), turns.clone());
+    named("lease").spawn(move || mine.run(most.as_ref()))?;
+    if let Some(one) = one {
+        named("lease-stand-in").spawn(move || other.stand_in(&one))?;
+    }
+    Ok(())
 }
 
 fn boot_id() -> Result<BootId> {
@@ -114,10 +127,11 @@ struct Opening {
     since: Instant,
 }
 
-struct LeaseThread {
+/// What the thread knows. Its turns are taken by whoever holds it, see [`Turns`].
+pub(super) struct LeaseThread {
     participant: Participant,
     seal: Seal,
-    socket: UdpSocket,
+    socket: Arc<UdpSocket>,
     inputs: Receiver<Input>,
     handle: Handle,
     helpers: Helpers,
@@ -136,21 +150,19 @@ struct LeaseThread {
 }
 
 impl LeaseThread {
-    fn run(mut self) {
-        self.counters.granted = realtime::acquire();
-        let mut buffer = vec![0; MAX_DATAGRAM];
-        loop {
-            self.wait();
-            if !self.take_inputs() || !self.receive(&mut buffer) {
-                return;
-            }
-            self.expire();
-            self.answer_growth();
-            self.publish();
+    /// Everything that can be done now; whether to go on.
+    pub(super) fn turn(&mut self, buffer: &mut [u8]) -> bool {
+        if !self.take_inputs() || !self.receive(buffer) {
+            return false;
         }
+        self.expire();
+        self.answer_growth();
+        self.publish();
+        true
     }
 
-    fn next_deadline(&self) -> Option<Instant> {
+    /// When the next turn is due at the latest.
+    pub(super) fn next_deadline(&self) -> Option<Instant> {
         let opening = self.opening.values().map(|o| o.since + PREPARE);
         let ends = self.written.values().filter_map(|until| match until {
             Until::At(at) => Some(*at),
@@ -159,23 +171,22 @@ impl LeaseThread {
         opening.chain(ends).chain(self.participant.next_deadline()).min()
     }
 
-    fn wait(&mut self) {
-        let deadline = self.next_deadline();
-        let wait = deadline.map_or(MAX_WAIT, |d| d.since(clock::now()).clamp(MIN_WAIT, MAX_WAIT));
-        let mut fds = [
-            PollFd::new(self.socket.as_fd(), PollFlags::POLLIN),
-            PollFd::new(self.handle.wake.as_fd(), PollFlags::POLLIN),
-        ];
-        let ready = ppoll(&mut fds, Some(TimeSpec::from_duration(wait)), None);
-        if fds[1].any().unwrap_or(false) {
-            // Reading resets it; what is queued is taken in any case.
-            let _count = self.handle.wake.read();
-        }
-        let late = deadline.map_or(Duration::ZERO, |d| clock::now().since(d));
-        if ready == Ok(0) && late > LATE {
+    /// What the thread was granted.
+    pub(super) fn granted(&mut self, granted: Granted) {
+        self.counters.granted = granted;
+    }
+
+    /// It woke so long after a deadline.
+    pub(super) fn woke(&mut self, late: Duration) {
+        if late > LATE {
             self.counters.late_wakeups += 1;
             self.counters.latest_wakeup_us = self.counters.latest_wakeup_us.max(late.as_micros() as u64);
         }
+    }
+
+    /// The next turn is the stand-in's.
+    pub(super) fn stood_in_for(&mut self) {
+        self.counters.stand_in_turns += 1;
     }
 
     /// Whether to go on.
