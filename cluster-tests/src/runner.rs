@@ -13,7 +13,7 @@ use nix::unistd::Pid;
 
 use crate::interrupt;
 use crate::process;
-use crate::scenarios::{ALL, Scenario, UNSETTLED};
+use crate::scenarios::{ALL, Scenario};
 
 /// How long a test that was told to stop may take to clean up.
 const CLEANUP: Duration = Duration::from_secs(30);
@@ -32,21 +32,14 @@ pub fn list(long: bool) {
     }
 }
 
-fn is_settled(scenario: &Scenario) -> bool {
-    UNSETTLED.iter().all(|(name, _)| *name != scenario.name)
-}
-
 /// Runs the tests whose name contains `name`. The last line says how many passed.
 pub fn test(name: &str) -> anyhow::Result<ExitCode> {
-    let (chosen, skipped): (Vec<&Scenario>, Vec<&Scenario>) = ALL
-        .iter()
-        .partition(|scenario| scenario.name.contains(name) && (!name.is_empty() || is_settled(scenario)));
+    let (chosen, skipped): (Vec<&Scenario>, Vec<&Scenario>) =
+        ALL.iter().partition(|scenario| scenario.name.contains(name));
     if chosen.is_empty() {
         bail!("no test's name contains {name:?}; see `list`");
     }
-    if name.is_empty() {
-        UNSETTLED.iter().for_each(|(name, why)| println!("skipped  {name}: {why}"));
-    } else if !skipped.is_empty() {
+    if !skipped.is_empty() {
         println!("skipped, as their names do not contain {name:?}: {}", names(&skipped));
     }
     // Not under a folder that the leak test compares.

@@ -55,19 +55,6 @@ const fn calm(name: &'static str, what: &'static str, run: fn() -> anyhow::Resul
     Scenario { limit: Duration::from_secs(240), calm: true, ..scenario(name, what, run) }
 }
 
-/// Tests that do not pass every time yet, and what was seen. They run when they are named.
-pub const UNSETTLED: &[(&str, &str)] = &[
-    (
-        "chaos",
-        "two of six seeds saw host-unreachable messages of a node that starts; mended since, and one seed run again",
-    ),
-    (
-        "pause_others",
-        "a leader that was stopped moved the group when it woke; mended since, and run three times only",
-    ),
-    ("killed_during_failover", "its second half, where both return at once, is new and was run once"),
-];
-
 /// All of them, in the order they run: the calm ones last.
 pub const ALL: &[Scenario] = &[
     scenario("harness", "traffic and judge see what they must, without a balancer", harness::run),
