@@ -1,5 +1,6 @@
 //! Two threads that wait so that the lease thread need not: one applies what is queued before a lease opens,
-//! one waits for grace periods after a lease is closed.
+//! one waits for grace periods after a lease is closed. Nobody is served meanwhile, so they have the lease thread's
+//! priority; both only wait.
 
 use std::io;
 use std::sync::Arc;
@@ -10,6 +11,7 @@ use lockstep_model::limits::MAX_LEASE;
 use lockstep_ownership::message::Tenure;
 
 use super::handle::{Handle, Input};
+use super::realtime;
 use super::sink::LeaseSink;
 
 /// How long an opening lease waits for what is queued to be applied (DESIGN section 8).
@@ -27,8 +29,14 @@ impl Helpers {
         let (closed, to_wait) = channel();
         let (preparing, waiting) = ((sink.clone(), handle.clone()), (sink.clone(), handle.clone()));
         let named = |name: &str| std::thread::Builder::new().name(name.to_owned());
-        named("lease-prepare").spawn(move || prepare(&to_prepare, &*preparing.0, &preparing.1))?;
-        named("lease-grace").spawn(move || wait_grace(&to_wait, &*waiting.0, &waiting.1))?;
+        named("lease-prepare").spawn(move || {
+            realtime::acquire_priority();
+            prepare(&to_prepare, &*preparing.0, &preparing.1);
+        })?;
+        named("lease-grace").spawn(move || {
+            realtime::acquire_priority();
+            wait_grace(&to_wait, &*waiting.0, &waiting.1);
+        })?;
         Ok(Self { opening, closed })
     }
 

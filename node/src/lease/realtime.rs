@@ -32,7 +32,7 @@ pub(crate) fn acquire() -> Granted {
     Granted { priority: priority.is_ok(), memory: memory.is_ok() }
 }
 
-/// Asks for priority only, for the calling thread, and says nothing.
+/// Asks for priority only, for the calling thread. The lease thread logs what is refused.
 pub(crate) fn acquire_priority() {
     let _refused = fifo();
     punctual();

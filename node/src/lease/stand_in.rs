@@ -77,8 +77,7 @@ impl Turns {
 
     /// The stand-in, for as long as the thread.
     pub(super) fn stand_in(&self, processor: &Processors) {
-        // What is refused has been logged by the thread, and is the same here.
-        let _granted = realtime::acquire_priority();
+        realtime::acquire_priority();
         processor.keep_to();
         let mut buffer = vec![0; MAX_DATAGRAM];
         while self.due.load(Ordering::Acquire) != ENDED {
