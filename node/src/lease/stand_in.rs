@@ -26,8 +26,8 @@ use super::thread::LeaseThread;
 const MIN_WAIT: Duration = Duration::from_micros(20);
 /// With nothing to do.
 const MAX_WAIT: Duration = Duration::from_millis(100);
-/// How often the stand-in looks: a ninth of the shortest lease.
-const LOOK: Duration = Duration::from_millis(5);
+/// How often the stand-in looks.
+const LOOK: Duration = Duration::from_millis(2);
 /// What has waited for less is the thread's.
 const PATIENCE: Duration = Duration::from_millis(1);
 /// Stored when nothing has a deadline, and when the thread has ended.
