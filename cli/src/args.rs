@@ -194,6 +194,16 @@ pub(crate) enum NodeCommand {
         /// The node asked if not given.
         name: Option<String>,
     },
+    /// Have a node own nothing, also after restarts: other nodes take its groups over, flows and all.
+    Drain {
+        /// Its name.
+        name: String,
+    },
+    /// Let a drained node own groups again. It takes none back by itself, unless a group's failback says so.
+    Undrain {
+        /// Its name.
+        name: String,
+    },
 }
 
 /// Kinds of objects; plurals and short names are understood.

@@ -1,4 +1,4 @@
-//! `cluster init`, `join`, `leave`, `status`, `transfer-leader`; `group move`.
+//! `cluster init`, `join`, `leave`, `status`, `transfer-leader`; `group move`; `node drain`.
 
 mod backup;
 mod replication;
@@ -39,6 +39,27 @@ pub(crate) async fn move_group(client: &mut Client, group: String, node: String)
     let done = if moved { "assigned to" } else { "unchanged, it is with" };
     print::text(&format!("group {group} {done} {node}, epoch {epoch}\n"));
     Ok(())
+}
+
+/// Fails if the node owns something still.
+pub(crate) async fn drain(client: &mut Client, node: String, draining: bool) -> Result<(), Failure> {
+    let request = admin::DrainNodeRequest { node: node.clone(), draining };
+    let admin::DrainNodeResponse { changed, owned } = client.admin.drain_node(request).await?.into_inner();
+    let done = match (changed, draining) {
+        (false, _) => "unchanged",
+        (true, true) => "drained",
+        (true, false) => "undrained",
+    };
+    print::text(&format!("node {node} {done}\n"));
+    if owned.is_empty() {
+        return Ok(());
+    }
+    Err(Failure::Refused(format!(
+        "node {node} still owns {}: no other node can serve that and holds its flows (`lockstep group status {}`); it is \
+         given away as soon as one does",
+        owned.join(", "),
+        owned[0]
+    )))
 }
 
 async fn init(client: &mut Client) -> Result<(), Failure> {

@@ -57,6 +57,8 @@ async fn run(cli: Cli) -> Result<(), Failure> {
             cluster::move_group(&mut client, name, to).await
         }
         Command::Node(args::NodeCommand::Status { name }) => status::node(&mut client, name, output).await,
+        Command::Node(args::NodeCommand::Drain { name }) => cluster::drain(&mut client, name, true).await,
+        Command::Node(args::NodeCommand::Undrain { name }) => cluster::drain(&mut client, name, false).await,
         Command::Doctor { .. } => unreachable!("it asks no server, and has run"),
         Command::Cluster(command) => cluster::run(&mut client, command, output).await,
     }

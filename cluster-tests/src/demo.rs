@@ -26,7 +26,7 @@ pub const MAX_FLOWS: usize = 2_000;
 /// What was asked for on the command line.
 #[derive(Debug, clap::Args)]
 pub struct Options {
-    /// What happens to the node that serves: none, power, kill, pause, link.
+    /// What happens to the node that serves: none, power, kill, pause, link, drain.
     #[arg(long, default_value = "power", value_parser = fault)]
     pub fault: Fault,
     /// TCP connections held throughout; a quarter as many UDP flows come with them.
@@ -63,8 +63,8 @@ fn fault(text: &str) -> Result<Fault, String> {
         "kill" => Ok(Fault::Kill),
         "pause" => Ok(Fault::Pause),
         "link" => Ok(Fault::Link),
-        "drain" => Err("not in this version".to_owned()),
-        _ => Err("allowed: none, power, kill, pause, link".to_owned()),
+        "drain" => Ok(Fault::Drain),
+        _ => Err("allowed: none, power, kill, pause, link, drain".to_owned()),
     }
 }
 

@@ -27,6 +27,8 @@ pub enum Fault {
     Pause,
     /// Its client-side link goes down.
     Link,
+    /// An operator has it own nothing: `lockstep node drain`.
+    Drain,
 }
 
 impl Fault {
@@ -38,6 +40,7 @@ impl Fault {
             Fault::Kill => "kill",
             Fault::Pause => "pause",
             Fault::Link => "link",
+            Fault::Drain => "drain",
         }
     }
 }
@@ -90,6 +93,10 @@ pub fn inject(cluster: &mut Cluster, node: Node, fault: Fault) -> anyhow::Result
             ports.down(&Side::Client.port(node))?;
             note("client-side link cut");
         }
+        Fault::Drain => {
+            cluster.lockstep(node, &["node", "drain", node.name()])?;
+            note("drained");
+        }
     }
     Ok(Injected { at, events })
 }
@@ -104,8 +111,11 @@ pub fn cut_power(process: &Process, ports: &PortSwitch, node: Node) -> anyhow::R
 /// Makes a balancer again what it was before the fault: links up, and what was killed started, with an empty kernel if
 /// its power was cut. Returns when it is ready to take over.
 pub fn heal(cluster: &mut Cluster, node: Node, fault: Fault) -> anyhow::Result<()> {
+    if fault == Fault::Drain {
+        cluster.lockstep(node, &["node", "undrain", node.name()])?;
+    }
     let harm = match fault {
-        Fault::None | Fault::Pause => None,
+        Fault::None | Fault::Pause | Fault::Drain => None,
         Fault::Power => Some(Harm::PowerLost(node)),
         Fault::Kill => Some(Harm::Killed(node)),
         Fault::Link => Some(Harm::Cut(node, Side::Client)),
@@ -126,7 +136,7 @@ pub fn end(
     lease: Duration,
 ) -> anyhow::Result<Vec<Event>> {
     match fault {
-        Fault::None | Fault::Link => Ok(Vec::new()),
+        Fault::None | Fault::Link | Fault::Drain => Ok(Vec::new()),
         Fault::Power | Fault::Kill => {
             cluster.process(node)?.kill()?;
             Ok(Vec::new())

@@ -9,6 +9,7 @@ mod chaos;
 mod disk_full;
 mod divergence;
 mod doctor;
+mod drain;
 mod fault_back;
 mod faults;
 mod flows_shown;
@@ -78,6 +79,11 @@ pub const ALL: &[Scenario] = &[
     scenario("no_fault", "nothing happens, and nothing changes hands", faults::none),
     scenario("sigterm", "SIGTERM of the owner gives the group away", sigterm::run),
     calm("group_move", "an operator moves a group there and back: no flow is lost", group_move::run),
+    scenario(
+        "drain",
+        "a drained owner's flows go on, and it is given nothing until it is undrained",
+        drain::run,
+    ),
     scenario("restart_each", "each node is restarted in turn under traffic", restart_each::run),
     scenario("fault_back", "a second power cut gives the group back to the first node", fault_back::run),
     Scenario {

@@ -25,6 +25,7 @@ pub(crate) fn apply(state: &mut State, index: LogIndex, command: &Command) -> Ap
         Command::ReleasePortBlocks { address, blocks } => blocks::release(state, *address, *blocks),
         Command::Judge { at_unix_ms, judgements } => health::judge(state, index, *at_unix_ms, judgements),
         Command::AdmitNode { installation, spec } => node::admit(state, *installation, spec),
+        Command::DrainNode { id, draining } => node::drain(state, *id, *draining),
         Command::RemoveNode { id } => node::remove(state, *id),
     };
     applied.unwrap_or_else(Applied::Refused)

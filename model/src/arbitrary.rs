@@ -73,6 +73,7 @@ pub fn command() -> impl Strategy<Value = Command> {
             .prop_map(|(at_unix_ms, judgements)| Command::Judge { at_unix_ms, judgements }),
         1 => (1_u8..4, node_spec())
             .prop_map(|(n, spec)| Command::AdmitNode { installation: InstallationId([n; 16]), spec }),
+        1 => (1_u64..6, any::<bool>()).prop_map(|(id, draining)| Command::DrainNode { id: NodeId(id), draining }),
         1 => (1_u64..6).prop_map(|id| Command::RemoveNode { id: NodeId(id) }),
         2 => (any_group_id(), 0_u64..50, 1_u64..5).prop_map(|(group, replaces, node)| Command::Assign {
             group,

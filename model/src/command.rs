@@ -66,6 +66,13 @@ pub enum Command {
         /// What the node says of itself.
         spec: NodeSpec,
     },
+    /// An operator wants a node to own nothing, or allows it again. It stays so over restarts.
+    DrainNode {
+        /// Its number.
+        id: NodeId,
+        /// Whether it shall own nothing.
+        draining: bool,
+    },
     /// A node has left. Refused while it owns a group. Its number is never given again.
     RemoveNode {
         /// Its number.

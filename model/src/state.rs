@@ -2,7 +2,7 @@
 
 mod addresses;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
@@ -35,6 +35,8 @@ pub struct State {
     /// Addresses that flows leave with. Bit b: source ports b * 1024 to b * 1024 + 1023 belong to the group
     /// that owns the address (I8). Bit 0 is never set; some other bit is.
     pub port_blocks: BTreeMap<IpAddr, u64>,
+    /// Nodes that shall own nothing, as an operator asked.
+    pub draining: BTreeSet<NodeId>,
     /// Numbers up to here were given to nodes: who has one of them and is not in `nodes` has left. 0 until a
     /// node joins or leaves; those that `cluster init` numbers register in any order.
     pub last_node: NodeId,
@@ -198,6 +200,7 @@ impl State {
         let newest = self.nodes.last_key_value().map_or(NodeId(0), |(id, _)| *id);
         self.last_node = self.last_node.max(newest);
         self.nodes.clear();
+        self.draining.clear();
         self.installations.clear();
         for group in self.groups.values_mut() {
             group.assignment = None;

@@ -3,6 +3,7 @@
 pub(crate) mod admin;
 mod admin_reads;
 mod backup;
+mod drain;
 mod give;
 mod health;
 pub(crate) mod inspect;

@@ -228,7 +228,7 @@ fn tell_status(parts: &Parts) {
         (Some(dataplane), Some(sync)) => {
             let state = parts.raft.stale();
             let (programmed, down) = (dataplane.programmed(), dataplane.down());
-            let draining = parts.is_draining();
+            let draining = parts.gives_away(&state);
             let cut_off = parts.health.cut_off();
             let inputs = fitness::Inputs {
                 state: &state,

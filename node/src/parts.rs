@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use lockstep_model::ids::{GroupId, LogIndex};
 use lockstep_model::intent::NodeSpec;
+use lockstep_model::state::State;
 use lockstep_raft_store::RaftNode;
 
 use crate::config::Config;
@@ -106,6 +107,12 @@ impl Parts {
             }
         }
         self.is_draining().then(|| "draining".to_owned())
+    }
+
+    /// Whether this node shall own nothing: it ends, it leaves, or an operator asked for it.
+    pub(crate) fn gives_away(&self, state: &State) -> bool {
+        let asked = self.raft.identity().is_some_and(|identity| state.draining.contains(&identity.node));
+        self.is_draining() || asked
     }
 
     /// A group's name, for people.

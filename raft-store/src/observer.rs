@@ -97,6 +97,7 @@ pub(crate) fn observed(entry: &Entry) -> Option<Observed> {
             | Command::ReleasePortBlocks { .. }
             | Command::Judge { .. }
             | Command::AdmitNode { .. }
+            | Command::DrainNode { .. }
             | Command::RemoveNode { .. } => None,
         },
         Payload::Membership(m) => {

@@ -44,6 +44,8 @@ impl fmt::Display for Proposal {
             }
             Command::Judge { judgements, .. } => write!(f, "{} verdicts", judgements.len()),
             Command::AdmitNode { spec, .. } => write!(f, "admit node {}", spec.name),
+            Command::DrainNode { id, draining: true } => write!(f, "drain node {id}"),
+            Command::DrainNode { id, draining: false } => write!(f, "undrain node {id}"),
             Command::RemoveNode { id } => write!(f, "remove node {id}"),
         }
     }

@@ -3,7 +3,7 @@
 use super::{invalid, not_found, refuse_first};
 use crate::check;
 use crate::ids::{InstallationId, NodeId};
-use crate::intent::NodeSpec;
+use crate::intent::{NodeRole, NodeSpec};
 use crate::limits::MAX_NODES;
 use crate::state::{Applied, Refusal, State};
 
@@ -29,6 +29,21 @@ pub(super) fn admit(
     Ok(applied)
 }
 
+pub(super) fn drain(state: &mut State, id: NodeId, draining: bool) -> Result<Applied, Refusal> {
+    let spec = state.nodes.get(&id).ok_or_else(|| not_found("node", id))?;
+    if spec.role != NodeRole::Dataplane {
+        let allowed = "data-plane nodes: a witness owns nothing";
+        return Err(invalid("node".into(), &spec.name, allowed));
+    }
+    let (revision, object) = (state.revision, format!("node/{}", spec.name));
+    let changed = if draining { state.draining.insert(id) } else { state.draining.remove(&id) };
+    if !changed {
+        return Ok(Applied::Unchanged { revision, lines: vec![format!("{object} unchanged")] });
+    }
+    let verb = if draining { "drained" } else { "undrained" };
+    Ok(Applied::Changed { revision, lines: vec![format!("{object} {verb}")] })
+}
+
 pub(super) fn remove(state: &mut State, id: NodeId) -> Result<Applied, Refusal> {
     let name = state.nodes.get(&id).ok_or_else(|| not_found("node", id))?.name.clone();
     let owned = state.groups.values().find(|g| g.assignment.is_some_and(|a| a.node == id));
@@ -39,6 +54,7 @@ pub(super) fn remove(state: &mut State, id: NodeId) -> Result<Applied, Refusal> 
     state.last_node = newest(state);
     state.nodes.remove(&id);
     state.installations.remove(&id);
+    state.draining.remove(&id);
     Ok(Applied::Changed { revision: state.revision, lines: vec![format!("node/{name} removed")] })
 }
 

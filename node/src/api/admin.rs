@@ -231,6 +231,13 @@ impl pb::admin_server::Admin for Admin {
         self.give(request.into_inner()).await.map(Response::new)
     }
 
+    async fn drain_node(
+        &self,
+        request: Request<pb::DrainNodeRequest>,
+    ) -> Result<Response<pb::DrainNodeResponse>, Status> {
+        self.drain(request.into_inner()).await.map(Response::new)
+    }
+
     async fn cluster_join(
         &self,
         request: Request<pb::ClusterJoinRequest>,

@@ -55,7 +55,7 @@ pub(super) fn node(parts: &Parts) -> pb::NodeStatusResponse {
         uptime_ns: parts.started.elapsed().as_nanos() as u64,
         applied_index: parts.raft.metrics().applied,
         revision: state.revision.get(),
-        draining: parts.is_draining(),
+        draining: parts.gives_away(&state),
         not_ready: parts.not_ready().unwrap_or_default(),
         ..Default::default()
     };
@@ -88,7 +88,7 @@ pub(super) fn node(parts: &Parts) -> pb::NodeStatusResponse {
         programmed: &programmed,
         down: &down,
         cut_off: &parts.health.cut_off(),
-        draining: parts.is_draining(),
+        draining: parts.gives_away(&state),
         disk_full: parts.raft.disk_full().is_some(),
         kept: parts.member.get().and_then(|member| member.kept),
     };

@@ -40,6 +40,9 @@ impl From<&Command> for pb::Command {
                 installation: installation.0.to_vec(),
                 spec: Some(spec.into()),
             }),
+            Command::DrainNode { id, draining } => {
+                WireCommand::DrainNode(pb::DrainNode { id: id.get(), draining: *draining })
+            }
             Command::RemoveNode { id } => WireCommand::RemoveNode(pb::RemoveNode { id: id.get() }),
         };
         pb::Command { command: Some(command) }
@@ -84,6 +87,9 @@ impl TryFrom<pb::Command> for Command {
                 installation: installation("admit_node.installation", &admit.installation)?,
                 spec: required("admit_node.spec", admit.spec)?,
             }),
+            Some(WireCommand::DrainNode(drain)) => {
+                Ok(Command::DrainNode { id: NodeId(drain.id), draining: drain.draining })
+            }
             Some(WireCommand::RemoveNode(remove)) => Ok(Command::RemoveNode { id: NodeId(remove.id) }),
         }
     }

@@ -30,6 +30,7 @@ impl From<&State> for pb::State {
                 .map(|(address, blocks)| (*address, *blocks).into())
                 .collect(),
             last_node: model.last_node.get(),
+            draining: model.draining.iter().map(|node| node.get()).collect(),
             installations: model.installations.iter().map(|(node, id)| (*node, *id).into()).collect(),
         }
     }
@@ -49,6 +50,7 @@ impl TryFrom<pb::State> for State {
             snat_rules: unique("snat_rules", each("snat_rules", wire.snat_rules)?)?,
             port_blocks: unique("port_blocks", each("port_blocks", wire.port_blocks)?)?,
             last_node: NodeId(wire.last_node),
+            draining: wire.draining.into_iter().map(NodeId).collect(),
             installations: unique("installations", each("installations", wire.installations)?)?,
         })
     }

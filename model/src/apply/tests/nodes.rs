@@ -107,3 +107,38 @@ fn a_new_cluster_keeps_the_intent_and_nobody_of_the_old_one() {
     let new = Command::RegisterNode { id: NodeId(4), spec: spec("a", 1) };
     assert!(matches!(apply(&mut state, LogIndex(6), &new), Applied::Changed { .. }));
 }
+
+fn drain(state: &mut State, id: u64, draining: bool) -> Applied {
+    apply(state, LogIndex(12), &Command::DrainNode { id: NodeId(id), draining })
+}
+
+#[test]
+fn a_drained_node_stays_so_until_it_is_undrained_or_removed() {
+    let mut state = cluster();
+    let revision = state.revision;
+    assert!(matches!(drain(&mut state, 2, true), Applied::Changed { revision: r, .. } if r == revision));
+    assert!(state.draining.contains(&NodeId(2)));
+    assert!(matches!(drain(&mut state, 2, true), Applied::Unchanged { .. }));
+    // It registers again when it starts again.
+    let spec = state.nodes[&NodeId(2)].clone();
+    apply(&mut state, LogIndex(13), &Command::RegisterNode { id: NodeId(2), spec });
+    assert!(state.draining.contains(&NodeId(2)));
+    assert!(matches!(drain(&mut state, 2, false), Applied::Changed { .. }));
+    assert!(state.draining.is_empty());
+
+    drain(&mut state, 2, true);
+    remove(&mut state, 2);
+    assert!(state.draining.is_empty());
+}
+
+#[test]
+fn only_a_data_plane_node_that_is_there_is_drained() {
+    let mut state = cluster();
+    let witness = NodeSpec { role: NodeRole::Witness, ..spec("w", 9) };
+    admit(&mut state, FIRST, witness);
+    let (id, _) = state.node("w").unwrap();
+    let before = state.clone();
+    assert!(refusal(drain(&mut state, id.get(), true)).contains("a witness owns nothing"));
+    assert!(refusal(drain(&mut state, 77, true)).contains("77"));
+    assert_eq!(state, before);
+}
