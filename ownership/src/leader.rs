@@ -270,6 +270,7 @@ impl Leader {
         (says && now >= last_held + HOLD_GRACE).then_some(Cause::NoLease)
     }
 
+    /// Why the group should leave its owner, by the owner's own account.
     fn owner_says(&self, now: Instant, group: GroupId, owner: Assignment, log: &LogView) -> Option<Cause> {
         let report = self.fresh(now, owner.node, log)?;
         if report.released.iter().any(|t| t.group == group && t.epoch >= owner.epoch) {

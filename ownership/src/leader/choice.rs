@@ -8,7 +8,7 @@ use lockstep_model::intent::NodeRole;
 
 use super::{Cause, Ineligible, Leader, Standing, standing};
 use crate::log::LogView;
-use crate::status::Flows;
+use crate::status::{Flows, Unfit};
 use crate::time::Instant;
 use crate::view::GroupView;
 
@@ -17,6 +17,8 @@ const CAUGHT_UP_WAIT: Duration = Duration::from_secs(1);
 /// How long before a node without any flows is taken while another may have some: every connection ends with that, and a
 /// daemon that was killed, with its flows in its kernel, is back by then.
 const EMPTY_WAIT: Duration = Duration::from_secs(3);
+/// What an owner is until it has programmed its kernel after a restart.
+const NOT_PROGRAMMED: Ineligible = Ineligible::Unfit(Unfit::IntentNotApplied);
 
 impl Leader {
     /// The best candidate that is left.
@@ -64,11 +66,28 @@ impl Leader {
         match flows {
             Flows::CaughtUp => Duration::ZERO,
             Flows::Behind(_) => CAUGHT_UP_WAIT,
+            Flows::Kept if self.owner_returns(now, group, view, log) => CAUGHT_UP_WAIT,
             // Nothing tells it what it lacks: it is only a matter of who else may turn up.
             Flows::Kept | Flows::Never if candidates(view, log).all(at_best) => Duration::ZERO,
             Flows::Kept => CAUGHT_UP_WAIT,
             Flows::Never => EMPTY_WAIT,
         }
+    }
+
+    /// Whether the owner has restarted with its flows and is about to ask for its lease again. Its kernel forwarded on until
+    /// that ended, so it has more than another that was restarted with it.
+    fn owner_returns(&self, now: Instant, group: GroupId, view: &GroupView, log: &LogView) -> bool {
+        view.assignment.is_some_and(|owner| {
+            let kept = self.flows(now, owner.node, group, log) == Some(Flows::Kept);
+            let soon = match self.owner_says(now, group, owner, log) {
+                None => true,
+                Some(Cause::OwnerUnfit) => self
+                    .fresh(now, owner.node, log)
+                    .is_some_and(|r| standing::of_report(r, group) == Err(NOT_PROGRAMMED)),
+                Some(_) => false,
+            };
+            kept && soon
+        })
     }
 
     /// How well a node says it knows the flows, whether or not it can serve them now.
