@@ -38,8 +38,8 @@ use crate::status::Flows;
 use crate::time::{Instant, renewal_interval, suspect_after};
 use crate::view::GroupView;
 
-/// A new group waits this long for its preferred nodes to become fit: nodes of a new cluster do at slightly
-/// different times.
+/// A new group waits this long for its preferred nodes to become fit, and for those with less to do to hear of it: nodes do
+/// both at slightly different times.
 const FIRST_OWNER_WAIT: Duration = Duration::from_secs(2);
 /// How long a new owner has to be heard for the first time: commit, apply, and one request.
 const ASSIGNED_GRACE: Duration = Duration::from_millis(500);
@@ -212,7 +212,7 @@ impl Leader {
             return;
         };
         let (replaces, since) = (watch.epoch, watch.since);
-        if watch.proposed_at.is_some_and(|at| now < at + PROPOSAL_RETRY) {
+        if watch.promised_to(now).is_some() {
             return;
         }
         let best = self.best(now, group, view, cause, log);
@@ -235,7 +235,7 @@ impl Leader {
             _ => {}
         }
         let Some(watch) = self.watches.get_mut(&group) else { return };
-        watch.proposed_at = Some(now);
+        watch.proposed = Some((node, now));
         if let Some(owner) = view.assignment
             && cause.is_failure()
             && !watch.blamed

@@ -1,6 +1,6 @@
 //! Whom a group goes to, and how long that node is to wait for a better one.
 
-use std::cmp::Reverse;
+use std::cmp::{Ordering, Reverse};
 use std::time::Duration;
 
 use lockstep_model::ids::{GroupId, NodeId};
@@ -47,10 +47,19 @@ impl Leader {
                     *standing,
                     Reverse(*flows),
                     Reverse(place(view, *n)),
-                    Reverse(log.view().load(*n)),
+                    Reverse(self.load(now, *n, log)),
                     Reverse(*n),
                 )
             })
+    }
+
+    /// How many groups a node owns or is about to own: several that look for an owner at once do not all go to the same node.
+    fn load(&self, now: Instant, node: NodeId, log: &LogView) -> usize {
+        let owner = |group: &GroupId, view: &GroupView| {
+            let promised = self.watches.get(group).and_then(|watch| watch.promised_to(now));
+            promised.or(view.assignment.map(|a| a.node))
+        };
+        log.view().groups.iter().filter(|(group, view)| owner(group, view) == Some(node)).count()
     }
 
     /// How long a node that knows the flows so well is to wait for another that knows them better.
@@ -96,7 +105,8 @@ impl Leader {
         report.candidacies.iter().find(|c| c.group == group).map(|c| c.flows)
     }
 
-    /// Whether nobody that the group prefers to `node` could still turn up as fit.
+    /// Whether nobody that the group prefers to `node` could still turn up as fit, and nobody with less to do has yet to hear of
+    /// the group.
     pub(super) fn is_first_choice(
         &self,
         now: Instant,
@@ -107,10 +117,16 @@ impl Leader {
         log: &LogView,
     ) -> bool {
         standing == Standing::Fit
-            && candidates(view, log).all(|other| {
-                other == node
-                    || place(view, other) >= place(view, node)
-                    || self.standing(now, other, group, view, log).is_ok_and(|(s, _)| s == Standing::Fit)
+            && candidates(view, log).filter(|other| *other != node).all(|other| {
+                let known = self.standing(now, other, group, view, log);
+                match place(view, other).cmp(&place(view, node)) {
+                    Ordering::Less => known.is_ok_and(|(s, _)| s == Standing::Fit),
+                    Ordering::Equal => {
+                        known != Err(Ineligible::Unknown)
+                            || self.load(now, other, log) >= self.load(now, node, log)
+                    }
+                    Ordering::Greater => true,
+                }
             })
     }
 

@@ -1,4 +1,5 @@
 mod flows;
+mod placement;
 mod succession;
 
 use std::collections::BTreeSet;
