@@ -61,9 +61,9 @@ struct Received {
 pub struct Leader {
     me: NodeId,
     leading_since: Option<Instant>,
-    /// When it judged last, as the leader.
+    /// When it judged last.
     judged_at: Option<Instant>,
-    /// From when on this node judges, if it leads.
+    /// From when on this node's judgement counts: before, it only listens.
     judges_from: Instant,
     campaign: Campaign,
     reports: BTreeMap<NodeId, Received>,
@@ -161,10 +161,6 @@ impl Leader {
         for (group, view) in &log.view().groups {
             self.watch(now, *group, view, log);
         }
-        if self.leading_since.is_none() {
-            self.next_judgement = self.consider_campaign(now, log);
-            return;
-        }
         let lease = log.view().lease;
         let stood_still = self.judged_at.is_some_and(|at| now >= at + lease);
         self.judged_at = Some(now);
@@ -173,6 +169,10 @@ impl Leader {
             // It listens first, as a new leader does.
             self.counters.stood_still += 1;
             self.judges_from = now + suspect_after(lease);
+        }
+        if self.leading_since.is_none() {
+            self.next_judgement = self.consider_campaign(now, log);
+            return;
         }
         // Reports and flips come by themselves; what only time decides may be this late.
         self.next_judgement = Some(now + renewal_interval(lease).max(Duration::from_millis(10)));

@@ -138,3 +138,25 @@ fn who_campaigned_decides_as_soon_as_it_leads() {
     b.leader.handle_leadership(at(1011), true, &b.log);
     assert_eq!(b.assigned(), [(5, 2, Cause::NotHeard)]);
 }
+
+/// It is stopped while the leader is lost for a moment, and hears of that when the leader is long back.
+#[test]
+fn i13_a_follower_that_stood_still_listens_before_it_campaigns() {
+    let mut b = following(3);
+    let lost = [None, Some(fit()), Some(fit())];
+    assert_eq!(campaigns(&mut b, 5000, 5000, &lost), [0; 0], "what came meanwhile");
+    assert_eq!(campaigns(&mut b, 5001, 5300, &[None, Some(hears(5)), Some(hears(5))]), [0; 0]);
+    assert_eq!(campaigns(&mut b, 5301, 5310, &lost), [5301]);
+    assert_eq!(b.leader.counters().stood_still, 1);
+    let mut b = following(3);
+    assert_eq!(campaigns(&mut b, 5000, 5200, &lost), [5000 + SUSPECT], "it is lost still");
+}
+
+#[test]
+fn i13_a_follower_that_knows_that_it_is_behind_does_not_campaign() {
+    let mut b = following(3);
+    let ahead = |by: u64| Says { applied: Some(5 + by), ..fit() };
+    assert_eq!(campaigns(&mut b, 1001, 1500, &[None, Some(ahead(65)), Some(fit())]), [0; 0]);
+    let mut b = following(3);
+    assert_eq!(campaigns(&mut b, 1001, 1500, &[None, Some(ahead(64)), Some(fit())]), [1001]);
+}
