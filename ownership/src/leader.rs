@@ -38,8 +38,8 @@ use crate::status::Flows;
 use crate::time::{Instant, renewal_interval, suspect_after};
 use crate::view::GroupView;
 
-/// A new group waits this long for its preferred nodes to become fit: nodes of a new cluster do at slightly
-/// different times.
+/// A new group waits this long for its preferred nodes to become fit, and for those with less to do to hear of it: nodes do
+/// both at slightly different times.
 const FIRST_OWNER_WAIT: Duration = Duration::from_secs(2);
 /// How long a new owner has to be heard for the first time: commit, apply, and one request.
 const ASSIGNED_GRACE: Duration = Duration::from_millis(500);
@@ -61,9 +61,9 @@ struct Received {
 pub struct Leader {
     me: NodeId,
     leading_since: Option<Instant>,
-    /// When it judged last, as the leader.
+    /// When it judged last.
     judged_at: Option<Instant>,
-    /// From when on this node judges, if it leads.
+    /// From when on this node's judgement counts: before, it only listens.
     judges_from: Instant,
     campaign: Campaign,
     reports: BTreeMap<NodeId, Received>,
@@ -161,10 +161,6 @@ impl Leader {
         for (group, view) in &log.view().groups {
             self.watch(now, *group, view, log);
         }
-        if self.leading_since.is_none() {
-            self.next_judgement = self.consider_campaign(now, log);
-            return;
-        }
         let lease = log.view().lease;
         let stood_still = self.judged_at.is_some_and(|at| now >= at + lease);
         self.judged_at = Some(now);
@@ -173,6 +169,10 @@ impl Leader {
             // It listens first, as a new leader does.
             self.counters.stood_still += 1;
             self.judges_from = now + suspect_after(lease);
+        }
+        if self.leading_since.is_none() {
+            self.next_judgement = self.consider_campaign(now, log);
+            return;
         }
         // Reports and flips come by themselves; what only time decides may be this late.
         self.next_judgement = Some(now + renewal_interval(lease).max(Duration::from_millis(10)));
@@ -212,7 +212,7 @@ impl Leader {
             return;
         };
         let (replaces, since) = (watch.epoch, watch.since);
-        if watch.proposed_at.is_some_and(|at| now < at + PROPOSAL_RETRY) {
+        if watch.promised_to(now).is_some() {
             return;
         }
         let best = self.best(now, group, view, cause, log);
@@ -235,7 +235,7 @@ impl Leader {
             _ => {}
         }
         let Some(watch) = self.watches.get_mut(&group) else { return };
-        watch.proposed_at = Some(now);
+        watch.proposed = Some((node, now));
         if let Some(owner) = view.assignment
             && cause.is_failure()
             && !watch.blamed
@@ -270,6 +270,7 @@ impl Leader {
         (says && now >= last_held + HOLD_GRACE).then_some(Cause::NoLease)
     }
 
+    /// Why the group should leave its owner, by the owner's own account.
     fn owner_says(&self, now: Instant, group: GroupId, owner: Assignment, log: &LogView) -> Option<Cause> {
         let report = self.fresh(now, owner.node, log)?;
         if report.released.iter().any(|t| t.group == group && t.epoch >= owner.epoch) {

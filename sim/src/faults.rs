@@ -1,5 +1,7 @@
 //! What goes wrong, and what operators do meanwhile: one random step after another.
 
+mod network;
+
 use std::sync::Arc;
 
 use lockstep_model::command::{Change, Command};
@@ -10,21 +12,21 @@ use lockstep_raft_store::replica::Replica;
 use openraft::AsyncRuntime;
 use openraft_rt_sim::SimRuntime;
 
-use crate::net::{Channel, address, now_ns};
+use crate::net::{address, now_ns};
 use crate::world::{Event, MS, World, group_addresses, group_spec};
-
-const BOTH: &[Channel] = &[Channel::Raft, Channel::Lease];
 
 /// What a schedule is about: how often each fault or change comes, in parts of all.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Focus {
-    weights: [u64; 12],
+    weights: [u64; FAULTS.len()],
     /// Steps follow each other within this, on average half of it; in the unit in which faults last.
     pub(crate) pause_percent: u64,
+    /// There are nodes without a vote at the beginning.
+    pub(crate) grows: bool,
 }
 
 /// In the order of the weights.
-const FAULTS: [fn(&mut World, NodeId, u64); 12] = [
+const FAULTS: [fn(&mut World, NodeId, u64); 15] = [
     |world, _, _| world.assign_anything(),
     World::pause_for,
     World::restart,
@@ -37,15 +39,20 @@ const FAULTS: [fn(&mut World, NodeId, u64); 12] = [
     |world, _, _| world.change_lease(),
     |world, _, _| world.hold_raft_up(),
     |world, _, unit| world.black_out(unit),
+    |world, _, unit| world.split(unit),
+    World::hold_news_up,
+    |world, _, _| world.forget_a_vote(),
 ];
 
-/// A bit of everything; leases that are lost and given away in quick succession; addresses that move; voters
-/// that come and go.
-pub(crate) const FOCUSES: [Focus; 4] = [
-    Focus { weights: [20, 12, 14, 20, 6, 6, 6, 5, 7, 1, 1, 2], pause_percent: 200 },
-    Focus { weights: [42, 12, 22, 14, 4, 0, 2, 0, 0, 2, 2, 0], pause_percent: 70 },
-    Focus { weights: [10, 8, 8, 10, 2, 4, 4, 40, 0, 0, 12, 2], pause_percent: 200 },
-    Focus { weights: [22, 8, 10, 18, 0, 0, 4, 0, 34, 0, 3, 1], pause_percent: 120 },
+/// A bit of everything; leases that are lost and given away in quick succession; addresses that move; voters that come and
+/// go, and again while nodes hear late of what is applied and the network falls apart; votes.
+pub(crate) const FOCUSES: [Focus; 6] = [
+    Focus { weights: [20, 12, 14, 20, 6, 6, 6, 5, 7, 1, 1, 2, 3, 3, 1], pause_percent: 200, grows: false },
+    Focus { weights: [42, 12, 22, 14, 4, 0, 2, 0, 0, 2, 2, 0, 0, 0, 0], pause_percent: 70, grows: false },
+    Focus { weights: [10, 8, 8, 10, 2, 4, 4, 40, 0, 0, 12, 2, 0, 0, 0], pause_percent: 200, grows: false },
+    Focus { weights: [22, 8, 10, 18, 0, 0, 4, 0, 34, 0, 3, 1, 0, 0, 0], pause_percent: 120, grows: false },
+    Focus { weights: [30, 2, 2, 4, 0, 0, 2, 0, 34, 0, 0, 0, 16, 16, 0], pause_percent: 150, grows: true },
+    Focus { weights: [10, 4, 8, 8, 0, 0, 10, 0, 0, 0, 0, 2, 4, 0, 24], pause_percent: 400, grows: false },
 ];
 
 impl World {
@@ -66,6 +73,14 @@ impl World {
         let longest = *self.rng.pick(&[3, 3, 12]) * unit_ns;
         let until = now_ns() + self.rng.below(longest);
         self.pause(node, until);
+    }
+
+    /// What a node has applied is known to its lease thread only later; what it has appended is known at once.
+    fn hold_news_up(&mut self, node: NodeId, unit_ns: u64) {
+        let longest = *self.rng.pick(&[2, 8, 40]) * unit_ns;
+        let until = now_ns() + self.rng.below(longest);
+        self.net.note(format_args!("node {node} hears of nothing applied until {until}"));
+        self.net.lock().hold_news(node, until);
     }
 
     fn restart(&mut self, node: NodeId, unit_ns: u64) {
@@ -95,19 +110,6 @@ impl World {
         }
     }
 
-    /// Raft gets nothing through, while leases are renewed.
-    fn hold_raft_up(&mut self) {
-        let until = now_ns() + self.rng.below(4000) * MS;
-        self.net.note(format_args!("Raft is held up until {until}"));
-        let ids = self.ids();
-        let mut net = self.net.lock();
-        for from in &ids {
-            for to in &ids {
-                net.cut(Channel::Raft, *from, *to, until);
-            }
-        }
-    }
-
     /// Whoever leads gives any group to any node, on the view of some node.
     fn assign_anything(&mut self) {
         let ids = self.ids();
@@ -124,30 +126,6 @@ impl World {
         if !leaders.is_empty() {
             let leader = *self.rng.pick(&leaders);
             self.propose(leader, Command::Assign { group: *group, replaces, node: to });
-        }
-    }
-
-    /// One way, both ways, or a whole node; Raft, leases, or both.
-    fn cut_something(&mut self, node: NodeId, unit_ns: u64) {
-        let until_ns = now_ns() + unit_ns + self.rng.below(3 * unit_ns);
-        let ids = self.ids();
-        let channels = *self.rng.pick(&[BOTH, BOTH, &BOTH[..1], &BOTH[1..]]);
-        let alone = self.rng.percent(50);
-        let (out, back) = *self.rng.pick(&[(true, true), (true, false), (false, true)]);
-        let others: Vec<NodeId> = if alone { ids } else { vec![*self.rng.pick(&ids)] };
-        self.net.note(format_args!(
-            "cut {channels:?} of node {node} and {others:?}, out {out}, back {back}, until {until_ns}"
-        ));
-        let mut net = self.net.lock();
-        for other in others.into_iter().filter(|other| *other != node) {
-            for channel in channels {
-                if out {
-                    net.cut(*channel, node, other, until_ns);
-                }
-                if back {
-                    net.cut(*channel, other, node, until_ns);
-                }
-            }
         }
     }
 
@@ -227,14 +205,5 @@ impl World {
         let settings = ClusterSettings { lease, ..ClusterSettings::default() };
         let changes = vec![Change::SetCluster(settings)];
         self.propose(leader, Command::Change { expected: None, changes });
-    }
-
-    /// Loss and delay from now on.
-    pub(crate) fn weather(&mut self) {
-        let mut net = self.net.lock();
-        net.loss_percent = *self.rng.pick(&[0, 0, 2, 8, 20]);
-        net.late_percent = if net.loss_percent > 0 { 6 } else { *self.rng.pick(&[0, 3]) };
-        net.power_after_vote_percent = *self.rng.pick(&[0, 0, 40]);
-        net.long_delay_ns = *self.rng.pick(&[20, 100, 300]) * MS;
     }
 }

@@ -48,6 +48,7 @@ struct Host {
     run: u64,
     replica: Option<Arc<Replica<SimRuntime>>>,
     paused_until_ns: u64,
+    news_held_until_ns: u64,
 }
 
 /// What is shared by all that runs in one world.
@@ -62,9 +63,13 @@ pub struct Net {
     pub late_percent: u64,
     /// See `late_percent`.
     pub long_delay_ns: u64,
+    /// Of a hundred messages, how many arrive twice, half of these up to `long_delay_ns` later.
+    pub repeat_percent: u64,
     /// Of a hundred nodes whose vote has just reached its candidate, how many lose power at that moment.
     pub power_after_vote_percent: u64,
-    /// Nodes that have lost power that way.
+    /// The next candidate that gets a vote is cut off for so long, the voter loses power, and all others reach each other.
+    pub elected_alone_ns: Option<u64>,
+    /// Nodes that have lost power when they had voted.
     pub power_cuts: Vec<NodeId>,
     /// What happened.
     pub trace: Trace,
@@ -101,7 +106,9 @@ impl SharedNet {
             loss_percent: 0,
             late_percent: 0,
             long_delay_ns: 0,
+            repeat_percent: 0,
             power_after_vote_percent: 0,
+            elected_alone_ns: None,
             power_cuts: Vec::new(),
             trace: Trace::new(keep_text),
             news: VecDeque::new(),
@@ -158,6 +165,16 @@ impl Net {
         self.hosts.entry(node).or_default().paused_until_ns = until_ns;
     }
 
+    /// A node hears before then of nothing that it applies.
+    pub fn hold_news(&mut self, node: NodeId, until_ns: u64) {
+        self.hosts.entry(node).or_default().news_held_until_ns = until_ns;
+    }
+
+    /// See [`Self::hold_news`].
+    pub fn news_held_until(&self, node: NodeId) -> u64 {
+        self.hosts.get(&node).map_or(0, |h| h.news_held_until_ns)
+    }
+
     fn paused_until(&self, node: NodeId) -> u64 {
         self.hosts.get(&node).map_or(0, |h| h.paused_until_ns)
     }
@@ -182,9 +199,12 @@ impl Net {
         self.cuts.clear();
         self.loss_percent = 0;
         self.late_percent = 0;
+        self.repeat_percent = 0;
         self.power_after_vote_percent = 0;
+        self.elected_alone_ns = None;
         for host in self.hosts.values_mut() {
             host.paused_until_ns = 0;
+            host.news_held_until_ns = 0;
         }
     }
 
@@ -195,12 +215,25 @@ impl Net {
             return Fate { arrives_ns: None, again_ns: None };
         }
         let arrives_ns = Some(self.delay_ns());
-        let again_ns = self.rng.percent(self.loss_percent / 3).then(|| self.delay_ns());
+        let again_ns = self.rng.percent(self.repeat_percent).then(|| {
+            let late = if self.rng.percent(50) { self.rng.below(self.long_delay_ns) } else { 0 };
+            self.delay_ns() + late
+        });
         Fate { arrives_ns, again_ns }
     }
 
     /// A vote has reached its candidate.
-    fn voted(&mut self, voter: NodeId) {
+    fn voted(&mut self, voter: NodeId, candidate: NodeId) {
+        if let Some(alone_ns) = self.elected_alone_ns.take() {
+            self.cuts.retain(|(channel, _, _), _| *channel != Channel::Raft);
+            let until = now_ns() + alone_ns;
+            let others: Vec<NodeId> = self.hosts.keys().copied().filter(|id| *id != candidate).collect();
+            for other in others {
+                self.cut(Channel::Raft, candidate, other, until);
+                self.cut(Channel::Raft, other, candidate, until);
+            }
+            return self.power_cuts.push(voter);
+        }
         if self.rng.percent(self.power_after_vote_percent) {
             self.power_cuts.push(voter);
         }

@@ -57,10 +57,11 @@ impl Default for Options {
 pub fn run(seed: u64, options: Options) -> Report {
     SimRuntime::with_seed(seed).block_on(async {
         let mut rng = Rng::new(seed);
+        let focus = *rng.pick(&FOCUSES);
         let voters = *rng.pick(&[3, 3, 3, 3, 2, 5]);
         let shape = Shape {
             voters,
-            spares: if rng.percent(35) { rng.below(2) + 1 } else { 0 },
+            spares: if focus.grows || rng.percent(35) { rng.below(2) + 1 } else { 0 },
             witness: rng.percent(40),
             groups: rng.below(2) as usize + 1,
             lease: *rng.pick(&[LeaseProfile::Fast, LeaseProfile::Lan]),
@@ -69,7 +70,6 @@ pub fn run(seed: u64, options: Options) -> Report {
         let mut world = World::found(&mut rng, shape, options.keep_text).await;
         world.run_for(rng.below(SETTLE_NS)).await;
         world.begin_clients();
-        let focus = *rng.pick(&FOCUSES);
         let steps = 15 + rng.below(35);
         for step in 0..steps {
             if step % 8 == 0 {

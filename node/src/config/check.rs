@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use lockstep_model::intent::NodeRole;
 
-use super::Config;
+use super::{Config, SYNC_PORT_OFFSET};
 
 /// Why a configuration was refused.
 #[derive(Debug, thiserror::Error)]
@@ -55,6 +55,14 @@ pub(super) fn check(path: &Path, config: &Config) -> Result<(), Problem> {
                 "allowed: one address and a port other than 0, which peers can reach",
             );
         }
+    }
+    // What nobody wrote is not what is named.
+    let highest = u16::MAX - SYNC_PORT_OFFSET;
+    if config.sync.listen.is_none() && config.cluster.listen.port() > highest {
+        let allowed = format!(
+            "allowed: a port up to {highest}, or a sync.listen, whose default is that port plus {SYNC_PORT_OFFSET}"
+        );
+        return refuse("cluster.listen", &config.cluster.listen, &allowed);
     }
     let (sync, cluster) = (config.sync_listen(), config.cluster.listen);
     if sync.ip() != cluster.ip() || sync.port() == cluster.port() {

@@ -39,6 +39,9 @@ fn replication_listens_beside_the_cluster_listener() {
     assert_eq!(listen(FILE), "10.9.0.1:7402");
     let elsewhere = FILE.replacen("[lease]", "[sync]\nlisten = \"10.9.0.1:7999\"\n[lease]", 1);
     assert_eq!(listen(&elsewhere), "10.9.0.1:7999");
+    assert_eq!(listen(&FILE.replace("10.9.0.1:7400", "10.9.0.1:65533")), "10.9.0.1:65535");
+    let highest = elsewhere.replace("10.9.0.1:7400", "10.9.0.1:65535");
+    assert_eq!(listen(&highest), "10.9.0.1:7999", "with an address of its own any port will do");
 }
 
 #[test]
@@ -61,6 +64,7 @@ fn the_environment_overrides_any_key() {
 #[test]
 fn every_refusal_names_key_value_and_what_is_allowed() {
     let cases: &[(&str, &str, &[&str])] = &[
+        ("10.9.0.1:7400", "10.9.0.1:65534", &["cluster.listen", "10.9.0.1:65534", "65533", "sync.listen"]),
         ("name = \"a\"", "name = \"A b\"", &["node.name", "\"A b\"", "a-z"]),
         ("role = \"dataplane\"", "role = \"king\"", &["node.role", "king", "dataplane"]),
         ("[lease]", "[lease]\nlength = 3", &["lease", "length", "listen"]),

@@ -55,7 +55,7 @@ impl Leader {
         let since = *self.campaign.lost_since.get_or_insert(now);
         let successors = self.successors(now, leader, log);
         let place = u32::try_from(successors.iter().position(|n| *n == self.me)?).ok()?;
-        let turn = since + TURN * place;
+        let turn = (since + TURN * place).max(self.judges_from);
         let turn = self.campaign.tried.map_or(turn, |at| turn.max(at + RETRY));
         if now < turn {
             return Some(turn);

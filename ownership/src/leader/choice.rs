@@ -1,6 +1,6 @@
 //! Whom a group goes to, and how long that node is to wait for a better one.
 
-use std::cmp::Reverse;
+use std::cmp::{Ordering, Reverse};
 use std::time::Duration;
 
 use lockstep_model::ids::{GroupId, NodeId};
@@ -8,7 +8,7 @@ use lockstep_model::intent::NodeRole;
 
 use super::{Cause, Ineligible, Leader, Standing, standing};
 use crate::log::LogView;
-use crate::status::Flows;
+use crate::status::{Flows, Unfit};
 use crate::time::Instant;
 use crate::view::GroupView;
 
@@ -17,6 +17,8 @@ const CAUGHT_UP_WAIT: Duration = Duration::from_secs(1);
 /// How long before a node without any flows is taken while another may have some: every connection ends with that, and a
 /// daemon that was killed, with its flows in its kernel, is back by then.
 const EMPTY_WAIT: Duration = Duration::from_secs(3);
+/// What an owner is until it has programmed its kernel after a restart.
+const NOT_PROGRAMMED: Ineligible = Ineligible::Unfit(Unfit::IntentNotApplied);
 
 impl Leader {
     /// The best candidate that is left.
@@ -45,10 +47,19 @@ impl Leader {
                     *standing,
                     Reverse(*flows),
                     Reverse(place(view, *n)),
-                    Reverse(log.view().load(*n)),
+                    Reverse(self.load(now, *n, log)),
                     Reverse(*n),
                 )
             })
+    }
+
+    /// How many groups a node owns or is about to own: several that look for an owner at once do not all go to the same node.
+    fn load(&self, now: Instant, node: NodeId, log: &LogView) -> usize {
+        let owner = |group: &GroupId, view: &GroupView| {
+            let promised = self.watches.get(group).and_then(|watch| watch.promised_to(now));
+            promised.or(view.assignment.map(|a| a.node))
+        };
+        log.view().groups.iter().filter(|(group, view)| owner(group, view) == Some(node)).count()
     }
 
     /// How long a node that knows the flows so well is to wait for another that knows them better.
@@ -64,11 +75,28 @@ impl Leader {
         match flows {
             Flows::CaughtUp => Duration::ZERO,
             Flows::Behind(_) => CAUGHT_UP_WAIT,
+            Flows::Kept if self.owner_returns(now, group, view, log) => CAUGHT_UP_WAIT,
             // Nothing tells it what it lacks: it is only a matter of who else may turn up.
             Flows::Kept | Flows::Never if candidates(view, log).all(at_best) => Duration::ZERO,
             Flows::Kept => CAUGHT_UP_WAIT,
             Flows::Never => EMPTY_WAIT,
         }
+    }
+
+    /// Whether the owner has restarted with its flows and is about to ask for its lease again. Its kernel forwarded on until
+    /// that ended, so it has more than another that was restarted with it.
+    fn owner_returns(&self, now: Instant, group: GroupId, view: &GroupView, log: &LogView) -> bool {
+        view.assignment.is_some_and(|owner| {
+            let kept = self.flows(now, owner.node, group, log) == Some(Flows::Kept);
+            let soon = match self.owner_says(now, group, owner, log) {
+                None => true,
+                Some(Cause::OwnerUnfit) => self
+                    .fresh(now, owner.node, log)
+                    .is_some_and(|r| standing::of_report(r, group) == Err(NOT_PROGRAMMED)),
+                Some(_) => false,
+            };
+            kept && soon
+        })
     }
 
     /// How well a node says it knows the flows, whether or not it can serve them now.
@@ -77,7 +105,8 @@ impl Leader {
         report.candidacies.iter().find(|c| c.group == group).map(|c| c.flows)
     }
 
-    /// Whether nobody that the group prefers to `node` could still turn up as fit.
+    /// Whether nobody that the group prefers to `node` could still turn up as fit, and nobody with less to do has yet to hear of
+    /// the group.
     pub(super) fn is_first_choice(
         &self,
         now: Instant,
@@ -88,10 +117,16 @@ impl Leader {
         log: &LogView,
     ) -> bool {
         standing == Standing::Fit
-            && candidates(view, log).all(|other| {
-                other == node
-                    || place(view, other) >= place(view, node)
-                    || self.standing(now, other, group, view, log).is_ok_and(|(s, _)| s == Standing::Fit)
+            && candidates(view, log).filter(|other| *other != node).all(|other| {
+                let known = self.standing(now, other, group, view, log);
+                match place(view, other).cmp(&place(view, node)) {
+                    Ordering::Less => known.is_ok_and(|(s, _)| s == Standing::Fit),
+                    Ordering::Equal => {
+                        known != Err(Ineligible::Unknown)
+                            || self.load(now, other, log) >= self.load(now, node, log)
+                    }
+                    Ordering::Greater => true,
+                }
             })
     }
 

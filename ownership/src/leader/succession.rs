@@ -50,11 +50,15 @@ impl Leader {
     pub(super) fn successors(&self, now: Instant, former: NodeId, log: &LogView) -> Vec<NodeId> {
         let Some(membership) = log.membership() else { return Vec::new() };
         let view = log.view();
+        let voters = membership.voters();
+        // This node may be the one that has fallen behind.
+        let reported = voters.iter().filter_map(|n| self.fresh(now, *n, log)).map(|r| r.applied);
+        let newest = reported.chain([view.applied]).max().unwrap_or_default();
         let could = |n: &NodeId| {
             *n != former
-                && self.fresh(now, *n, log).is_some_and(|r| !r.draining && reached(r.applied, view.applied))
+                && self.fresh(now, *n, log).is_some_and(|r| !r.draining && reached(r.applied, newest))
         };
-        let mut successors: Vec<NodeId> = membership.voters().into_iter().filter(could).collect();
+        let mut successors: Vec<NodeId> = voters.iter().copied().filter(could).collect();
         successors.sort_by_key(|n| (view.load(*n) > 0, view.nodes.get(n) != Some(&NodeRole::Witness), *n));
         successors
     }

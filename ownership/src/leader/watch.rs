@@ -1,7 +1,8 @@
 //! What the leader remembers of a group, for its current epoch.
 
-use lockstep_model::ids::Epoch;
+use lockstep_model::ids::{Epoch, NodeId};
 
+use super::PROPOSAL_RETRY;
 use crate::time::Instant;
 
 /// A group under one epoch.
@@ -18,7 +19,8 @@ pub(super) struct Watch {
     pub(super) last_held: Instant,
     /// The group is to move; since when there has been a node to move it to.
     pub(super) candidate_since: Option<Instant>,
-    pub(super) proposed_at: Option<Instant>,
+    /// Whom it was proposed to give the group to, and when.
+    pub(super) proposed: Option<(NodeId, Instant)>,
     pub(super) blamed: bool,
 }
 
@@ -31,14 +33,19 @@ impl Watch {
             was_heard: false,
             last_held: now,
             candidate_since: None,
-            proposed_at: None,
+            proposed: None,
             blamed: false,
         }
     }
 
     /// This node began to lead, or ceased to: what it would have done is void, what it knows is not.
     pub(super) fn start_over(&mut self, now: Instant) {
-        *self = Self { last_held: now, candidate_since: None, proposed_at: None, blamed: false, ..*self };
+        *self = Self { last_held: now, candidate_since: None, proposed: None, blamed: false, ..*self };
+    }
+
+    /// Whom the group is about to go to: a proposal is on its way.
+    pub(super) fn promised_to(&self, now: Instant) -> Option<NodeId> {
+        self.proposed.filter(|(_, at)| now < *at + PROPOSAL_RETRY).map(|(node, _)| node)
     }
 
     /// What the reports say of the owner now.

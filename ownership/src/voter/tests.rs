@@ -162,6 +162,18 @@ fn i3_single_owner_a_release_by_an_earlier_run_frees_nothing() {
     assert_eq!(b.pass(2120), [(9, Ok(()))]);
 }
 
+/// The group went away from node 1 and came back to it; what it said when it went is late.
+#[test]
+fn i3_single_owner_a_late_release_leaves_the_promise_of_a_later_epoch() {
+    let mut b = Bench::new();
+    b.ask(2000, run(1, 1), 1, 5);
+    b.ask(2010, run(1, 1), 2, 7);
+    b.ask(2020, run(2, 1), 9, 8);
+    assert_eq!(b.release(2030, run(1, 1), 5), []);
+    assert_eq!(b.promise(2030).map(|p| (p.epoch, p.holder)), Some((Epoch(7), run(1, 1))));
+    assert_eq!(b.release(2040, run(1, 1), 7), [(9, Ok(()))]);
+}
+
 #[test]
 fn the_floor_follows_the_log_committed_or_not() {
     let mut b = Bench::new();

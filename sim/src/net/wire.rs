@@ -162,7 +162,7 @@ impl Transport for Wire {
         let what = of_vote(&message, "vote");
         let answer = self.call(to, what, message, |peer, m| async move { peer.on_vote(m).await }).await;
         if answer.as_ref().is_ok_and(|answer| answer.vote_granted) {
-            self.net.lock().voted(node_at(to));
+            self.net.lock().voted(node_at(to), self.from);
             self.net.wake();
         }
         answer

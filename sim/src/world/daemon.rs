@@ -40,6 +40,8 @@ const NEVER_NS: u64 = u64::MAX / 4;
 const FLUSH_NS: u64 = 20 * MS;
 /// A grace period takes up to this.
 const GRACE_NS: u64 = 3 * MS;
+/// How often it is looked whether news still do not get through.
+const HELD_POLL_NS: u64 = 20 * MS;
 /// A lease waits up to this for what is queued to be applied.
 const PREPARE_NS: u64 = 5 * MS;
 
@@ -337,7 +339,7 @@ impl World {
     }
 }
 
-/// Hands every applied state on.
+/// Hands every applied state on, as soon as news of it get through.
 async fn follow(
     net: crate::net::SharedNet,
     node: NodeId,
@@ -345,6 +347,12 @@ async fn follow(
     mut published: watch::Receiver<Published>,
 ) {
     loop {
+        let held = net.lock().news_held_until(node).saturating_sub(now_ns());
+        if held > 0 {
+            // Looked at again meanwhile: a cluster that is healed does not wait.
+            SimRuntime::sleep(Duration::from_nanos(held.min(HELD_POLL_NS))).await;
+            continue;
+        }
         let news = published.borrow_and_update().clone();
         net.tell(node, run, News::Published(news));
         if published.changed().await.is_err() {
