@@ -154,6 +154,23 @@ pub(crate) fn begun<H: Hook, F: Family>(
     on_its_way::<H, F>(hook, ip, key, translation, keep)
 }
 
+/// Rewrites the packet and sends it to the next hop that its flow keeps. `None`: the flow keeps none that is good.
+#[inline(always)]
+pub(crate) fn by_kept_hop<H: Hook, F: Family>(
+    hook: &H,
+    ip: &Ip<F::Address>,
+    key: &FlowKey<F::Address>,
+    translation: &Translation<F::Address>,
+) -> Result<Option<i32>, Reason> {
+    if !ip.may_be_forwarded() {
+        return Err(Reason::TtlExceeded);
+    }
+    match hop::kept::<H>(translation.hop, || hook.largest(F::TRANSPORT, ip.protocol)) {
+        Some(hop) => counted(leave::<H, F>(hook, ip, key, translation, &hop)).map(Some),
+        None => Ok(None),
+    }
+}
+
 #[inline(always)]
 fn on_its_way<H: Hook, F: Family>(
     hook: &H,

@@ -40,6 +40,7 @@ mod words;
 use aya_ebpf::bindings::{__sk_buff, xdp_md};
 use aya_ebpf::macros::{classifier, xdp};
 use aya_ebpf::programs::{TcContext, XdpContext};
+use lockstep_abi::reason::Reason;
 
 use crate::family::{V4, V6};
 use crate::hook::{Hook, Tc, Xdp};
@@ -50,24 +51,15 @@ pub fn tc_entry(ctx: TcContext) -> i32 {
     Tc::action(entry::ingress(&hook))
 }
 
-/// A stage for plain TCP and UDP, and its two parts. The parts are no programs: they are global functions, which the
-/// verifier looks at by themselves.
+/// A stage for plain TCP and UDP, and its second part. That is no program: it is a global function, which the
+/// verifier looks at by itself.
 macro_rules! slow_stage {
-    ($kind:ident $stage:ident($context:ty) -> $result:ty = $track:ident, $leave:ident, $hook:ident($raw:ty), $family:ty) => {
+    ($kind:ident $stage:ident($context:ty) -> $result:ty = $begin:expr, $leave:ident, $hook:ident($raw:ty), $family:ty) => {
         #[$kind]
         pub fn $stage(ctx: $context) -> $result {
             let hook = $hook(ctx);
             let raw = hook.raw();
-            slow::slow::<$hook, $family>(
-                &hook,
-                slow::Parts { track: || $track(raw), leave: |made| $leave(raw, made) },
-            ) as $result
-        }
-
-        #[inline(never)]
-        #[unsafe(no_mangle)]
-        extern "C" fn $track(raw: *mut $raw) -> i32 {
-            slow::tracked::<$hook, $family>(&$hook(<$context>::new(raw)))
+            slow::slow::<$hook, $family>(&hook, $begin, |made| $leave(raw, made)) as $result
         }
 
         #[inline(never)]
@@ -78,11 +70,6 @@ macro_rules! slow_stage {
     };
 }
 
-slow_stage!(classifier tc_slow4(TcContext) -> i32 = tc_track4, tc_leave4, Tc(__sk_buff), V4);
-slow_stage!(classifier tc_slow6(TcContext) -> i32 = tc_track6, tc_leave6, Tc(__sk_buff), V6);
-slow_stage!(xdp xdp_slow4(XdpContext) -> u32 = xdp_track4, xdp_leave4, Xdp(xdp_md), V4);
-slow_stage!(xdp xdp_slow6(XdpContext) -> u32 = xdp_track6, xdp_leave6, Xdp(xdp_md), V6);
-
 /// A function that the verifier looks at by itself.
 macro_rules! part {
     ($name:ident = $part:path) => {
@@ -92,6 +79,24 @@ macro_rules! part {
             $part(&Tc(TcContext::new(raw)))
         }
     };
+}
+
+slow_stage!(xdp xdp_slow4(XdpContext) -> u32 = slow::begin::<Xdp, V4>, xdp_leave4, Xdp(xdp_md), V4);
+slow_stage!(xdp xdp_slow6(XdpContext) -> u32 = slow::begin::<Xdp, V6>, xdp_leave6, Xdp(xdp_md), V6);
+slow_stage!(classifier tc_slow4(TcContext) -> i32 = begun4, tc_leave4, Tc(__sk_buff), V4);
+slow_stage!(classifier tc_slow6(TcContext) -> i32 = begun6, tc_leave6, Tc(__sk_buff), V6);
+
+part!(tc_begin4 = slow::begin_packed::<Tc, V4>);
+part!(tc_begin6 = slow::begin_packed::<Tc, V6>);
+
+#[inline(always)]
+fn begun4(hook: &Tc) -> Result<slow::Begun, Reason> {
+    slow::unpacked::<Tc>(tc_begin4(hook.raw()))
+}
+
+#[inline(always)]
+fn begun6(hook: &Tc) -> Result<slow::Begun, Reason> {
+    slow::unpacked::<Tc>(tc_begin6(hook.raw()))
 }
 
 part!(encapsulate4 = encapsulated::<V4>);
