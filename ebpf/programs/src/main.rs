@@ -40,7 +40,6 @@ mod words;
 use aya_ebpf::bindings::{__sk_buff, xdp_md};
 use aya_ebpf::macros::{classifier, xdp};
 use aya_ebpf::programs::{TcContext, XdpContext};
-use lockstep_abi::reason::Reason;
 
 use crate::family::{V4, V6};
 use crate::hook::{Hook, Tc, Xdp};
@@ -51,24 +50,27 @@ pub fn tc_entry(ctx: TcContext) -> i32 {
     Tc::action(entry::ingress(&hook))
 }
 
-/// A stage for plain TCP and UDP, and its second part. That is no program: it is a global function, which the
+/// A stage for plain TCP and UDP at XDP, and its second part. That is no program: it is a global function, which the
 /// verifier looks at by itself.
-macro_rules! slow_stage {
-    ($kind:ident $stage:ident($context:ty) -> $result:ty = $begin:expr, $leave:ident, $hook:ident($raw:ty), $family:ty) => {
-        #[$kind]
-        pub fn $stage(ctx: $context) -> $result {
-            let hook = $hook(ctx);
+macro_rules! xdp_slow_stage {
+    ($stage:ident = $leave:ident, $family:ty) => {
+        #[xdp]
+        pub fn $stage(ctx: XdpContext) -> u32 {
+            let hook = Xdp(ctx);
             let raw = hook.raw();
-            slow::slow::<$hook, $family>(&hook, $begin, |made| $leave(raw, made)) as $result
+            slow::slow::<Xdp, $family>(&hook, |made| $leave(raw, made)) as u32
         }
 
         #[inline(never)]
         #[unsafe(no_mangle)]
-        extern "C" fn $leave(raw: *mut $raw, made: u32) -> i32 {
-            slow::left::<$hook, $family>(&$hook(<$context>::new(raw)), made)
+        extern "C" fn $leave(raw: *mut xdp_md, made: u32) -> i32 {
+            slow::left::<Xdp, $family>(&Xdp(XdpContext::new(raw)), made)
         }
     };
 }
+
+xdp_slow_stage!(xdp_slow4 = xdp_leave4, V4);
+xdp_slow_stage!(xdp_slow6 = xdp_leave6, V6);
 
 /// A function that the verifier looks at by itself.
 macro_rules! part {
@@ -81,23 +83,28 @@ macro_rules! part {
     };
 }
 
-slow_stage!(xdp xdp_slow4(XdpContext) -> u32 = slow::begin::<Xdp, V4>, xdp_leave4, Xdp(xdp_md), V4);
-slow_stage!(xdp xdp_slow6(XdpContext) -> u32 = slow::begin::<Xdp, V6>, xdp_leave6, Xdp(xdp_md), V6);
-slow_stage!(classifier tc_slow4(TcContext) -> i32 = begun4, tc_leave4, Tc(__sk_buff), V4);
-slow_stage!(classifier tc_slow6(TcContext) -> i32 = begun6, tc_leave6, Tc(__sk_buff), V6);
+/// A stage for plain TCP and UDP at tc, and its two parts.
+macro_rules! tc_slow_stage {
+    ($stage:ident = $begin:ident, $leave:ident, $family:ty) => {
+        #[classifier]
+        pub fn $stage(ctx: TcContext) -> i32 {
+            let hook = Tc(ctx);
+            let raw = hook.raw();
+            slow::slow_in_parts::<Tc, $family>(&hook, || $begin(raw), |made| $leave(raw, made))
+        }
 
-part!(tc_begin4 = slow::begin_packed::<Tc, V4>);
-part!(tc_begin6 = slow::begin_packed::<Tc, V6>);
+        part!($begin = slow::begun::<Tc, $family>);
 
-#[inline(always)]
-fn begun4(hook: &Tc) -> Result<slow::Begun, Reason> {
-    slow::unpacked::<Tc>(tc_begin4(hook.raw()))
+        #[inline(never)]
+        #[unsafe(no_mangle)]
+        extern "C" fn $leave(raw: *mut __sk_buff, made: u32) -> i32 {
+            slow::left::<Tc, $family>(&Tc(TcContext::new(raw)), made)
+        }
+    };
 }
 
-#[inline(always)]
-fn begun6(hook: &Tc) -> Result<slow::Begun, Reason> {
-    slow::unpacked::<Tc>(tc_begin6(hook.raw()))
-}
+tc_slow_stage!(tc_slow4 = tc_begin4, tc_leave4, V4);
+tc_slow_stage!(tc_slow6 = tc_begin6, tc_leave6, V6);
 
 part!(encapsulate4 = encapsulated::<V4>);
 part!(encapsulate6 = encapsulated::<V6>);

@@ -8,7 +8,7 @@ use crate::complain::finish;
 use crate::count::Verdict;
 use crate::direct;
 use crate::family::Family;
-use crate::forward::{begun, by_kept_hop, forward};
+use crate::forward::{self, by_drafted_hop, forward};
 use crate::hook::Hook;
 use crate::track::{Tracked, drafted, flow, track};
 use crate::transport::transport;
@@ -16,93 +16,76 @@ use crate::transport::transport;
 /// Headers that are looked at: IPv6 and TCP.
 const HEADERS: u32 = NETWORK + 40 + 20;
 
-/// What the first part has made of a packet.
-pub(crate) enum Begun {
-    /// Everything: the hook's action.
-    Done(i32),
-    /// A flow, whose way the second part sends the packet. It is told this.
-    Flow(u32),
-}
-
-/// [`Begun::Flow`]: it was there before.
+/// What the second part is told: the flow was there before.
 const FOUND: u32 = 0;
-/// [`Begun::Flow`]: it was made just now, for no endpoint; from there on, for the endpoint of that index.
+/// What the second part is told: it was made just now, for no endpoint; from there on, for the endpoint of that index.
 const FOR_NOBODY: u32 = 1;
 
-/// The two parts: [`begin`] and [`left`]. The second is a function that the verifier looks at by itself, because it would
-/// follow every way through that from every end of the first. Both share the packet and [`kept_key`].
+/// The stage: [`begin`], and [`left`] as `leave`, a function that the verifier looks at by itself, because it would follow
+/// every way through that from every end of what is before. Both share the packet and [`kept_key`].
 #[inline(always)]
-pub(crate) fn slow<H: Hook, F: Family>(
+pub(crate) fn slow<H: Hook, F: Family>(hook: &H, leave: impl FnOnce(u32) -> i32) -> i32 {
+    finish::<H, F>(hook, begin::<H, F>(hook, |made| sent::<H>(leave(made))))
+}
+
+/// The same where the stack has no room for both: [`begun`] as `begin`, a function of its own as well.
+#[inline(always)]
+pub(crate) fn slow_in_parts<H: Hook, F: Family>(
     hook: &H,
-    begin: impl FnOnce(&H) -> Result<Begun, Reason>,
+    begin: impl FnOnce() -> i32,
     leave: impl FnOnce(u32) -> i32,
 ) -> i32 {
-    finish::<H, F>(hook, decide::<H>(hook, begin, leave))
+    let verdict = sent::<H>(begin()).and_then(|action| {
+        if action < ON_ITS_FLOW { Ok(action) } else { sent::<H>(leave((action - ON_ITS_FLOW) as u32)) }
+    });
+    finish::<H, F>(hook, verdict)
 }
 
+/// Finds, brings on or makes the flow. A packet that has made one whose next hop is known is sent there at once; what
+/// becomes of any other that has a flow, `leave` says, which is told of it.
 #[inline(always)]
-fn decide<H: Hook>(
-    hook: &H,
-    begin: impl FnOnce(&H) -> Result<Begun, Reason>,
-    leave: impl FnOnce(u32) -> i32,
-) -> Verdict {
-    match begin(hook)? {
-        Begun::Done(action) => Ok(action),
-        Begun::Flow(made) => verdict::<H>(leave(made)).map(|action| action.unwrap_or(H::PASS)),
-    }
-}
-
-/// The first part: finds, brings on or makes the flow. A packet that has made one whose next hop is known is sent there
-/// at once.
-#[inline(always)]
-pub(crate) fn begin<H: Hook, F: Family>(hook: &H) -> Result<Begun, Reason> {
+fn begin<H: Hook, F: Family>(hook: &H, leave: impl FnOnce(u32) -> Verdict) -> Verdict {
     hook.pull(HEADERS);
     let ip = F::ip(hook).ok_or(Reason::Malformed)??;
     let room = F::key_room().ok_or(Reason::FlowInsertFailed)?;
     // SAFETY: the element is this CPU's own, and programs of one hook do not nest.
     let flags = unsafe { transport::<H, F>(hook, &ip, room) }.ok_or(Reason::Malformed)??;
     let key = kept_key::<F>()?;
-    match track::<H, F>(hook, key, flags)? {
-        Tracked::Action(action) => Ok(Begun::Done(action)),
-        Tracked::Flow => Ok(Begun::Flow(FOUND)),
+    let made = match track::<H, F>(hook, key, flags)? {
+        Tracked::Action(action) => return Ok(action),
+        Tracked::Flow => FOUND,
         Tracked::Made(endpoint) => {
             if let Some(translation) = drafted::<F>()
-                && let Some(action) = by_kept_hop::<H, F>(hook, &ip, key, &translation)?
+                && let Some(action) = by_drafted_hop::<H, F>(hook, &ip, &translation)?
             {
-                return Ok(Begun::Done(action));
+                return Ok(action);
             }
             // NOBODY is one less than 0.
-            Ok(Begun::Flow(endpoint.wrapping_add(FOR_NOBODY + 1)))
+            endpoint.wrapping_add(FOR_NOBODY + 1)
         }
-    }
+    };
+    leave(made)
 }
 
-/// [`begin`] where it is a function that the verifier looks at by itself: at tc the stack has no room for both parts.
+/// The first part, where it is one.
 #[inline(always)]
-pub(crate) fn begin_packed<H: Hook, F: Family>(hook: &H) -> i32 {
-    match begin::<H, F>(hook) {
-        Ok(Begun::Done(action)) => answer(Ok(Some(action))),
-        Ok(Begun::Flow(FOUND)) => answer(Ok(None)),
-        Ok(Begun::Flow(made)) => MADE + made as i32,
-        Err(reason) => answer(Err(reason)),
-    }
+pub(crate) fn begun<H: Hook, F: Family>(hook: &H) -> i32 {
+    answer(begin::<H, F>(hook, |made| Ok(ON_ITS_FLOW + made as i32)).map(Some))
 }
 
-/// What [`begin_packed`] answered.
+/// What [`begun`] answers instead of an action, and beyond all of them: the packet has a flow. Above it, what the second
+/// part is told.
+const ON_ITS_FLOW: i32 = 1 << 8;
+
 #[inline(always)]
-pub(crate) fn unpacked<H: Hook>(answer: i32) -> Result<Begun, Reason> {
-    if answer >= MADE {
-        return Ok(Begun::Flow((answer - MADE) as u32));
-    }
-    verdict::<H>(answer).map(|action| action.map_or(Begun::Flow(FOUND), Begun::Done))
+fn sent<H: Hook>(answer: i32) -> Verdict {
+    verdict::<H>(answer).map(|action| action.unwrap_or(H::PASS))
 }
 
 /// What a part answers: the flow is found.
 const FLOW: i32 = 0;
 /// Of actions, which are -1 and up.
 const ACTION: i32 = 2;
-/// Beyond all actions: the flow was made just now. Above it, for which endpoint.
-const MADE: i32 = 1 << 8;
 
 /// A part's answer: a flow, an action, or a reason below zero.
 #[inline(always)]
@@ -136,7 +119,7 @@ fn end<H: Hook, F: Family>(hook: &H, made: u32) -> Verdict {
     if made != FOUND
         && let Some(translation) = drafted::<F>()
     {
-        return begun::<H, F>(hook, &ip, key, &translation, made.wrapping_sub(FOR_NOBODY + 1));
+        return forward::begun::<H, F>(hook, &ip, key, &translation, made.wrapping_sub(FOR_NOBODY + 1));
     }
     let (translation, flags) = flow::<F>(key)?;
     if flags & FORWARDING == 0 {
