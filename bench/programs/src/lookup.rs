@@ -39,7 +39,7 @@ pub fn xdp_pick6(_: XdpContext) -> u32 {
 // has them), with the source varied.
 
 #[inline(always)]
-fn key4(plan: &Plan, i: u32) -> Key4 {
+pub(crate) fn key4(plan: &Plan, i: u32) -> Key4 {
     let (port, low) = plan.varied_fields(i);
     let (network, transport) = (plan.header[3], plan.header[4]);
     [
@@ -51,7 +51,7 @@ fn key4(plan: &Plan, i: u32) -> Key4 {
 }
 
 #[inline(always)]
-fn key6(plan: &Plan, i: u32) -> Key6 {
+pub(crate) fn key6(plan: &Plan, i: u32) -> Key6 {
     let (port, low) = plan.varied_fields(i);
     let h = &plan.header;
     [

@@ -40,6 +40,10 @@ pub(crate) static FLOWS6: HashMap<FlowKey6, FlowValue6> = HashMap::with_max_entr
 #[map]
 pub(crate) static FORGET: Array<Key6> = Array::with_max_entries(2, 0);
 
+/// How long removals took, all together, where that is noted.
+#[map]
+pub(crate) static REMOVAL_NS: PerCpuArray<u64> = PerCpuArray::with_max_entries(1, 0);
+
 /// An entry without meaning.
 #[map]
 pub(crate) static VALUE: PerCpuArray<FlowValue6> = PerCpuArray::with_max_entries(1, 0);

@@ -104,9 +104,18 @@ impl Instruments {
 
     /// Packets that sinks got so far.
     pub(crate) fn arrived(&self) -> anyhow::Result<u64> {
+        self.counter("ARRIVED")
+    }
+
+    /// How long the removals of the wrapper took that notes it, all together.
+    pub(crate) fn removal_ns(&self) -> anyhow::Result<u64> {
+        self.counter("REMOVAL_NS")
+    }
+
+    fn counter(&self, name: &str) -> anyhow::Result<u64> {
         let mut values = vec![0u8; 8 * cpus()?];
-        bpf::lookup(self.map("ARRIVED")?, &0u32.to_ne_bytes(), &mut values)
-            .context("ARRIVED cannot be read")?;
+        bpf::lookup(self.map(name)?, &0u32.to_ne_bytes(), &mut values)
+            .with_context(|| format!("{name} cannot be read"))?;
         Ok(values.chunks_exact(8).map(|v| u64::from_ne_bytes(v.try_into().expect("eight bytes"))).sum())
     }
 

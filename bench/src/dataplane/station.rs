@@ -10,7 +10,7 @@ use super::bed::{Bed, CLIENT_PORT};
 use super::figures::Figures;
 use super::instruments::{Instruments, key};
 use super::subject::{Forwarded, Subject};
-use crate::bpf::Input;
+use crate::bpf::{Input, Ran};
 use crate::lockstep::{Family, Hook};
 use crate::packet::{ACK, End, Flows, SYN, tcp};
 use crate::plan::{DESTINATION, SOURCE};
@@ -202,7 +202,7 @@ impl Station<'_> {
     }
 
     /// SYNs of distinct clients into an empty table: both directions inserted, the event emitted. One flow is made again and
-    /// again, by a wrapper that removes it first.
+    /// again, by a wrapper that removes it first; what the removal costs is measured by itself and subtracted.
     fn new_flows(&mut self, count: u32) -> anyhow::Result<()> {
         let subject = self.subject;
         let one = count == 1;
@@ -217,20 +217,23 @@ impl Station<'_> {
                 self.instruments.forget(&self.keys(&flows, 0))?;
                 let empty = self.instruments.empty(self.hook)?;
                 let empty = self.behind(wrapper, empty, &flows, &frame, self.nothing())?;
-                let mut floors = vec![self.floor_name(Family::V4)];
-                if one {
-                    // The same at every hook.
-                    let insert = self.instruments.of(Hook::Xdp, "insert", self.family)?;
-                    let ns = self.insertions(insert, &flows, &frame)?;
-                    floors.push(format!("insert/{}", self.family.name()));
-                    self.figures.cost(&floors[1], ns, &[]);
-                }
+                let family = self.family.name();
+                let mut removal = 0.0;
+                // The same at every hook.
+                let (insert, ns) = if one {
+                    removal = self.removals(&flows, &frame)?;
+                    self.figures.cost(&format!("remove/{family}"), removal, &[]);
+                    (format!("insert/{family}"), self.insertions(&flows, &frame)? - removal)
+                } else {
+                    (format!("insert/{family}/flows={}", label(count)), self.filling(&flows, &frame)?)
+                };
+                self.figures.cost(&insert, ns, &[]);
+                let floors = [self.floor_name(Family::V4), insert];
                 let before = subject.created()?;
                 let ns = self.make_so_many(made, wrapper, &flows, &frame, true)? / f64::from(made);
                 let created = subject.created()? - before;
                 ensure!(created == u64::from(made), "{made} SYNs made {created} flows");
-                let floors: Vec<&str> = floors.iter().map(String::as_str).collect();
-                self.figures.cost(&name, ns - empty, &floors);
+                self.figures.cost(&name, ns - empty - removal, &floors.each_ref().map(String::as_str));
             }
             let lost = subject.lost()? - lost;
             if lost > 0 {
@@ -240,17 +243,52 @@ impl Station<'_> {
         subject.forget_flows()
     }
 
-    /// Two bare insertions of entries as large as a flow's, which are removed each time.
-    fn insertions(&self, insert: BorrowedFd<'_>, flows: &Flows, frame: &[u8]) -> anyhow::Result<f64> {
-        let run = |program| {
-            self.instruments.aim(Hook::Xdp, program)?;
+    /// Two bare insertions of entries as large as a flow's, which are removed each time; with the removals.
+    fn insertions(&self, flows: &Flows, frame: &[u8]) -> anyhow::Result<f64> {
+        let [full, empty] = self.behind_removals("again", flows, frame, |ran, _| f64::from(ran.ns))?;
+        Ok(full - empty)
+    }
+
+    /// Two removals of entries that are there: what they take longer than two of entries that are not, by the clock.
+    fn removals(&self, flows: &Flows, frame: &[u8]) -> anyhow::Result<f64> {
+        let repeat = f64::from(self.effort.repeat);
+        let [full, empty] = self.behind_removals("timed", flows, frame, |_, ns| ns as f64 / repeat)?;
+        Ok(full - empty)
+    }
+
+    /// Runs a wrapper that removes two entries, in front of a program that inserts them again and of one that does nothing.
+    /// `figure` gets each run, and how long its removals took if the wrapper notes that.
+    fn behind_removals(
+        &self,
+        wrapper: &str,
+        flows: &Flows,
+        frame: &[u8],
+        figure: impl Fn(&Ran, u64) -> f64,
+    ) -> anyhow::Result<[f64; 2]> {
+        let wrapper = self.instruments.of(Hook::Xdp, wrapper, self.family)?;
+        let run = |target| {
+            self.instruments.aim(Hook::Xdp, target)?;
             self.instruments.plan(flows, frame)?;
-            let wrapper = self.instruments.of(Hook::Xdp, "again", self.family)?;
             let context = context(Hook::Xdp, self.bed.outer_index, frame.len());
             let input = Input { frame, context: &context, repeat: self.effort.repeat };
-            Ok::<_, anyhow::Error>(f64::from(Instruments::run(wrapper, input, &[XDP_PASS])?.ns))
+            let before = self.instruments.removal_ns()?;
+            let ran = Instruments::run(wrapper, input, &[XDP_PASS])?;
+            Ok::<_, anyhow::Error>(figure(&ran, self.instruments.removal_ns()? - before))
         };
-        let ns = run(insert)? - run(self.instruments.empty(Hook::Xdp)?)?;
+        let full = run(self.instruments.of(Hook::Xdp, "insert", self.family)?)?;
+        // What the last repeat has inserted is removed by the first of these.
+        Ok([full, run(self.instruments.empty(Hook::Xdp)?)?])
+    }
+
+    /// Two bare insertions for each of so many flows into an empty table, which is empty again afterwards.
+    fn filling(&self, flows: &Flows, frame: &[u8]) -> anyhow::Result<f64> {
+        let run = |what| {
+            self.instruments.plan(flows, frame)?;
+            let program = self.instruments.of(Hook::Xdp, what, self.family)?;
+            let input = Input { frame, context: &[], repeat: flows.count };
+            Ok::<_, anyhow::Error>(f64::from(Instruments::run(program, input, &[XDP_PASS])?.ns))
+        };
+        let ns = run("fill")? - run("pick")?;
         self.subject.forget_flows()?;
         Ok(ns)
     }

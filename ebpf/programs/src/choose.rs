@@ -26,8 +26,22 @@ const REFRESH_NS: u64 = 1_000_000_000;
 const SEARCH_STEPS: u32 = MAX_ENDPOINTS.ilog2() + 1;
 
 /// The endpoint for a new flow: its index in [`ENDPOINTS`], or [`NOBODY`].
-#[inline(never)]
+#[inline(always)]
 pub(crate) fn choose<A: Address>(
+    key: &FlowKey<A>,
+    version_slot: u32,
+    version: &ServiceVersion,
+    now_ns: u64,
+) -> u32 {
+    // What most services have, and needs no call.
+    if version.algorithm == BY_TUPLE && version.flags & (KEEPS_CHOICES | RAMPS) == 0 {
+        return by_table(flow_hash(key), version_slot, version).unwrap_or(NOBODY);
+    }
+    choose_otherwise(key, version_slot, version, now_ns)
+}
+
+#[inline(never)]
+fn choose_otherwise<A: Address>(
     key: &FlowKey<A>,
     version_slot: u32,
     version: &ServiceVersion,
@@ -135,13 +149,18 @@ fn takes(endpoint: &Endpoint, now_ns: u64) -> bool {
     draw < if part < 1 << 12 { 1 << 12 } else { part }
 }
 
+/// By the version's Maglev table.
+#[inline(always)]
+fn by_table(hash: u32, version_slot: u32, version: &ServiceVersion) -> Option<u32> {
+    let (index, shift) = maglev_entry(version_slot, hash);
+    let position = maglev_position(*MAGLEV.get(index)?, shift);
+    endpoint_index(version_slot, position, version.endpoint_count)
+}
+
 #[inline(always)]
 fn by_algorithm(hash: u32, version_slot: u32, version: &ServiceVersion) -> Option<u32> {
     let position = match version.algorithm {
-        BY_TUPLE | SOURCE_HASH => {
-            let (index, shift) = maglev_entry(version_slot, hash);
-            maglev_position(*MAGLEV.get(index)?, shift)
-        }
+        BY_TUPLE | SOURCE_HASH => return by_table(hash, version_slot, version),
         ROUND_ROBIN => {
             // SAFETY: a live array element.
             let turn = unsafe { atomic::add(TURNS.get_ptr_mut(version_slot)?, 1) };

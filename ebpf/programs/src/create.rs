@@ -22,7 +22,7 @@ use crate::choose::choose;
 use crate::count::count;
 use crate::family::Family;
 use crate::hop::endpoint_hop;
-use crate::insert::{Source, begin, draft};
+use crate::insert::{Source, begin, begin_untranslated, draft};
 use crate::lease::{may_begin, precise_ns};
 use crate::load::{admit, in_rate};
 use crate::maps::{ENDPOINTS, RECOVERY, SOURCES, VERSIONS};
@@ -136,9 +136,13 @@ pub(crate) fn create<F: Family>(
     let beside =
         version.mode == NAT && F::transit(&key.source_be).is_some_and(|network| network.flags & BESIDE != 0);
     let source = if version.mode == FULLNAT || beside { translated(key, version)? } else { Source::KEPT };
-    // The endpoint knows the connection from one port only.
-    let source = Source { first: recovers, ..source };
-    Ok(if begin::<F>(source, address.group, reopen)? { Some(chosen) } else { None })
+    let made = if !source.translate && !reopen {
+        begin_untranslated::<F>(address.group)
+    } else {
+        // The endpoint knows the connection from one port only.
+        begin::<F>(Source { first: recovers, ..source }, address.group, reopen)
+    };
+    Ok(if made? { Some(chosen) } else { None })
 }
 
 /// The state of a flow that is made again from the middle of a connection, if its service wants that and now is the

@@ -16,6 +16,12 @@ use crate::maps::{EVENT_READER, EVENTS, LOST_EVENTS};
 /// of the original entry, or what that was made of.
 #[inline(never)]
 pub(crate) fn report<A: Address>(flow: &FlowValue<A>, kind: u32, word: u64, group: u64, epoch: u64) {
+    report_now(flow, kind, word, group, epoch);
+}
+
+/// [`report`], where a call would cost.
+#[inline(always)]
+pub(crate) fn report_now<A: Address>(flow: &FlowValue<A>, kind: u32, word: u64, group: u64, epoch: u64) {
     let bits = state::bits(word);
     let early = flow.flags & SYNC_LATE != 0 && state::phase(bits) == state::NEW;
     if flow.flags & NO_SYNC != 0 || early {

@@ -154,6 +154,26 @@ pub(crate) fn begun<H: Hook, F: Family>(
     on_its_way::<H, F>(hook, ip, key, translation, keep)
 }
 
+/// Rewrites the packet that has made a flow by its draft, and sends it to the next hop that stands there. `None`: that is
+/// none that is good.
+#[inline(always)]
+pub(crate) fn by_drafted_hop<H: Hook, F: Family>(
+    hook: &H,
+    ip: &Ip<F::Address>,
+    translation: &Translation<F::Address>,
+) -> Result<Option<i32>, Reason> {
+    if !ip.may_be_forwarded() {
+        return Err(Reason::TtlExceeded);
+    }
+    match hop::kept::<H>(translation.hop, || hook.largest(F::TRANSPORT, ip.protocol)) {
+        Some(hop) => {
+            write::<H, F>(hook, ip, translation)?;
+            counted(hop::send(hook, &hop)).map(Some)
+        }
+        None => Ok(None),
+    }
+}
+
 #[inline(always)]
 fn on_its_way<H: Hook, F: Family>(
     hook: &H,
@@ -218,6 +238,16 @@ fn rewrite<H: Hook, F: Family>(
     key: &FlowKey<F::Address>,
     translation: &Translation<F::Address>,
 ) -> Result<(), Reason> {
+    write::<H, F>(hook, ip, translation)?;
+    translation.prove(key)
+}
+
+#[inline(always)]
+fn write<H: Hook, F: Family>(
+    hook: &H,
+    ip: &Ip<F::Address>,
+    translation: &Translation<F::Address>,
+) -> Result<(), Reason> {
     // First: pointers do not outlive it.
     hook.mend_checksum(checksum_offset::<F>(ip.protocol), translation.deltas, ip.protocol == UDP)?;
     let twin = translation.twin();
@@ -225,5 +255,5 @@ fn rewrite<H: Hook, F: Family>(
     let ports = hook.at::<[u16; 2]>(F::TRANSPORT).ok_or(Reason::RewriteFailed)?;
     // SAFETY: in bounds; the eBPF machine writes words at any address.
     unsafe { *ports = [twin.destination_port_be, twin.source_port_be] };
-    translation.prove(key)
+    Ok(())
 }

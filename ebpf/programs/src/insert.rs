@@ -16,7 +16,7 @@ use lockstep_packet::port::port;
 
 use crate::atomic::{copy_key, same_key};
 use crate::count::count;
-use crate::event::report;
+use crate::event::report_now;
 use crate::family::{Family, V4, V6};
 use crate::load;
 use crate::maps::ADDRESSES;
@@ -101,6 +101,12 @@ pub(crate) fn begin<F: Family>(source: Source, group: u64, reopen: bool) -> Resu
     }
 }
 
+/// [`begin`] of a flow whose source stays as it is, where a call would cost.
+#[inline(always)]
+pub(crate) fn begin_untranslated<F: Family>(group: u64) -> Result<bool, Reason> {
+    write::<F>(Source::KEPT, group, false)
+}
+
 /// [`begun`]'s answers; from [`FIRST_REASON`] on why there is no flow.
 const MADE: i32 = 0;
 const NOT_FIRST: i32 = 1;
@@ -144,7 +150,7 @@ fn write<F: Family>(source: Source, group: u64, reopen: bool) -> Result<bool, Re
     }
     load::entered(flow.service_slot, flow.target);
     count(Reason::FlowCreated);
-    report(flow, CREATED, flow.state, group, flow.epoch);
+    report_now(flow, CREATED, flow.state, group, flow.epoch);
     Ok(true)
 }
 

@@ -131,7 +131,7 @@ pub(crate) fn permitted(
     let address = stamped(index, stamp)?;
     // SAFETY: a live array element that user space may be replacing.
     let slot = unsafe { addr_of!(address.lease_slot).read_volatile() };
-    Ok((address, held(slot).ok_or(Reason::NoLease)?))
+    Ok((address, held_now(slot).ok_or(Reason::NoLease)?))
 }
 
 /// The same for an address that was found by itself.

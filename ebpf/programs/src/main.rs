@@ -50,38 +50,27 @@ pub fn tc_entry(ctx: TcContext) -> i32 {
     Tc::action(entry::ingress(&hook))
 }
 
-/// A stage for plain TCP and UDP, and its two parts. The parts are no programs: they are global functions, which the
-/// verifier looks at by themselves.
-macro_rules! slow_stage {
-    ($kind:ident $stage:ident($context:ty) -> $result:ty = $track:ident, $leave:ident, $hook:ident($raw:ty), $family:ty) => {
-        #[$kind]
-        pub fn $stage(ctx: $context) -> $result {
-            let hook = $hook(ctx);
+/// A stage for plain TCP and UDP at XDP, and its second part. That is no program: it is a global function, which the
+/// verifier looks at by itself.
+macro_rules! xdp_slow_stage {
+    ($stage:ident = $leave:ident, $family:ty) => {
+        #[xdp]
+        pub fn $stage(ctx: XdpContext) -> u32 {
+            let hook = Xdp(ctx);
             let raw = hook.raw();
-            slow::slow::<$hook, $family>(
-                &hook,
-                slow::Parts { track: || $track(raw), leave: |made| $leave(raw, made) },
-            ) as $result
+            slow::slow::<Xdp, $family>(&hook, |made| $leave(raw, made)) as u32
         }
 
         #[inline(never)]
         #[unsafe(no_mangle)]
-        extern "C" fn $track(raw: *mut $raw) -> i32 {
-            slow::tracked::<$hook, $family>(&$hook(<$context>::new(raw)))
-        }
-
-        #[inline(never)]
-        #[unsafe(no_mangle)]
-        extern "C" fn $leave(raw: *mut $raw, made: u32) -> i32 {
-            slow::left::<$hook, $family>(&$hook(<$context>::new(raw)), made)
+        extern "C" fn $leave(raw: *mut xdp_md, made: u32) -> i32 {
+            slow::left::<Xdp, $family>(&Xdp(XdpContext::new(raw)), made)
         }
     };
 }
 
-slow_stage!(classifier tc_slow4(TcContext) -> i32 = tc_track4, tc_leave4, Tc(__sk_buff), V4);
-slow_stage!(classifier tc_slow6(TcContext) -> i32 = tc_track6, tc_leave6, Tc(__sk_buff), V6);
-slow_stage!(xdp xdp_slow4(XdpContext) -> u32 = xdp_track4, xdp_leave4, Xdp(xdp_md), V4);
-slow_stage!(xdp xdp_slow6(XdpContext) -> u32 = xdp_track6, xdp_leave6, Xdp(xdp_md), V6);
+xdp_slow_stage!(xdp_slow4 = xdp_leave4, V4);
+xdp_slow_stage!(xdp_slow6 = xdp_leave6, V6);
 
 /// A function that the verifier looks at by itself.
 macro_rules! part {
@@ -93,6 +82,29 @@ macro_rules! part {
         }
     };
 }
+
+/// A stage for plain TCP and UDP at tc, and its two parts.
+macro_rules! tc_slow_stage {
+    ($stage:ident = $begin:ident, $leave:ident, $family:ty) => {
+        #[classifier]
+        pub fn $stage(ctx: TcContext) -> i32 {
+            let hook = Tc(ctx);
+            let raw = hook.raw();
+            slow::slow_in_parts::<Tc, $family>(&hook, || $begin(raw), |made| $leave(raw, made))
+        }
+
+        part!($begin = slow::begun::<Tc, $family>);
+
+        #[inline(never)]
+        #[unsafe(no_mangle)]
+        extern "C" fn $leave(raw: *mut __sk_buff, made: u32) -> i32 {
+            slow::left::<Tc, $family>(&Tc(TcContext::new(raw)), made)
+        }
+    };
+}
+
+tc_slow_stage!(tc_slow4 = tc_begin4, tc_leave4, V4);
+tc_slow_stage!(tc_slow6 = tc_begin6, tc_leave6, V6);
 
 part!(encapsulate4 = encapsulated::<V4>);
 part!(encapsulate6 = encapsulated::<V6>);

@@ -8,7 +8,7 @@ use crate::complain::finish;
 use crate::count::Verdict;
 use crate::direct;
 use crate::family::Family;
-use crate::forward::{begun, forward};
+use crate::forward::{self, by_drafted_hop, forward};
 use crate::hook::Hook;
 use crate::track::{Tracked, drafted, flow, track};
 use crate::transport::transport;
@@ -16,62 +16,76 @@ use crate::transport::transport;
 /// Headers that are looked at: IPv6 and TCP.
 const HEADERS: u32 = NETWORK + 40 + 20;
 
-/// What a stage is made of: two functions that the verifier looks at by themselves, because it would follow every way
-/// through the second from every end of the first. They share the packet and [`kept_key`].
-pub(crate) struct Parts<T, L> {
-    /// Finds, brings on or makes the flow: [`tracked`].
-    pub(crate) track: T,
-    /// Sends the packet the flow's way, which was [made](made) just now or not: [`left`].
-    pub(crate) leave: L,
+/// What the second part is told: the flow was there before.
+const FOUND: u32 = 0;
+/// What the second part is told: it was made just now, for no endpoint; from there on, for the endpoint of that index.
+const FOR_NOBODY: u32 = 1;
+
+/// The stage: [`begin`], and [`left`] as `leave`, a function that the verifier looks at by itself, because it would follow
+/// every way through that from every end of what is before. Both share the packet and [`kept_key`].
+#[inline(always)]
+pub(crate) fn slow<H: Hook, F: Family>(hook: &H, leave: impl FnOnce(u32) -> i32) -> i32 {
+    finish::<H, F>(hook, begin::<H, F>(hook, |made| sent::<H>(leave(made))))
 }
 
+/// The same where the stack has no room for both: [`begun`] as `begin`, a function of its own as well.
 #[inline(always)]
-pub(crate) fn slow<H: Hook, F: Family>(hook: &H, parts: Parts<impl Fn() -> i32, impl Fn(u32) -> i32>) -> i32 {
-    finish::<H, F>(hook, decide::<H>(hook, parts))
+pub(crate) fn slow_in_parts<H: Hook, F: Family>(
+    hook: &H,
+    begin: impl FnOnce() -> i32,
+    leave: impl FnOnce(u32) -> i32,
+) -> i32 {
+    let verdict = sent::<H>(begin()).and_then(|action| {
+        if action < ON_ITS_FLOW { Ok(action) } else { sent::<H>(leave((action - ON_ITS_FLOW) as u32)) }
+    });
+    finish::<H, F>(hook, verdict)
 }
 
+/// Finds, brings on or makes the flow. A packet that has made one whose next hop is known is sent there at once; what
+/// becomes of any other that has a flow, `leave` says, which is told of it.
 #[inline(always)]
-fn decide<H: Hook>(hook: &H, parts: Parts<impl Fn() -> i32, impl Fn(u32) -> i32>) -> Verdict {
+fn begin<H: Hook, F: Family>(hook: &H, leave: impl FnOnce(u32) -> Verdict) -> Verdict {
     hook.pull(HEADERS);
-    let tracked = (parts.track)();
-    let made = made(tracked);
-    if made == FOUND
-        && let Some(action) = verdict::<H>(tracked)?
-    {
-        return Ok(action);
-    }
-    verdict::<H>((parts.leave)(made)).map(|action| action.unwrap_or(H::PASS))
+    let ip = F::ip(hook).ok_or(Reason::Malformed)??;
+    let room = F::key_room().ok_or(Reason::FlowInsertFailed)?;
+    // SAFETY: the element is this CPU's own, and programs of one hook do not nest.
+    let flags = unsafe { transport::<H, F>(hook, &ip, room) }.ok_or(Reason::Malformed)??;
+    let key = kept_key::<F>()?;
+    let made = match track::<H, F>(hook, key, flags)? {
+        Tracked::Action(action) => return Ok(action),
+        Tracked::Flow => FOUND,
+        Tracked::Made(endpoint) => {
+            if let Some(translation) = drafted::<F>()
+                && let Some(action) = by_drafted_hop::<H, F>(hook, &ip, &translation)?
+            {
+                return Ok(action);
+            }
+            // NOBODY is one less than 0.
+            endpoint.wrapping_add(FOR_NOBODY + 1)
+        }
+    };
+    leave(made)
+}
+
+/// The first part, where it is one.
+#[inline(always)]
+pub(crate) fn begun<H: Hook, F: Family>(hook: &H) -> i32 {
+    answer(begin::<H, F>(hook, |made| Ok(ON_ITS_FLOW + made as i32)).map(Some))
+}
+
+/// What [`begun`] answers instead of an action, and beyond all of them: the packet has a flow. Above it, what the second
+/// part is told.
+const ON_ITS_FLOW: i32 = 1 << 8;
+
+#[inline(always)]
+fn sent<H: Hook>(answer: i32) -> Verdict {
+    verdict::<H>(answer).map(|action| action.unwrap_or(H::PASS))
 }
 
 /// What a part answers: the flow is found.
 const FLOW: i32 = 0;
 /// Of actions, which are -1 and up.
 const ACTION: i32 = 2;
-/// Beyond all actions: the flow was made just now. Above it, for which endpoint.
-const MADE: i32 = 1 << 8;
-
-/// What the second part is told: the flow was there before.
-const FOUND: u32 = 0;
-/// What the second part is told: it was made just now, for no endpoint; from there on, for the endpoint of that index.
-const FOR_NOBODY: u32 = 1;
-
-/// The first part's answer.
-#[inline(always)]
-fn outcome(tracked: Result<Tracked, Reason>) -> i32 {
-    match tracked {
-        Ok(Tracked::Flow) => FLOW,
-        // NOBODY is one less than 0.
-        Ok(Tracked::Made(endpoint)) => MADE + endpoint.wrapping_add(1) as i32,
-        Ok(Tracked::Action(action)) => answer(Ok(Some(action))),
-        Err(reason) => answer(Err(reason)),
-    }
-}
-
-/// What the second part is told of the first one's answer.
-#[inline(always)]
-const fn made(outcome: i32) -> u32 {
-    if outcome >= MADE { (outcome - MADE) as u32 + FOR_NOBODY } else { FOUND }
-}
 
 /// A part's answer: a flow, an action, or a reason below zero.
 #[inline(always)]
@@ -92,22 +106,6 @@ pub(crate) fn verdict<H: Hook>(answer: i32) -> Result<Option<i32>, Reason> {
     }
 }
 
-/// The first part.
-#[inline(always)]
-pub(crate) fn tracked<H: Hook, F: Family>(hook: &H) -> i32 {
-    outcome(begin::<H, F>(hook))
-}
-
-#[inline(always)]
-fn begin<H: Hook, F: Family>(hook: &H) -> Result<Tracked, Reason> {
-    let ip = F::ip(hook).ok_or(Reason::Malformed)??;
-    let room = F::key_room().ok_or(Reason::FlowInsertFailed)?;
-    // SAFETY: the element is this CPU's own, and programs of one hook do not nest.
-    let flags = unsafe { transport::<H, F>(hook, &ip, room) }.ok_or(Reason::Malformed)??;
-    let key = kept_key::<F>()?;
-    track::<H, F>(hook, key, flags)
-}
-
 /// The second part, of the same packet.
 #[inline(always)]
 pub(crate) fn left<H: Hook, F: Family>(hook: &H, made: u32) -> i32 {
@@ -121,7 +119,7 @@ fn end<H: Hook, F: Family>(hook: &H, made: u32) -> Verdict {
     if made != FOUND
         && let Some(translation) = drafted::<F>()
     {
-        return begun::<H, F>(hook, &ip, key, &translation, made.wrapping_sub(FOR_NOBODY + 1));
+        return forward::begun::<H, F>(hook, &ip, key, &translation, made.wrapping_sub(FOR_NOBODY + 1));
     }
     let (translation, flags) = flow::<F>(key)?;
     if flags & FORWARDING == 0 {

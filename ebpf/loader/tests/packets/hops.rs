@@ -6,7 +6,7 @@ use lockstep_abi::reason::Reason;
 use lockstep_abi::service::ServiceRef;
 
 use crate::case::{BOTH_FAMILIES_XDP, Side, endpoint_mac};
-use crate::frame::{ACK, Packet, SYN, TCP};
+use crate::frame::{ACK, Packet, SYN, TCP, UDP};
 use crate::rig::*;
 
 const ELSEWHERE: [u8; 6] = [2, 0, 0, 0, 9, 9];
@@ -152,6 +152,11 @@ fn flows_to_an_endpoint_share_what_one_of_them_asked_for() {
         let second = rig.client_sends(&rig.tcp(40001, SYN)).forwarded(Reason::ForwardedSlow);
         assert_eq!((first.to, second.to), (endpoint_mac(1), endpoint_mac(2)));
         assert_eq!(second.destination, rig.net.endpoint(1));
+        // That way, too, a packet at the end of its life goes no further, and one of UDP leaves whole.
+        let last = rig.client_sends(&Packet { ttl: 1, ..rig.tcp(40003, SYN) });
+        assert_eq!((last.count(Reason::TtlExceeded), last.count(Reason::SentTimeExceeded)), (1, 1));
+        let datagram = rig.client_sends(&rig.request(UDP, 40004, 0)).forwarded(Reason::ForwardedSlow);
+        assert_eq!((datagram.to, datagram.destination), (endpoint_mac(2), rig.net.endpoint(1)));
         // Under another stamp it is nobody's.
         rig.table(map::HOP_STAMP).put(&0u32, &(HOP_STAMP + 1));
         let third = rig.client_sends(&rig.tcp(40002, SYN)).forwarded(Reason::ForwardedSlow);
