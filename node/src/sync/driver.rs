@@ -38,6 +38,14 @@ const MESSAGES_PER_TURN: usize = 256;
 /// together: a wake-up, a message and its encryption cost as much as many flows. A flow after a pause leaves at once.
 const GATHER: Duration = Duration::from_micros(150);
 
+/// Records of a turn beyond which the next one begins later in proportion …
+const BUSY: usize = 6;
+/// … up to this many times [`GATHER`]: from 40,000 records a second on, up to 0.6 ms.
+const MOST_GATHERS: usize = 4;
+
+/// Acknowledgements leave at least this far apart: an origin does not need to know of each message by itself.
+const ACKNOWLEDGE: Duration = Duration::from_micros(500);
+
 /// How often lost events are looked for. The kernel wakes nobody for those.
 const TICK: Duration = Duration::from_millis(10);
 
@@ -130,6 +138,9 @@ pub(super) struct Driver<E> {
     /// The ring buffer is to be read in the next turn.
     more_events: bool,
     last_turn: Instant,
+    /// Records that this turn took in, from the kernel and from peers.
+    taken: usize,
+    next_acknowledgement: Instant,
     next_tick: Instant,
     next_publish: Instant,
     status: Arc<ArcSwap<Snapshot>>,
@@ -188,6 +199,8 @@ impl<E: Events> Driver<E> {
             // What was reported before this start has been lying there since.
             more_events: true,
             last_turn: now,
+            taken: 0,
+            next_acknowledgement: now,
             next_tick: now,
             next_publish: now,
             status,
@@ -254,8 +267,10 @@ impl<E: Events> Driver<E> {
     /// Lets work come together. (The runtime's own timers are too coarse for this.)
     async fn gather(&mut self) {
         let since = self.last_turn.elapsed();
-        if since < GATHER && self.takeovers.is_empty() && self.flushes.is_empty() {
-            std::thread::sleep(GATHER - since);
+        let times = (std::mem::take(&mut self.taken) / BUSY).clamp(1, MOST_GATHERS);
+        let pause = (GATHER * times as u32).saturating_sub(since);
+        if !pause.is_zero() && self.takeovers.is_empty() && self.flushes.is_empty() {
+            std::thread::sleep(pause);
             // The runtime looks what has come in the meantime, and then the streams' tasks read it.
             yield_now().await;
             yield_now().await;
@@ -264,7 +279,8 @@ impl<E: Events> Driver<E> {
     }
 
     fn next_wake(&self) -> Instant {
-        if self.more_events {
+        // The runtime's timers are too coarse to wait for an acknowledgement's time.
+        if self.more_events || self.receiver.owes_acknowledgement() {
             return Instant::now();
         }
         let instant = |at: Time| self.started + KernelInstant(at.as_nanos()).since(self.started_kernel);
@@ -312,6 +328,7 @@ impl<E: Events> Driver<E> {
         let count = self.events.drain(max, &mut |change, epoch, at| {
             origin.handle_change(Time::from_nanos(at.0), change, epoch);
         });
+        self.taken += count;
         // New flows seldom come alone: to be woken for each would cost their packets and this thread more than it gains.
         self.more_events = count > 0;
         if count == 0 {
@@ -421,6 +438,9 @@ impl<E: Events> Driver<E> {
                 self.receiver.connected(stream, connection);
             }
             StreamEvent::Down { stream, connection, message } => {
+                if let Down::Batch { changes, .. } = &message {
+                    self.taken += changes.len();
+                }
                 self.receiver.handle_down(now, stream, connection, message);
             }
             StreamEvent::Disconnected { stream, connection } => self.drop_up(stream, connection),

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use lockstep_abi::flow::{FlowKey4, FlowValue4, ORIGINAL};
 use lockstep_abi::map as names;
-use lockstep_loader::{FlowTable, WalkedFlow};
+use lockstep_loader::{FlowTable, Unmarked, WalkedFlow};
 use lockstep_model::flow::{FlowKey, FlowOp, FlowState, WriteOutcome};
 use lockstep_model::ids::{EndpointId, Epoch, GroupId, ServiceId};
 
@@ -269,15 +269,19 @@ fn a_finished_walk_sweeps_what_it_did_not_mention() {
         shard.iter().step_by(2).map(|op| FlowOp { mark: 2, ..(*op).clone() }).collect();
     assert!(table.write(&mentioned).iter().all(|outcome| *outcome == WriteOutcome::Stale));
     // By the word of an earlier epoch nothing goes.
-    assert_eq!(table.sweep_unmarked(GROUP, 2, 2, Epoch(39)).unwrap(), 0);
-    let swept = table.sweep_unmarked(GROUP, 2, 2, Epoch(40)).unwrap();
+    let of = |group, shard, mark, epoch| Unmarked { group, shard, mark, epoch: Epoch(epoch) };
+    assert_eq!(table.sweep_unmarked(&[of(GROUP, 2, 2, 39)]).unwrap(), [0]);
+    // Beside one that removes nothing, and one of another shard, all of which carries that walk's mark.
+    let sweeps = [of(GroupId(99), 2, 3, 40), of(GROUP, 3, ops[0].mark, 40), of(GROUP, 2, 2, 40)];
+    let counts = table.sweep_unmarked(&sweeps).unwrap();
+    assert_eq!(counts[..2], [0, 0]);
+    let swept = counts[2];
     assert_eq!(swept as usize, shard.len() - mentioned.len());
 
     let left: HashSet<FlowKey> = all(&table).into_iter().map(|flow| flow.record.key).collect();
     assert_eq!(left.len(), 400 - swept as usize);
     assert!(mentioned.iter().all(|op| left.contains(&key(op))));
     assert_eq!(raw_entries(&bed), 2 * left.len());
-    assert_eq!(table.sweep_unmarked(GroupId(99), 2, 3, Epoch(40)).unwrap(), 0);
 }
 
 #[test]
