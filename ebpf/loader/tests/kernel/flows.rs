@@ -148,6 +148,40 @@ fn a_flow_that_moved_to_another_endpoint_leaves_no_reply_behind() {
 }
 
 #[test]
+fn i6_a_flow_that_moved_is_compared_with_what_came_with_it() {
+    let bed = Bed::new(1024);
+    let dataplane = bed.serving();
+    let table = dataplane.flows();
+    let at = |birth| record(2, version(birth, 0));
+    let moved = |birth| {
+        let mut record = at(birth);
+        record.endpoint = endpoint(77).id;
+        record.endpoint_address = endpoint(77).address;
+        record
+    };
+    let others = || [upsert(record(1, version(1, 0)), 40), upsert(record(3, version(1, 0)), 40)];
+    one(&table, upsert(at(1), 40));
+    let held = || {
+        let flow = all(&table).into_iter().find(|flow| flow.record.key == at(1).key).expect("it was written");
+        (flow.record.version.birth, flow.record.endpoint_address)
+    };
+    use WriteOutcome::{Applied, Stale};
+
+    // The programs leave the moved flow alone, and take what is newer first: that stays.
+    let [first, last] = others();
+    let outcomes = table.write(&[first, upsert(moved(2), 40), upsert(at(3), 40), last]);
+    assert_eq!(outcomes, [Applied, Stale, Applied, Applied]);
+    assert_eq!(held(), (3, at(3).endpoint_address));
+    assert_eq!(raw_entries(&bed), 6, "an entry for each direction");
+
+    let [first, last] = others();
+    let outcomes = table.write(&[first, upsert(at(4), 40), upsert(moved(5), 40), last]);
+    assert_eq!(outcomes, [Stale, Applied, Applied, Stale]);
+    assert_eq!(held(), (5, endpoint(77).address));
+    assert_eq!(raw_entries(&bed), 6, "no reply is left behind");
+}
+
+#[test]
 fn records_of_the_former_owner_only_fill_gaps() {
     let bed = Bed::new(1024);
     let dataplane = bed.serving();
