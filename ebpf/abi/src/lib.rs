@@ -16,6 +16,7 @@ pub mod checksum;
 pub mod event;
 pub mod flow;
 pub mod hop;
+pub mod learn;
 pub mod lease;
 pub mod map;
 #[cfg(feature = "user")]

@@ -127,6 +127,11 @@ names! {
     EVENT_READER,
 }
 
+/// Learnt flows on their way into the table, see [`crate::learn`]; array, mmapable. Not pinned: of one load of the programs.
+pub const LEARN4: &str = "LEARN4";
+/// The same for IPv6.
+pub const LEARN6: &str = "LEARN6";
+
 /// Tail calls of the tc programs. Filled by the loader before the entry program is attached.
 pub const TC_STAGES: &str = "TC_STAGES";
 /// Tail calls of the XDP programs, likewise.
@@ -140,6 +145,10 @@ pub const PROGRAM_XDP: &str = "xdp_entry";
 pub const PROGRAM_AGE4: &str = "age4";
 /// The same for IPv6.
 pub const PROGRAM_AGE6: &str = "age6";
+/// Run with `BPF_PROG_TEST_RUN` by whoever learns flows; never attached. See [`crate::learn`].
+pub const PROGRAM_LEARN4: &str = "learn4";
+/// The same for IPv6.
+pub const PROGRAM_LEARN6: &str = "learn6";
 
 /// TCP and UDP that miss, begin, or change a flow's state.
 pub const STAGE_SLOW4: u32 = 0;

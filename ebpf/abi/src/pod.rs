@@ -8,6 +8,7 @@ use crate::age::AgeEntry;
 use crate::event::FlowEvent;
 use crate::flow::{Address, FlowKey, FlowValue};
 use crate::hop::{HopKey, HopValue};
+use crate::learn::LearnEntry;
 use crate::lease::LeaseValue;
 use crate::service::{
     AffinityKey, AffinityValue, Endpoint, GuardKey, GuardValue, PositionKey, RangeKey, ServiceKey,
@@ -69,4 +70,4 @@ pod!(
     TransitValue,
 );
 
-pod_of_both!(AgeEntry, FlowEvent, FlowKey, FlowValue, GuardKey, RangeKey, ServiceKey);
+pod_of_both!(AgeEntry, FlowEvent, FlowKey, FlowValue, GuardKey, LearnEntry, RangeKey, ServiceKey);

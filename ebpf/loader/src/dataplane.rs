@@ -13,7 +13,6 @@ use lockstep_abi::map as names;
 use lockstep_model::ids::GroupId;
 use lockstep_model::image::{AddressImage, Image};
 
-use crate::age::AgePrograms;
 use crate::answers::{Answer, AnswerTable};
 use crate::apply::{self, ApplyReport};
 use crate::attach::attach;
@@ -31,7 +30,7 @@ use crate::maps::Maps;
 use crate::object::definitions;
 use crate::pins::{Attached, Pins};
 use crate::port_usage::PortUsage;
-use crate::programs;
+use crate::programs::{self, TableStages};
 use crate::sweeper::Sweeper;
 use crate::sync_map::sync_map;
 use crate::sys;
@@ -59,8 +58,8 @@ pub struct Dataplane {
     pins: Pins,
     maps: Arc<Maps>,
     counters: Counters,
-    /// The sweeper's kernel half, shared with whoever ends flows.
-    age: Arc<AgePrograms>,
+    /// Shared with whoever changes flows.
+    stages: Arc<TableStages>,
     /// What is attached, for interfaces that return.
     programs: Ebpf,
     choices: Vec<Choice>,
@@ -93,7 +92,7 @@ impl Dataplane {
         // An earlier process may have ended with a stale intent; this one finds out for itself.
         maps.leases.refuse_new_flows(false);
         begin_hop_stamps(&maps)?;
-        let age = programs::age_programs(&mut programs)?;
+        let stages = programs::table_stages(&mut programs)?;
 
         detach_others(&pins, &config.names())?;
         publish_interfaces(&maps, &interfaces)?;
@@ -106,14 +105,14 @@ impl Dataplane {
         }
 
         let counters = Counters::open(&pins)?;
-        let age = Arc::new(age);
+        let stages = Arc::new(stages);
         let (flows_checked, forwards) = (false, adopted);
         Ok(Self {
             config,
             pins,
             maps,
             counters,
-            age,
+            stages,
             programs,
             choices,
             hooks,
@@ -222,7 +221,7 @@ impl Dataplane {
 
     /// A handle to the flows.
     pub fn flows(&self) -> FlowTable {
-        FlowTable::new(self.maps.clone(), Some(self.age.clone()))
+        FlowTable::new(self.maps.clone(), Some(self.stages.clone()))
     }
 
     /// The ring buffer's reader. One at a time: two would each get some of the events.

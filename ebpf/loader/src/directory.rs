@@ -5,6 +5,7 @@ use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use foldhash::fast::RandomState;
 use lockstep_abi::address::{AddressValue, RANGES, STATIC};
 use lockstep_abi::flow::{FlowKey, FlowValue, NO_SYNC, SYNC_LATE};
 use lockstep_abi::map as names;
@@ -34,7 +35,7 @@ pub(crate) struct Origin {
     pub(crate) affinity_mask: Option<[u32; 4]>,
 }
 
-type Frontends<A> = HashMap<ServiceKey<A>, Option<Origin>>;
+type Frontends<A> = HashMap<ServiceKey<A>, Option<Origin>, RandomState>;
 
 /// Lives for one call: what it remembers may change afterwards.
 pub(crate) struct Directory<'a, A: KernelFamily> {
@@ -51,7 +52,7 @@ impl<'a, A: KernelFamily> Directory<'a, A> {
         Self {
             maps,
             addresses: HashMap::new(),
-            frontends: HashMap::new(),
+            frontends: HashMap::default(),
             rules: None,
             services: maps.services.known(),
             targets: maps.targets.known(),

@@ -3,12 +3,14 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::OwnedFd;
+use std::sync::Mutex;
 
 use lockstep_abi::KernelAddress;
 use lockstep_abi::map as names;
 use lockstep_model::protocol::Family;
 
 use crate::age::AgePrograms;
+use crate::learn::{Learner, Learners};
 use crate::maps::{FamilyMaps, Maps};
 
 /// An address of one family, as packets have it.
@@ -26,6 +28,8 @@ pub(crate) trait KernelFamily: KernelAddress {
     fn maps(maps: &Maps) -> &FamilyMaps<Self>;
 
     fn age_program(programs: &AgePrograms) -> &OwnedFd;
+
+    fn learner(learners: &Learners) -> &Mutex<Learner<Self>>;
 }
 
 /// The maps that each family has of its own.
@@ -74,6 +78,10 @@ impl KernelFamily for V4 {
     fn age_program(programs: &AgePrograms) -> &OwnedFd {
         &programs.v4
     }
+
+    fn learner(learners: &Learners) -> &Mutex<Learner<Self>> {
+        &learners.v4
+    }
 }
 
 impl KernelFamily for V6 {
@@ -105,6 +113,10 @@ impl KernelFamily for V6 {
 
     fn age_program(programs: &AgePrograms) -> &OwnedFd {
         &programs.v6
+    }
+
+    fn learner(learners: &Learners) -> &Mutex<Learner<Self>> {
+        &learners.v6
     }
 }
 

@@ -10,7 +10,7 @@ use lockstep_model::flow::{FlowKey as ModelKey, FlowOp, FlowRecord, WriteOutcome
 use lockstep_model::ids::{Epoch, GroupId};
 use lockstep_model::protocol::Family;
 
-use crate::age::{self, AgePrograms};
+use crate::age;
 use crate::clock::KernelInstant;
 use crate::directory::Directory;
 use crate::error::DataplaneError;
@@ -18,6 +18,7 @@ use crate::family::{KernelFamily, V4, V6};
 use crate::map::{HashCursor, Page};
 use crate::maps::Maps;
 use crate::port_usage::PortUsage;
+use crate::programs::TableStages;
 use crate::record;
 use crate::write;
 
@@ -28,7 +29,7 @@ const PAGE: usize = 4096;
 #[derive(Clone)]
 pub struct FlowTable {
     maps: Arc<Maps>,
-    age: Option<Arc<AgePrograms>>,
+    stages: Option<Arc<TableStages>>,
 }
 
 /// A flow as a walk found it.
@@ -55,6 +56,19 @@ pub struct WalkPage {
     pub next: Option<WalkCursor>,
 }
 
+/// Flows of one shard of a group that the walk `mark`, made under `epoch`, did not mention.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Unmarked {
+    /// The group.
+    pub group: GroupId,
+    /// The shard.
+    pub shard: u8,
+    /// The walk's mark.
+    pub mark: u32,
+    /// Its epoch.
+    pub epoch: Epoch,
+}
+
 /// Where a walk stands. Good for the table it came from, as long as that exists.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct WalkCursor {
@@ -63,8 +77,8 @@ pub struct WalkCursor {
 }
 
 impl FlowTable {
-    pub(crate) fn new(maps: Arc<Maps>, age: Option<Arc<AgePrograms>>) -> Self {
-        Self { maps, age }
+    pub(crate) fn new(maps: Arc<Maps>, stages: Option<Arc<TableStages>>) -> Self {
+        Self { maps, stages }
     }
 
     /// The table of a node that may not be running, for looking only: what changes flows in place needs the
@@ -82,7 +96,7 @@ impl FlowTable {
     /// Applies `ops` in order (I6 decides which change something); an outcome for each. Only for groups whose
     /// lease this node does not hold, except for `only_if_absent`: entries are replaced as a whole.
     pub fn write(&self, ops: &[FlowOp]) -> Vec<WriteOutcome> {
-        write::write(&self.maps, ops)
+        write::write(&self.maps, self.stages.as_ref().map(|stages| &stages.learn), ops)
     }
 
     /// A page of about `max` entries (half of which are replies, and not shown) from `cursor` on: first IPv4,
@@ -170,45 +184,53 @@ impl FlowTable {
         Ok(count)
     }
 
-    /// Deletes the flows of one shard of a group that the walk `mark`, made under `epoch`, did not mention;
-    /// answers how many. Flows of a later epoch stay: should this node have taken the group over meanwhile, they
-    /// are its own.
-    pub fn sweep_unmarked(
-        &self,
-        group: GroupId,
-        shard: u8,
-        mark: u32,
-        epoch: Epoch,
-    ) -> Result<u64, DataplaneError> {
-        fn unwanted<A: KernelFamily>(value: &FlowValue<A>, shard: u8, mark: u32, epoch: Epoch) -> bool {
-            value.mark != mark && value.key.shard() == u32::from(shard) && value.epoch <= epoch.get()
+    /// Deletes these, in one reading of the tables; answers how many of each. Flows of a later epoch stay: should this node
+    /// have taken a group over meanwhile, they are its own.
+    pub fn sweep_unmarked(&self, of: &[Unmarked]) -> Result<Vec<u64>, DataplaneError> {
+        fn unwanted<A: KernelFamily>(value: &FlowValue<A>, group: GroupId, of: &Unmarked) -> bool {
+            value.mark != of.mark
+                && group == of.group
+                && value.key.shard() == u32::from(of.shard)
+                && value.epoch <= of.epoch.get()
         }
-        let v4 = self.remove_where::<V4>(group, |value| unwanted(value, shard, mark, epoch))?;
-        Ok(v4 + self.remove_where::<V6>(group, |value| unwanted(value, shard, mark, epoch))?)
+        let mut counts = vec![0; of.len()];
+        self.remove_where::<V4>(
+            |value, group| of.iter().position(|of| unwanted(value, group, of)),
+            &mut counts,
+        )?;
+        self.remove_where::<V6>(
+            |value, group| of.iter().position(|of| unwanted(value, group, of)),
+            &mut counts,
+        )?;
+        Ok(counts)
     }
 
     /// Deletes all flows of a group; answers how many. Only for a group whose lease this node does not hold.
     pub fn purge(&self, group: GroupId) -> Result<u64, DataplaneError> {
-        Ok(self.remove_where::<V4>(group, |_| true)? + self.remove_where::<V6>(group, |_| true)?)
+        let mut counts = [0];
+        self.remove_where::<V4>(|_, of| (of == group).then_some(0), &mut counts)?;
+        self.remove_where::<V6>(|_, of| (of == group).then_some(0), &mut counts)?;
+        Ok(counts[0])
     }
 
+    /// Deletes flows that `unwanted` counts somewhere in `counts`.
     fn remove_where<A: KernelFamily>(
         &self,
-        group: GroupId,
-        unwanted: impl Fn(&FlowValue<A>) -> bool,
-    ) -> Result<u64, DataplaneError> {
+        unwanted: impl Fn(&FlowValue<A>, GroupId) -> Option<usize>,
+        counts: &mut [u64],
+    ) -> Result<(), DataplaneError> {
         let mut directory = Directory::<A>::new(&self.maps);
         let mut doomed = Vec::new();
         self.each::<A>(&mut |value| {
-            if directory.group_of(value)? == Some(group) && unwanted(value) {
-                doomed.push(*value);
-            }
+            let Some(group) = directory.group_of(value)? else { return Ok(()) };
+            doomed.extend(unwanted(value, group).map(|of| (of, *value)));
             Ok(())
         })?;
-        for value in &doomed {
+        for (of, value) in &doomed {
             self.delete(value)?;
+            counts[*of] += 1;
         }
-        Ok(doomed.len() as u64)
+        Ok(())
     }
 
     /// Deletes both entries, the original first: without it the other is not used.
@@ -251,9 +273,9 @@ impl FlowTable {
         if keys.is_empty() {
             return Ok(Vec::new());
         }
-        let programs =
-            self.age.as_ref().ok_or_else(|| DataplaneError::Load("opened for looking only".into()))?;
-        age::run(programs, keys, flags).map_err(DataplaneError::map(A::NAMES.flows))
+        let stages =
+            self.stages.as_ref().ok_or_else(|| DataplaneError::Load("opened for looking only".into()))?;
+        age::run(&stages.age, keys, flags).map_err(DataplaneError::map(A::NAMES.flows))
     }
 
     /// Every live original entry of a family.

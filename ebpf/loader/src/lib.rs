@@ -20,6 +20,7 @@ mod grace;
 mod hook;
 mod hops;
 mod interfaces;
+mod learn;
 mod lease;
 mod map;
 mod maps;
@@ -45,7 +46,7 @@ pub use counters::Counters;
 pub use dataplane::{Dataplane, DataplaneConfig, check, remove};
 pub use error::DataplaneError;
 pub use events::FlowEvents;
-pub use flows::{FlowTable, WalkCursor, WalkPage, WalkedFlow};
+pub use flows::{FlowTable, Unmarked, WalkCursor, WalkPage, WalkedFlow};
 pub use grace::wait_grace_period;
 pub use hook::{Hook, HookReport, InterfaceConfig};
 pub use hops::{

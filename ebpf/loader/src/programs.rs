@@ -1,8 +1,9 @@
 //! Loading the programs: their maps from the pins, their globals, their tail calls.
 
 use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Mutex;
 
-use aya::maps::ProgramArray;
+use aya::maps::{Map, ProgramArray};
 use aya::programs::{ProgramFd, SchedClassifier, Xdp};
 use aya::{Ebpf, EbpfLoader};
 use lockstep_abi::map as names;
@@ -10,6 +11,8 @@ use lockstep_abi::map as names;
 use crate::age::AgePrograms;
 use crate::clock::Ticks;
 use crate::error::DataplaneError;
+use crate::family::KernelFamily;
+use crate::learn::{Learner, Learners};
 use crate::object::OBJECT;
 use crate::pins::Pins;
 
@@ -28,10 +31,19 @@ pub(crate) fn open(pins: &Pins, flow_entries: u32) -> Result<Ebpf, DataplaneErro
     loader.load(OBJECT).map_err(|error| DataplaneError::Load(with_causes(&error)))
 }
 
-/// Loads what will be attached and what the sweeper runs, and fills the tail calls, pinned as build number `build`.
+/// What user space runs over the flow tables.
+pub(crate) struct TableStages {
+    /// The sweeper's kernel halves.
+    pub(crate) age: AgePrograms,
+    /// The writer's.
+    pub(crate) learn: Learners,
+}
+
+/// Loads what will be attached and what user space runs, and fills the tail calls, pinned as build number `build`.
 /// XDP's only if an interface has it: an array without programs is never jumped into.
 pub(crate) fn load(ebpf: &mut Ebpf, pins: &Pins, build: u64, with_xdp: bool) -> Result<(), DataplaneError> {
-    for name in [names::PROGRAM_TC, names::PROGRAM_AGE4, names::PROGRAM_AGE6] {
+    let run = [names::PROGRAM_AGE4, names::PROGRAM_AGE6, names::PROGRAM_LEARN4, names::PROGRAM_LEARN6];
+    for name in [names::PROGRAM_TC].into_iter().chain(run) {
         classifier(ebpf, name)?.load().map_err(load_error)?;
     }
     if with_xdp {
@@ -65,13 +77,32 @@ fn copy(fd: &ProgramFd) -> Result<ProgramFd, aya::programs::ProgramError> {
     fd.try_clone().map_err(aya::programs::ProgramError::IOError)
 }
 
-/// The sweeper's kernel halves.
-pub(crate) fn age_programs(ebpf: &mut Ebpf) -> Result<AgePrograms, DataplaneError> {
-    let mut fd = |name| -> Result<OwnedFd, DataplaneError> {
-        let fd = classifier(ebpf, name)?.fd().map_err(load_error)?;
-        fd.as_fd().try_clone_to_owned().map_err(|error| DataplaneError::Load(error.to_string()))
+/// What [`load`] has loaded for it.
+pub(crate) fn table_stages(ebpf: &mut Ebpf) -> Result<TableStages, DataplaneError> {
+    let age = AgePrograms {
+        v4: descriptor(ebpf, names::PROGRAM_AGE4)?,
+        v6: descriptor(ebpf, names::PROGRAM_AGE6)?,
     };
-    Ok(AgePrograms { v4: fd(names::PROGRAM_AGE4)?, v6: fd(names::PROGRAM_AGE6)? })
+    let learn = Learners {
+        v4: Mutex::new(learner(ebpf, names::PROGRAM_LEARN4, names::LEARN4)?),
+        v6: Mutex::new(learner(ebpf, names::PROGRAM_LEARN6, names::LEARN6)?),
+    };
+    Ok(TableStages { age, learn })
+}
+
+fn learner<A: KernelFamily>(
+    ebpf: &mut Ebpf,
+    program: &str,
+    array: &'static str,
+) -> Result<Learner<A>, DataplaneError> {
+    let program = descriptor(ebpf, program)?;
+    let Some(Map::Array(map)) = ebpf.map(array) else { return Err(missing("array", array)) };
+    Learner::new(program, map.fd()).map_err(DataplaneError::map(array))
+}
+
+fn descriptor(ebpf: &mut Ebpf, name: &str) -> Result<OwnedFd, DataplaneError> {
+    let fd = classifier(ebpf, name)?.fd().map_err(load_error)?;
+    fd.as_fd().try_clone_to_owned().map_err(load_error)
 }
 
 pub(crate) fn classifier<'a>(

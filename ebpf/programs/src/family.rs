@@ -7,6 +7,7 @@ use aya_ebpf::maps::lpm_trie::Key;
 use lockstep_abi::address::TransitValue;
 use lockstep_abi::checksum::{add, apply, replace};
 use lockstep_abi::flow::{Address, FlowKey, FlowValue};
+use lockstep_abi::learn::LearnEntry;
 use lockstep_abi::map::{
     STAGE_COMPLAIN4, STAGE_COMPLAIN6, STAGE_SLOW4, STAGE_SLOW6, STAGE_SPECIAL4, STAGE_SPECIAL6,
 };
@@ -19,8 +20,9 @@ use lockstep_packet::{ipv4, ipv6};
 use crate::hook::{Deltas, Hook};
 use crate::insert::{begin4, begin6};
 use crate::maps::{
-    ADDRESS_INDEX4, ADDRESS_INDEX6, Address6, FLOWS4, FLOWS6, GUARDS4, GUARDS6, KEY4, KEY6, RANGES4, RANGES6,
-    SCRATCH4, SCRATCH6, SERVICES4, SERVICES6, SNAT_SOURCES4, SNAT_SOURCES6, TRANSIT4, TRANSIT6,
+    ADDRESS_INDEX4, ADDRESS_INDEX6, Address6, FLOWS4, FLOWS6, GUARDS4, GUARDS6, KEY4, KEY6, LEARN4, LEARN6,
+    RANGES4, RANGES6, SCRATCH4, SCRATCH6, SERVICES4, SERVICES6, SNAT_SOURCES4, SNAT_SOURCES6, TRANSIT4,
+    TRANSIT6,
 };
 use crate::words;
 use crate::{encapsulate4, encapsulate6};
@@ -102,6 +104,8 @@ pub(crate) trait Family {
     /// Room for a flow that does not fit on the stack, of two.
     fn scratch(room: u32) -> Option<*mut FlowValue<Self::Address>>;
     fn key_room() -> Option<*mut FlowKey<Self::Address>>;
+    /// A learnt flow that waits.
+    fn learnt(index: u32) -> Option<*mut LearnEntry<Self::Address>>;
     fn address_index(address_be: &Self::Address) -> Option<u32>;
     fn service(key: &ServiceKey<Self::Address>) -> Option<&'static ServiceRef>;
     fn range(key: RangeKey<Self::Address>) -> Option<&'static ServiceRef>;
@@ -115,7 +119,7 @@ pub(crate) struct V6;
 
 macro_rules! maps {
     ($flows:ident, $scratch:ident, $key:ident, $index:ident, $services:ident, $ranges:ident, $guards:ident, $transit:ident,
-     $snat:ident) => {
+     $snat:ident, $learn:ident) => {
         #[inline(always)]
         fn flows() -> &'static HashMap<FlowKey<Self::Address>, FlowValue<Self::Address>> {
             &$flows
@@ -129,6 +133,11 @@ macro_rules! maps {
         #[inline(always)]
         fn key_room() -> Option<*mut FlowKey<Self::Address>> {
             $key.get_ptr_mut(0)
+        }
+
+        #[inline(always)]
+        fn learnt(index: u32) -> Option<*mut LearnEntry<Self::Address>> {
+            $learn.get_ptr_mut(index)
         }
 
         #[inline(always)]
@@ -187,7 +196,18 @@ impl Family for V4 {
     const STAGE_SPECIAL: u32 = STAGE_SPECIAL4;
     const STAGE_COMPLAIN: u32 = STAGE_COMPLAIN4;
 
-    maps!(FLOWS4, SCRATCH4, KEY4, ADDRESS_INDEX4, SERVICES4, RANGES4, GUARDS4, TRANSIT4, SNAT_SOURCES4);
+    maps!(
+        FLOWS4,
+        SCRATCH4,
+        KEY4,
+        ADDRESS_INDEX4,
+        SERVICES4,
+        RANGES4,
+        GUARDS4,
+        TRANSIT4,
+        SNAT_SOURCES4,
+        LEARN4
+    );
 
     #[inline(always)]
     fn ip_of<H: Hook>(hook: &H, bytes: u32) -> Option<Result<Ip<u32>, Reason>> {
@@ -273,7 +293,18 @@ impl Family for V6 {
     const STAGE_SPECIAL: u32 = STAGE_SPECIAL6;
     const STAGE_COMPLAIN: u32 = STAGE_COMPLAIN6;
 
-    maps!(FLOWS6, SCRATCH6, KEY6, ADDRESS_INDEX6, SERVICES6, RANGES6, GUARDS6, TRANSIT6, SNAT_SOURCES6);
+    maps!(
+        FLOWS6,
+        SCRATCH6,
+        KEY6,
+        ADDRESS_INDEX6,
+        SERVICES6,
+        RANGES6,
+        GUARDS6,
+        TRANSIT6,
+        SNAT_SOURCES6,
+        LEARN6
+    );
 
     #[inline(always)]
     fn ip_of<H: Hook>(hook: &H, bytes: u32) -> Option<Result<Ip<Address6>, Reason>> {

@@ -2,7 +2,7 @@
 //!
 //! One pipeline at two hooks. [`entry`] stands at the hook and does the fast path; it tail-calls [`slow`] when a TCP or
 //! UDP packet misses or needs a decision. tc does everything; XDP, where an interface has it, stands in front and
-//! hands on what is not plain TCP or UDP. [`age`] is never attached: the sweeper runs it.
+//! hands on what is not plain TCP or UDP. [`age`] and [`learn`] are never attached: user space runs them.
 
 #![no_std]
 #![no_main]
@@ -27,6 +27,7 @@ mod guard;
 mod hook;
 mod hop;
 mod insert;
+mod learn;
 mod lease;
 mod load;
 mod maps;
@@ -166,6 +167,16 @@ pub fn age4(ctx: TcContext) -> i32 {
 #[classifier]
 pub fn age6(ctx: TcContext) -> i32 {
     age::age::<V6>(ctx)
+}
+
+#[classifier]
+pub fn learn4(ctx: TcContext) -> i32 {
+    learn::learn::<V4>(&ctx)
+}
+
+#[classifier]
+pub fn learn6(ctx: TcContext) -> i32 {
+    learn::learn::<V6>(&ctx)
 }
 
 #[unsafe(link_section = "license")]

@@ -6,6 +6,7 @@ use aya_ebpf::maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, ProgramAr
 use lockstep_abi::address::{AddressValue, AnswerKey, AnswerValue, InterfaceValue, MacValue, TransitValue};
 use lockstep_abi::flow::{FlowKey4, FlowKey6, FlowValue4, FlowValue6};
 use lockstep_abi::hop::{HopKey, HopValue};
+use lockstep_abi::learn::{LEARN_BATCH, LearnEntry4, LearnEntry6};
 use lockstep_abi::lease::LeaseValue;
 use lockstep_abi::map;
 use lockstep_abi::reason;
@@ -157,6 +158,13 @@ pub(crate) static SCRATCH4: PerCpuArray<FlowValue4> = PerCpuArray::with_max_entr
 
 #[map]
 pub(crate) static SCRATCH6: PerCpuArray<FlowValue6> = PerCpuArray::with_max_entries(2, 0);
+
+/// Learnt flows that user space lays here.
+#[map]
+pub(crate) static LEARN4: Array<LearnEntry4> = Array::with_max_entries(LEARN_BATCH, BPF_F_MMAPABLE);
+
+#[map]
+pub(crate) static LEARN6: Array<LearnEntry6> = Array::with_max_entries(LEARN_BATCH, BPF_F_MMAPABLE);
 
 /// When the next flow may be made again: the clock of a rate.
 #[map]

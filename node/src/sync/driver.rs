@@ -2,6 +2,7 @@
 //! does what the core says.
 
 mod outputs;
+mod pace;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::OwnedFd;
@@ -27,6 +28,7 @@ use super::status::Snapshot;
 use super::table::Events;
 use super::walker::NextPage;
 use super::writer::Job;
+use pace::Pace;
 
 /// Kernel events taken in one turn, so that under a flood of new flows acknowledgements are heard as well.
 const EVENTS_PER_TURN: usize = 2048;
@@ -34,9 +36,8 @@ const EVENTS_PER_TURN: usize = 2048;
 /// Messages of streams and finished work taken in one turn.
 const MESSAGES_PER_TURN: usize = 256;
 
-/// Two turns begin at least this far apart, unless somebody waits for a takeover or a flush. What comes in between goes
-/// together: a wake-up, a message and its encryption cost as much as many flows. A flow after a pause leaves at once.
-const GATHER: Duration = Duration::from_micros(150);
+/// Acknowledgements leave at least this far apart: an origin does not need to know of each message by itself.
+const ACKNOWLEDGE: Duration = Duration::from_micros(500);
 
 /// How often lost events are looked for. The kernel wakes nobody for those.
 const TICK: Duration = Duration::from_millis(10);
@@ -129,7 +130,8 @@ pub(super) struct Driver<E> {
     flushes: Vec<Flush>,
     /// The ring buffer is to be read in the next turn.
     more_events: bool,
-    last_turn: Instant,
+    pace: Pace,
+    next_acknowledgement: Instant,
     next_tick: Instant,
     next_publish: Instant,
     status: Arc<ArcSwap<Snapshot>>,
@@ -187,7 +189,8 @@ impl<E: Events> Driver<E> {
             flushes: Vec::new(),
             // What was reported before this start has been lying there since.
             more_events: true,
-            last_turn: now,
+            pace: Pace::new(now),
+            next_acknowledgement: now,
             next_tick: now,
             next_publish: now,
             status,
@@ -253,14 +256,14 @@ impl<E: Events> Driver<E> {
 
     /// Lets work come together. (The runtime's own timers are too coarse for this.)
     async fn gather(&mut self) {
-        let since = self.last_turn.elapsed();
-        if since < GATHER && self.takeovers.is_empty() && self.flushes.is_empty() {
-            std::thread::sleep(GATHER - since);
+        let pause = self.pace.pause(Instant::now());
+        if !pause.is_zero() && self.takeovers.is_empty() && self.flushes.is_empty() {
+            std::thread::sleep(pause);
             // The runtime looks what has come in the meantime, and then the streams' tasks read it.
             yield_now().await;
             yield_now().await;
         }
-        self.last_turn = Instant::now();
+        self.pace.begin(Instant::now());
     }
 
     fn next_wake(&self) -> Instant {
@@ -271,7 +274,9 @@ impl<E: Events> Driver<E> {
         let core = self.origin.next_deadline().map(instant);
         let takeovers = self.takeovers.iter().map(|takeover| takeover.deadline);
         let flushes = self.flushes.iter().map(Flush::next_look);
-        let others = core.into_iter().chain(takeovers).chain(flushes);
+        // A little late, as the runtime's timers are: who waits for it under load is not kept waiting, as other work comes.
+        let owed = self.receiver.owes_acknowledgement().then_some(self.next_acknowledgement);
+        let others = core.into_iter().chain(takeovers).chain(flushes).chain(owed);
         others.chain([self.next_tick]).min().expect("there is always the next tick")
     }
 
@@ -312,6 +317,7 @@ impl<E: Events> Driver<E> {
         let count = self.events.drain(max, &mut |change, epoch, at| {
             origin.handle_change(Time::from_nanos(at.0), change, epoch);
         });
+        self.pace.took(count);
         // New flows seldom come alone: to be woken for each would cost their packets and this thread more than it gains.
         self.more_events = count > 0;
         if count == 0 {
@@ -421,6 +427,9 @@ impl<E: Events> Driver<E> {
                 self.receiver.connected(stream, connection);
             }
             StreamEvent::Down { stream, connection, message } => {
+                if let Down::Batch { changes, .. } = &message {
+                    self.pace.took(changes.len());
+                }
                 self.receiver.handle_down(now, stream, connection, message);
             }
             StreamEvent::Disconnected { stream, connection } => self.drop_up(stream, connection),

@@ -3,11 +3,11 @@
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 
-use lockstep_loader::{FlowEvents, FlowTable, KernelInstant, Sweeper, WalkCursor};
+use lockstep_loader::{FlowEvents, FlowTable, KernelInstant, Sweeper, Unmarked, WalkCursor};
 use lockstep_model::flow::{FlowChange, FlowOp, FlowRecord, WriteOutcome};
-use lockstep_model::ids::{Epoch, GroupId};
+use lockstep_model::ids::Epoch;
 
-use super::table::{Ager, AuditPage, Events, Held, Table};
+use super::table::{Ager, AuditPage, Events, Held, Table, Unmentioned};
 
 /// The kernel's flow table.
 pub(crate) struct KernelTable(pub(crate) FlowTable);
@@ -48,8 +48,10 @@ impl Table for KernelTable {
         Ok(AuditPage { held: held.collect(), dead: page.dead, next: page.next })
     }
 
-    fn sweep(&self, group: GroupId, shard: u8, mark: u32, epoch: Epoch) -> anyhow::Result<u64> {
-        Ok(self.0.sweep_unmarked(group, shard, mark, epoch)?)
+    fn sweep(&self, of: &[Unmentioned]) -> anyhow::Result<Vec<u64>> {
+        let unmarked =
+            |of: &Unmentioned| Unmarked { group: of.group, shard: of.shard, mark: of.mark, epoch: of.epoch };
+        Ok(self.0.sweep_unmarked(&of.iter().map(unmarked).collect::<Vec<_>>())?)
     }
 }
 

@@ -26,6 +26,15 @@ pub(crate) struct Held {
     pub(crate) early: bool,
 }
 
+/// Flows of a group and shard that do not carry the mark of a walk, which was made under `epoch`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Unmentioned {
+    pub(crate) group: GroupId,
+    pub(crate) shard: u8,
+    pub(crate) mark: u32,
+    pub(crate) epoch: Epoch,
+}
+
 /// The flow table.
 pub(crate) trait Table: Send + Sync + 'static {
     /// Where a walk stands.
@@ -52,8 +61,8 @@ pub(crate) trait Table: Send + Sync + 'static {
         whole: bool,
     ) -> anyhow::Result<AuditPage<Self::Cursor>>;
 
-    /// Removes what a walk under `epoch` did not mark; how many.
-    fn sweep(&self, group: GroupId, shard: u8, mark: u32, epoch: Epoch) -> anyhow::Result<u64>;
+    /// Removes what walks did not mention, in one reading of the table; how many flows of each.
+    fn sweep(&self, of: &[Unmentioned]) -> anyhow::Result<Vec<u64>>;
 }
 
 /// Changes as the kernel reports them.

@@ -9,7 +9,7 @@ use super::driver::Done;
 use super::table::Table;
 
 /// Entries of a page, of which half are replies.
-const PAGE: usize = 4096;
+const PAGE: usize = 8192;
 
 /// Asks for the next page of a pass, or for its first. At most one is asked for at a time.
 pub(super) struct NextPage {

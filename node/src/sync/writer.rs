@@ -1,6 +1,9 @@
 //! The thread that writes learnt flows into the kernel, in the order they were learnt.
 
+mod sweeps;
+
 use std::collections::BTreeMap;
+use std::sync::mpsc::RecvTimeoutError;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError, mpsc as blocking};
 use std::time::{Duration, Instant};
 
@@ -11,7 +14,8 @@ use lockstep_sync_core::{WorkId, yield_to_owner};
 use tokio::sync::mpsc;
 
 use super::driver::Done;
-use super::table::Table;
+use super::table::{Table, Unmentioned};
+use sweeps::Sweeps;
 
 /// Flows written together, or a few more: about a millisecond of the kernel's time.
 const TOGETHER: usize = 512;
@@ -19,7 +23,7 @@ const TOGETHER: usize = 512;
 /// What it is asked to do. The credit of the streams bounds how much waits.
 pub(super) enum Job {
     Write { work: WorkId, ops: Vec<FlowOp> },
-    Sweep { work: WorkId, group: GroupId, shard: u8, mark: u32, epoch: Epoch },
+    Sweep { work: WorkId, of: Unmentioned },
 }
 
 /// The groups that this node owns, as the writer must know them at the moment it writes: what is queued when a
@@ -72,32 +76,8 @@ pub(super) fn start<T: Table>(
 ) -> std::io::Result<blocking::Sender<Job>> {
     let (jobs, queue) = blocking::channel();
     let run = move || {
-        let mut next = None;
-        while let Some(job) = next.take().or_else(|| queue.recv().ok()) {
-            let finished = match job {
-                Job::Write { work, ops } => {
-                    let mut writes = vec![(work, ops.len())];
-                    let mut all = ops;
-                    // What waits already goes in with it, up to what a takeover can wait for.
-                    while all.len() < TOGETHER {
-                        match queue.try_recv() {
-                            Ok(Job::Write { work, mut ops }) => {
-                                writes.push((work, ops.len()));
-                                all.append(&mut ops);
-                            }
-                            Ok(other) => {
-                                next = Some(other);
-                                break;
-                            }
-                            Err(_) => break,
-                        }
-                    }
-                    write(&*table, &owned, writes, all)
-                }
-                Job::Sweep { work, group, shard, mark, epoch } => {
-                    vec![sweep(&*table, &owned, work, (group, shard, mark, epoch))]
-                }
-            };
+        let mut writer = Writer { table, owned, queue, next: None, sweeps: Sweeps::default() };
+        while let Some(finished) = writer.work() {
             for finished in finished {
                 if done.send(finished).is_err() {
                     return;
@@ -107,6 +87,89 @@ pub(super) fn start<T: Table>(
     };
     std::thread::Builder::new().name("flow-writer".into()).spawn(run)?;
     Ok(jobs)
+}
+
+struct Writer<T> {
+    table: Arc<T>,
+    owned: Owned,
+    queue: blocking::Receiver<Job>,
+    /// Taken from the queue already.
+    next: Option<Job>,
+    sweeps: Sweeps,
+}
+
+impl<T: Table> Writer<T> {
+    /// Waits for work and does it; what of it is finished. `None`: nobody is left who would ask.
+    fn work(&mut self) -> Option<Vec<Done>> {
+        if self.sweeps.are_due(Instant::now()) {
+            return Some(self.sweep());
+        }
+        let job = match (self.next.take(), self.sweeps.due()) {
+            (Some(job), _) => job,
+            (None, None) => self.queue.recv().ok()?,
+            (None, Some(due)) => match self.queue.recv_timeout(due.saturating_duration_since(Instant::now()))
+            {
+                Ok(job) => job,
+                Err(RecvTimeoutError::Timeout) => return Some(self.sweep()),
+                Err(RecvTimeoutError::Disconnected) => return None,
+            },
+        };
+        match job {
+            Job::Write { work, ops } if self.sweeps.precede(&ops) => {
+                self.next = Some(Job::Write { work, ops });
+                Some(self.sweep())
+            }
+            Job::Write { work, ops } => Some(self.write(work, ops)),
+            Job::Sweep { work, of } => {
+                self.sweeps.add(Instant::now(), work, of);
+                Some(Vec::new())
+            }
+        }
+    }
+
+    fn write(&mut self, work: WorkId, ops: Vec<FlowOp>) -> Vec<Done> {
+        let mut writes = vec![(work, ops.len())];
+        let mut all = ops;
+        // What waits already goes in with it, up to what a takeover can wait for.
+        while all.len() < TOGETHER {
+            match self.queue.try_recv() {
+                Ok(Job::Write { work, mut ops }) if !self.sweeps.precede(&ops) => {
+                    writes.push((work, ops.len()));
+                    all.append(&mut ops);
+                }
+                Ok(other) => {
+                    self.next = Some(other);
+                    break;
+                }
+                Err(_) => break,
+            }
+        }
+        write(&*self.table, &self.owned, writes, all)
+    }
+
+    fn sweep(&mut self) -> Vec<Done> {
+        let owned = self.owned.snapshot();
+        // Nothing of a group that is ours is swept, unless by who owned it after us; should it become ours in the middle,
+        // the epoch protects what is new.
+        let ours = |of: &Unmentioned| owned.get(&of.group).is_some_and(|own| *own >= of.epoch);
+        let (kept, swept): (Vec<_>, Vec<_>) = self.sweeps.take().into_iter().partition(|(_, of)| ours(of));
+        let mut finished: Vec<Done> =
+            kept.into_iter().map(|(work, _)| Done::Swept { work, result: Ok(0) }).collect();
+        if swept.is_empty() {
+            return finished;
+        }
+        let of: Vec<_> = swept.iter().map(|(_, of)| *of).collect();
+        match self.table.sweep(&of) {
+            Ok(removed) => finished.extend(
+                swept.iter().zip(removed).map(|((work, _), n)| Done::Swept { work: *work, result: Ok(n) }),
+            ),
+            Err(error) => finished.extend(swept.iter().map(|(work, _)| {
+                let result = Err(anyhow::anyhow!("{error:#}"));
+                Done::Swept { work: *work, result }
+            })),
+        }
+        finished
+    }
 }
 
 fn write<T: Table>(
@@ -133,18 +196,4 @@ fn write<T: Table>(
         .collect();
     finished.reverse();
     finished
-}
-
-fn sweep<T: Table>(
-    table: &T,
-    owned: &Owned,
-    work: WorkId,
-    (group, shard, mark, epoch): (GroupId, u8, u32, Epoch),
-) -> Done {
-    // Nothing of a group that is ours is swept, unless by who owned it after us; should it become ours in the middle, the
-    // epoch protects what is new.
-    if owned.snapshot().get(&group).is_some_and(|own| *own >= epoch) {
-        return Done::Swept { work, result: Ok(0) };
-    }
-    Done::Swept { work, result: table.sweep(group, shard, mark, epoch) }
 }

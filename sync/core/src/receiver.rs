@@ -386,6 +386,17 @@ impl Receiver {
         waiting.or_else(|| self.next_acknowledgement()).or_else(|| self.next_reading())
     }
 
+    /// The same without acknowledgements: those that wait a little go as one.
+    pub fn poll_unacknowledged(&mut self) -> Option<ReceiverOutput> {
+        let waiting = self.outputs.pop_front();
+        waiting.or_else(|| self.next_reading())
+    }
+
+    /// Whether an acknowledgement waits.
+    pub fn owes_acknowledgement(&self) -> bool {
+        self.streams.values().any(Inbound::owes_acknowledgement)
+    }
+
     fn next_acknowledgement(&mut self) -> Option<ReceiverOutput> {
         self.streams.iter_mut().find_map(|(&stream, inbound)| {
             let (position, nacks) = inbound.acknowledgement()?;

@@ -231,6 +231,30 @@ fn i5_a_standby_resumes_behind_what_its_kernel_holds() {
 }
 
 #[test]
+fn an_acknowledgement_may_wait_for_the_next() {
+    let (mut receiver, work, ops) = received();
+    assert!(!receiver.owes_acknowledgement());
+    receiver.handle_written(work, ops, &[WriteOutcome::Applied]);
+    assert_eq!(receiver.poll_unacknowledged(), None);
+    assert!(receiver.owes_acknowledgement());
+
+    let changes = vec![FlowChange::Upsert(record(&mut Table::default(), 0))];
+    let batch = Down::Batch { group: GROUP, epoch: EPOCH, position: 2, changes };
+    receiver.handle_down(NOW, stream(), CONNECTION, batch);
+    let Some(ReceiverOutput::Write { work, ops }) = receiver.poll_unacknowledged() else {
+        panic!("no write")
+    };
+    receiver.handle_written(work, ops, &[WriteOutcome::Stale]);
+    let ack = receiver.poll_output();
+    assert!(
+        matches!(ack, Some(ReceiverOutput::Send { message: Up::Ack { position: 2, .. }, .. })),
+        "{ack:?}"
+    );
+    assert!(!receiver.owes_acknowledgement());
+    assert_eq!(receiver.poll_output(), None, "once for both");
+}
+
+#[test]
 fn i5_a_standby_does_not_resume_behind_a_write_that_is_not_done() {
     let (mut receiver, ..) = received();
     let hello = hello_after_reconnect(&mut receiver);

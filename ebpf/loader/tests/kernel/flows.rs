@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use lockstep_abi::flow::{FlowKey4, FlowValue4, ORIGINAL};
 use lockstep_abi::map as names;
-use lockstep_loader::{FlowTable, WalkedFlow};
+use lockstep_loader::{FlowTable, Unmarked, WalkedFlow};
 use lockstep_model::flow::{FlowKey, FlowOp, FlowState, WriteOutcome};
 use lockstep_model::ids::{EndpointId, Epoch, GroupId, ServiceId};
 
@@ -148,6 +148,40 @@ fn a_flow_that_moved_to_another_endpoint_leaves_no_reply_behind() {
 }
 
 #[test]
+fn i6_a_flow_that_moved_is_compared_with_what_came_with_it() {
+    let bed = Bed::new(1024);
+    let dataplane = bed.serving();
+    let table = dataplane.flows();
+    let at = |birth| record(2, version(birth, 0));
+    let moved = |birth| {
+        let mut record = at(birth);
+        record.endpoint = endpoint(77).id;
+        record.endpoint_address = endpoint(77).address;
+        record
+    };
+    let others = || [upsert(record(1, version(1, 0)), 40), upsert(record(3, version(1, 0)), 40)];
+    one(&table, upsert(at(1), 40));
+    let held = || {
+        let flow = all(&table).into_iter().find(|flow| flow.record.key == at(1).key).expect("it was written");
+        (flow.record.version.birth, flow.record.endpoint_address)
+    };
+    use WriteOutcome::{Applied, Stale};
+
+    // The programs leave the moved flow alone, and take what is newer first: that stays.
+    let [first, last] = others();
+    let outcomes = table.write(&[first, upsert(moved(2), 40), upsert(at(3), 40), last]);
+    assert_eq!(outcomes, [Applied, Stale, Applied, Applied]);
+    assert_eq!(held(), (3, at(3).endpoint_address));
+    assert_eq!(raw_entries(&bed), 6, "an entry for each direction");
+
+    let [first, last] = others();
+    let outcomes = table.write(&[first, upsert(at(4), 40), upsert(moved(5), 40), last]);
+    assert_eq!(outcomes, [Stale, Applied, Applied, Stale]);
+    assert_eq!(held(), (5, endpoint(77).address));
+    assert_eq!(raw_entries(&bed), 6, "no reply is left behind");
+}
+
+#[test]
 fn records_of_the_former_owner_only_fill_gaps() {
     let bed = Bed::new(1024);
     let dataplane = bed.serving();
@@ -269,15 +303,19 @@ fn a_finished_walk_sweeps_what_it_did_not_mention() {
         shard.iter().step_by(2).map(|op| FlowOp { mark: 2, ..(*op).clone() }).collect();
     assert!(table.write(&mentioned).iter().all(|outcome| *outcome == WriteOutcome::Stale));
     // By the word of an earlier epoch nothing goes.
-    assert_eq!(table.sweep_unmarked(GROUP, 2, 2, Epoch(39)).unwrap(), 0);
-    let swept = table.sweep_unmarked(GROUP, 2, 2, Epoch(40)).unwrap();
+    let of = |group, shard, mark, epoch| Unmarked { group, shard, mark, epoch: Epoch(epoch) };
+    assert_eq!(table.sweep_unmarked(&[of(GROUP, 2, 2, 39)]).unwrap(), [0]);
+    // Beside one that removes nothing, and one of another shard, all of which carries that walk's mark.
+    let sweeps = [of(GroupId(99), 2, 3, 40), of(GROUP, 3, ops[0].mark, 40), of(GROUP, 2, 2, 40)];
+    let counts = table.sweep_unmarked(&sweeps).unwrap();
+    assert_eq!(counts[..2], [0, 0]);
+    let swept = counts[2];
     assert_eq!(swept as usize, shard.len() - mentioned.len());
 
     let left: HashSet<FlowKey> = all(&table).into_iter().map(|flow| flow.record.key).collect();
     assert_eq!(left.len(), 400 - swept as usize);
     assert!(mentioned.iter().all(|op| left.contains(&key(op))));
     assert_eq!(raw_entries(&bed), 2 * left.len());
-    assert_eq!(table.sweep_unmarked(GroupId(99), 2, 3, Epoch(40)).unwrap(), 0);
 }
 
 #[test]

@@ -1,19 +1,27 @@
 //! Doing what the core says.
 
+use std::time::Instant;
+
 use lockstep_model::flow::FlowKey;
 use lockstep_sync_core::{OriginOutput, ReceiverOutput};
 
 use super::super::auditor::AuditJob;
-use super::super::table::Events;
+use super::super::table::{Events, Unmentioned};
 use super::super::walker::NextPage;
 use super::super::writer::Job;
-use super::Driver;
+use super::{ACKNOWLEDGE, Driver};
 
 impl<E: Events> Driver<E> {
     /// Does what the core says, until it has nothing more to say.
     pub(super) fn work(&mut self) {
+        let acknowledge = Instant::now() >= self.next_acknowledgement;
+        if acknowledge && self.receiver.owes_acknowledgement() {
+            self.next_acknowledgement = Instant::now() + ACKNOWLEDGE;
+        }
         loop {
-            if let Some(output) = self.receiver.poll_output() {
+            let output =
+                if acknowledge { self.receiver.poll_output() } else { self.receiver.poll_unacknowledged() };
+            if let Some(output) = output {
                 self.receiver_output(output);
             } else if let Some(output) = self.origin.poll_output(self.now()) {
                 self.origin_output(output);
@@ -27,7 +35,7 @@ impl<E: Events> Driver<E> {
         match output {
             ReceiverOutput::Write { work, ops } => self.job(Job::Write { work, ops }),
             ReceiverOutput::Sweep { work, group, shard, mark, epoch } => {
-                self.job(Job::Sweep { work, group, shard, mark, epoch });
+                self.job(Job::Sweep { work, of: Unmentioned { group, shard, mark, epoch } });
             }
             ReceiverOutput::Send { stream, connection, message } => {
                 if let Some((current, sender)) = self.up.get(&stream)

@@ -17,7 +17,7 @@ use lockstep_model::protocol::Protocol;
 use lockstep_sync_transport::{Connector, Identity, RECORD_VERSIONS};
 use tonic::transport::{Endpoint, Server};
 
-use crate::sync::table::{AuditPage, Held};
+use crate::sync::table::{AuditPage, Held, Unmentioned};
 use crate::sync::{Ager, Events, Parts, Sync, Table};
 
 pub(super) const GROUP: GroupId = GroupId(7);
@@ -212,12 +212,17 @@ impl Table for Memory {
         Ok(AuditPage { held: records.into_iter().map(held).collect(), dead: Vec::new(), next })
     }
 
-    fn sweep(&self, group: GroupId, shard: u8, mark: u32, epoch: Epoch) -> anyhow::Result<u64> {
-        assert_eq!(group, GROUP);
+    fn sweep(&self, of: &[Unmentioned]) -> anyhow::Result<Vec<u64>> {
         let mut inner = self.0.lock().unwrap();
-        let before = inner.entries.len();
-        inner.entries.retain(|key, e| key.shard() != shard || e.mark == mark || e.stamp.epoch > epoch);
-        Ok((before - inner.entries.len()) as u64)
+        let one = |of: &Unmentioned| {
+            assert_eq!(of.group, GROUP);
+            let before = inner.entries.len();
+            inner
+                .entries
+                .retain(|key, e| key.shard() != of.shard || e.mark == of.mark || e.stamp.epoch > of.epoch);
+            (before - inner.entries.len()) as u64
+        };
+        Ok(of.iter().map(one).collect())
     }
 }
 

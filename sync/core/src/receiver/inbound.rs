@@ -232,6 +232,12 @@ impl Inbound {
         })
     }
 
+    /// Whether [`Self::acknowledgement`] has one.
+    pub(super) fn owes_acknowledgement(&self) -> bool {
+        let written = self.pending.front().is_some_and(|p| p.done) || self.acknowledged < Some(self.handled);
+        self.connection.is_some() && self.welcomed && written
+    }
+
     pub(super) fn begin_walk(&mut self, group: GroupId, walk: OpenWalk) {
         self.walks.insert(group, walk);
     }
