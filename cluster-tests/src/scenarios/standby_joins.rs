@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use crate::cluster::Cluster;
+use crate::cluster::files::with_room;
 use crate::dump;
 use crate::manifest::{EXAMPLE, Profile};
 use crate::session::Session;
@@ -16,7 +17,8 @@ const FLOWS: usize = 100_000;
 const LIMIT: Duration = Duration::from_secs(30);
 
 pub(super) fn run() -> anyhow::Result<()> {
-    let mut cluster = Cluster::start(EXAMPLE, Profile::Lan)?;
+    let room = |_: Node, file: &str| with_room(file, 2 * FLOWS as u32);
+    let mut cluster = Cluster::start_configured(EXAMPLE, Profile::Lan, room)?;
     let owner = cluster.wait_ready()?;
     let session = Session::start(&cluster, 50)?;
     let result = join(&mut cluster, owner).and_then(|()| session.finish());
