@@ -146,7 +146,8 @@ impl Receiver {
         }
     }
 
-    /// An epoch of a group that this node knows to exist. Records of lower ones are refused from here on.
+    /// An epoch of a group that this node knows to exist. Walks of lower ones remove nothing from here on; records of lower
+    /// ones count until an owner speaks in this one.
     pub fn learn_epoch(&mut self, group: GroupId, epoch: Epoch) {
         if self.groups.learn(group, epoch).is_err() {
             self.counters.groups_over_limit += 1;
@@ -201,7 +202,7 @@ impl Receiver {
         let result = match message {
             Down::Welcome { session, resumed, position } => inbound.welcome(session, resumed, position),
             Down::Heartbeat { owned, .. } => {
-                owned.into_iter().try_for_each(|(group, epoch)| self.groups.learn(group, epoch))
+                owned.into_iter().try_for_each(|(group, epoch)| self.groups.hear(group, epoch))
             }
             Down::Batch { group, epoch, position, changes } => {
                 self.handle_batch(now, stream, group, epoch, position, changes)
@@ -247,7 +248,7 @@ impl Receiver {
         }
         self.counters.records_received += count;
         inbound.note_changes(&changes);
-        self.groups.learn(group, epoch)?;
+        self.groups.hear(group, epoch)?;
         let first = position - count + 1;
         let standing = self.groups.standing(now, group, epoch);
         if standing == Standing::Refused {
@@ -281,7 +282,7 @@ impl Receiver {
         if !inbound.advance(position, 1, &mut self.counters)? {
             return Ok(());
         }
-        self.groups.learn(group, epoch)?;
+        self.groups.hear(group, epoch)?;
         if self.groups.may_sweep(group, epoch) {
             let mark = self.groups.new_mark(group, stream.shard);
             inbound.begin_walk(group, OpenWalk { walk, epoch, mark });

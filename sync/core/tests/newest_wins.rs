@@ -137,13 +137,30 @@ fn i6_a_gap_closes_the_stream() {
 #[test]
 fn i6_records_of_a_former_owner_are_refused() {
     let mut receiver = welcomed();
-    receiver.learn_epoch(GROUP, Epoch(5));
+    let next = Down::Heartbeat { position: 0, owned: vec![(GROUP, Epoch(5))] };
+    receiver.handle_down(Time::default(), stream(), CONNECTION, next);
     receiver.handle_down(Time::default(), stream(), CONNECTION, batch(4, 1));
     let outputs: Vec<_> = std::iter::from_fn(|| receiver.poll_output()).collect();
     let [ReceiverOutput::Send { message: Up::Ack { position: 1, nacks, .. }, .. }] = &outputs[..] else {
         panic!("{outputs:?}")
     };
     assert_eq!(nacks[0].reason, NackReason::OldEpoch);
+}
+
+/// While a group is handed over, its owner still forwards and makes flows, under the epoch before the one that was agreed on.
+#[test]
+fn i5_the_former_owner_counts_until_the_next_one_speaks() {
+    let mut receiver = welcomed();
+    receiver.learn_epoch(GROUP, Epoch(5));
+    receiver.handle_down(Time::default(), stream(), CONNECTION, batch(4, 1));
+    let ops = writes(&mut receiver);
+    assert!(ops.len() == 1 && !ops[0].only_if_absent, "{ops:?}");
+    assert_eq!(receiver.counters().refused_old_epoch, 0);
+    receiver.handle_down(Time::default(), stream(), CONNECTION, batch(5, 2));
+    assert_eq!(writes(&mut receiver).len(), 1);
+    receiver.handle_down(Time::default(), stream(), CONNECTION, batch(4, 3));
+    assert_eq!(writes(&mut receiver), vec![]);
+    assert_eq!(receiver.counters().refused_old_epoch, 1);
 }
 
 #[test]

@@ -11,7 +11,7 @@ use crate::time::Time;
 /// How a record of some epoch is treated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Standing {
-    /// Of the newest epoch known: written if newer than what is held.
+    /// Of the newest epoch in which an owner has spoken, or of a later one: written if newer than what is held.
     Current,
     /// Of an older epoch, shortly after this node took over: written where nothing is held.
     Grace,
@@ -21,7 +21,11 @@ pub(super) enum Standing {
 
 #[derive(Debug, Default)]
 struct Known {
+    /// The newest that is known, from the log as well.
     highest: Epoch,
+    /// The newest in which an owner has said anything, or this node. Between a group's next assignment and the next owner's
+    /// first word the former one still forwards, and is right.
+    spoken: Epoch,
     /// The epoch this node owns it in, and since when.
     owned: Option<(Epoch, Time)>,
     /// The epoch this node owned it in last, and until when.
@@ -49,9 +53,18 @@ impl Groups {
         Ok(())
     }
 
+    /// An owner has spoken, in this epoch.
+    pub(super) fn hear(&mut self, group: GroupId, epoch: Epoch) -> Result<(), &'static str> {
+        self.learn(group, epoch)?;
+        let known = self.known.entry(group).or_default();
+        known.spoken = known.spoken.max(epoch);
+        Ok(())
+    }
+
     pub(super) fn own(&mut self, now: Time, group: GroupId, epoch: Epoch) {
         let known = self.known.entry(group).or_default();
         known.highest = known.highest.max(epoch);
+        known.spoken = known.spoken.max(epoch);
         if known.owned.is_none_or(|(held, _)| held != epoch) {
             known.owned = Some((epoch, now));
         }
@@ -94,7 +107,7 @@ impl Groups {
             }
             // Nobody else can own it in our epoch.
             Some((own, _)) if epoch == own => Standing::Refused,
-            _ if epoch < known.highest => Standing::Refused,
+            _ if epoch < known.spoken => Standing::Refused,
             _ => Standing::Current,
         }
     }
