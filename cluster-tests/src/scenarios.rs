@@ -81,7 +81,7 @@ pub const ALL: &[Scenario] = &[
     calm("group_move", "an operator moves a group there and back: no flow is lost", group_move::run),
     scenario(
         "drain",
-        "a drained owner's flows go on, and it is given nothing until it is undrained",
+        "a drained owner's flows go on, it is given nothing until it is undrained, and then its group back",
         drain::run,
     ),
     scenario("restart_each", "each node is restarted in turn under traffic", restart_each::run),
@@ -189,6 +189,11 @@ pub const ALL: &[Scenario] = &[
         "membership_grow",
         "one node becomes three under traffic: its lease never lapses, and then a death is survived (I3)",
         membership::grow::run,
+    ),
+    calm(
+        "membership_learner",
+        "a node without a vote serves a group, and a voter takes over from it",
+        membership::learner::run,
     ),
     calm(
         "membership_leave",

@@ -62,8 +62,10 @@ pub fn group(spec: &GroupSpec) -> Vec<Problem> {
     if spec.standbys == 0 || usize::from(spec.standbys) > most {
         problems.push(Problem::new("spec.standbys", spec.standbys, format!("1-{most}")));
     }
-    if spec.failback {
-        problems.push(Problem::new("spec.failback", true, "false (true is not in this version)"));
+    if spec.failback && spec.nodes.is_empty() {
+        let allowed =
+            "false, as spec.nodes names none: true goes back to the first of those that can serve the group";
+        problems.push(Problem::new("spec.failback", true, allowed));
     }
     problems
 }

@@ -12,6 +12,8 @@ use std::path::{Path, PathBuf};
 use lockstep_model::intent::NodeRole;
 use serde::Deserialize;
 
+use crate::routing::Target;
+
 pub(crate) use check::Problem;
 
 /// The whole file.
@@ -141,6 +143,16 @@ pub(crate) struct Metrics {
 pub(crate) struct Routing {
     /// An executable that is told when this node begins or ceases to own a group. Default none.
     pub(crate) hook: Option<PathBuf>,
+    /// A Unix socket that is told instead. Default none.
+    pub(crate) socket: Option<PathBuf>,
+}
+
+impl Routing {
+    /// Who is told: one of both at most.
+    pub(crate) fn target(&self) -> Option<Target> {
+        let program = self.hook.clone().map(Target::Program);
+        program.or_else(|| self.socket.clone().map(Target::Socket))
+    }
 }
 
 /// `[tls]`: PEM files. Required when a gRPC listener is beyond loopback.

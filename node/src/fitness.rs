@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use lockstep_model::ids::{GroupId, LogIndex};
+use lockstep_model::ids::{GroupId, LogIndex, Revision};
 use lockstep_model::state::State;
 use lockstep_ownership::status::{Candidacy, Flows, LocalStatus, Unfit};
 use lockstep_sync_core::{GroupSync, SyncState};
@@ -45,9 +45,9 @@ pub(crate) fn fitness(inputs: &Inputs<'_>, group: GroupId) -> Result<(), Unfit> 
     if inputs.disk_full {
         return Err(Unfit::DiskFull);
     }
-    let created = inputs.state.groups.get(&group).map(|g| g.revision);
-    // Any later revision will do: the group and its services were programmed by then, and a lag is reported
-    // by the owner's own rule (DESIGN section 7, stale intent).
+    // Any revision since it was made will do: the group was programmed by then. That a change of it is not yet in this kernel is
+    // no reason to move it, and a lag is reported by the owner's own rule (DESIGN section 7, stale intent).
+    let created = inputs.state.groups.get(&group).map(|g| g.revision.min(Revision(group.made_at().get())));
     if inputs.programmed.error.is_some() || created.is_none_or(|created| inputs.programmed.revision < created)
     {
         return Err(Unfit::IntentNotApplied);
@@ -83,7 +83,7 @@ fn known(inputs: &Inputs<'_>, group: GroupId, sync: &GroupSync) -> Flows {
 
 #[cfg(test)]
 mod tests {
-    use lockstep_model::ids::{Epoch, NodeId, Revision};
+    use lockstep_model::ids::{Epoch, NodeId};
     use lockstep_model::intent::GroupSpec;
     use lockstep_model::state::{Assignment, Group};
 
@@ -97,6 +97,26 @@ mod tests {
         cut_off: &'a BTreeSet<GroupId>,
     ) -> Inputs<'a> {
         Inputs { state, programmed, down, cut_off, draining: false, disk_full: false, kept: None }
+    }
+
+    #[test]
+    fn a_change_of_a_group_makes_nobody_unfit_who_has_programmed_it_once() {
+        const GROUP: GroupId = GroupId(LogIndex(7).object(0));
+        let (mut programmed, down, cut_off) = <(Programmed, Down, BTreeSet<GroupId>)>::default();
+        let mut state = State::default();
+        let spec = GroupSpec {
+            name: "edge".to_owned(),
+            addresses: Vec::new(),
+            interfaces: Vec::new(),
+            nodes: Vec::new(),
+            standbys: 1,
+            failback: true,
+        };
+        state.groups.insert(GROUP, Group { spec, assignment: None, revision: Revision(12) });
+        programmed.revision = Revision(6);
+        assert_eq!(fitness(&well(&state, &programmed, &down, &cut_off), GROUP), Err(Unfit::IntentNotApplied));
+        programmed.revision = Revision(7);
+        assert_eq!(fitness(&well(&state, &programmed, &down, &cut_off), GROUP), Ok(()), "changed at 12");
     }
 
     #[test]

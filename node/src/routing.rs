@@ -1,4 +1,4 @@
-//! `[routing] hook`: an executable that tells routing daemons which groups this node serves.
+//! `[routing]`: an executable or a Unix socket that tells routing daemons which groups this node serves.
 //!
 //! Level-triggered: what is wanted last counts, a run that failed is repeated until it succeeds or something else is
 //! wanted, and after a start every group that this node does not own is told once. A thread of its own, one run at a time:
@@ -8,8 +8,11 @@
 //! HOOK owner GROUP EPOCH      the lease is in the kernel, the first announcement is sent
 //! HOOK standby GROUP EPOCH    the lease has lapsed or is closed (EPOCH 0: not since this daemon started)
 //! ```
+//!
+//! A socket gets the same three words as a line, and answers with the line `ok`.
 
 mod execute;
+mod socket;
 #[cfg(test)]
 mod tests;
 
@@ -48,6 +51,15 @@ impl Standing {
     }
 }
 
+/// Who is told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Target {
+    /// An executable, run for each change.
+    Program(PathBuf),
+    /// A stream socket, connected to for each change.
+    Socket(PathBuf),
+}
+
 /// The way to the thread; clones share it.
 #[derive(Debug, Clone)]
 pub(crate) struct Hook {
@@ -56,7 +68,7 @@ pub(crate) struct Hook {
 
 #[derive(Debug)]
 struct Shared {
-    program: PathBuf,
+    target: Target,
     limit: Duration,
     retry: Duration,
     settle: Duration,
@@ -78,13 +90,13 @@ struct Group {
 
 impl Hook {
     /// Starts the thread, which lives as long as the process.
-    pub(crate) fn start(program: PathBuf) -> Result<Self> {
-        Self::with_times(program, LIMIT, RETRY, SETTLE)
+    pub(crate) fn start(target: Target) -> Result<Self> {
+        Self::with_times(target, LIMIT, RETRY, SETTLE)
     }
 
-    fn with_times(program: PathBuf, limit: Duration, retry: Duration, settle: Duration) -> Result<Self> {
+    fn with_times(target: Target, limit: Duration, retry: Duration, settle: Duration) -> Result<Self> {
         let shared = Arc::new(Shared {
-            program,
+            target,
             limit,
             retry,
             settle,
@@ -97,7 +109,7 @@ impl Hook {
         std::thread::Builder::new()
             .name("routing".to_owned())
             .spawn(move || worker.work())
-            .context("routing.hook: its thread cannot start")?;
+            .context("routing: its thread cannot start")?;
         Ok(Hook { shared })
     }
 
@@ -136,7 +148,11 @@ impl Shared {
     fn work(&self) {
         loop {
             let (group, told) = self.next();
-            let outcome = execute::run(&self.program, self.limit, &arguments(&told));
+            let words = arguments(&told);
+            let outcome = match &self.target {
+                Target::Program(program) => execute::run(program, self.limit, &words),
+                Target::Socket(path) => socket::tell(path, self.limit, &words),
+            };
             self.finish(group, &told, outcome);
         }
     }

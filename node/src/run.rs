@@ -88,7 +88,7 @@ async fn node(config: Config) -> Result<End> {
             Some(dataplane::Handle::new(wanted.clone(), loader, programmed_watch, down)?)
         }
     };
-    let routing = config.routing.hook.clone().map(routing::Hook::start).transpose()?;
+    let routing = config.routing.target().map(routing::Hook::start).transpose()?;
     let parts = Arc::new(Parts::new(config, raft, dataplane, routing));
 
     let late_sync = LateSync::default();

@@ -6,6 +6,7 @@
 //! A group moves when
 //! - its owner is not heard by a quorum (one broken link is no reason),
 //! - its owner says that it is unfit, drains, has given the epoch back, or keeps failing to hold a lease,
+//! - it is to go back to a node that it prefers, and that has been able to serve it for a while,
 //!
 //! and only to a node that stands strictly higher than the owner ([`Standing`]).
 
@@ -45,6 +46,8 @@ const FIRST_OWNER_WAIT: Duration = Duration::from_secs(2);
 const ASSIGNED_GRACE: Duration = Duration::from_millis(500);
 /// How long an owner may report that it holds no lease: the longest promise it may have to wait for, twice.
 const HOLD_GRACE: Duration = MAX_LEASE.saturating_mul(2);
+/// How long a more preferred node has to be able to serve a group, and to hold its flows, before the group goes back to it.
+const FAILBACK_WAIT: Duration = Duration::from_secs(10);
 /// A proposal that shows no effect is made again after this.
 const PROPOSAL_RETRY: Duration = Duration::from_millis(500);
 /// After an operator has placed the leadership, it stays there for a while.
@@ -221,7 +224,10 @@ impl Leader {
             return;
         };
         let caught_up = flows == Flows::CaughtUp;
-        let patience = self.patience(now, group, view, flows, log);
+        let patience = match cause {
+            Cause::Failback => FAILBACK_WAIT,
+            _ => self.patience(now, group, view, flows, log),
+        };
         let Some(watch) = self.watches.get_mut(&group) else { return };
         let candidate_since = *watch.candidate_since.get_or_insert(now);
         match cause {
@@ -267,7 +273,23 @@ impl Leader {
         }
         // It says so itself: that nothing was heard of its lease is no reason.
         let says = self.fresh(now, owner.node, log).is_some();
-        (says && now >= last_held + HOLD_GRACE).then_some(Cause::NoLease)
+        if says && now >= last_held + HOLD_GRACE {
+            return Some(Cause::NoLease);
+        }
+        (view.failback && self.preferred(now, group, view, owner.node, log)).then_some(Cause::Failback)
+    }
+
+    /// Whether the group prefers a node to its owner that can serve it, holds its flows, and has not failed lately.
+    fn preferred(
+        &self,
+        now: Instant,
+        group: GroupId,
+        view: &GroupView,
+        owner: NodeId,
+        log: &LogView,
+    ) -> bool {
+        let best = self.best(now, group, view, Cause::Failback, log);
+        best.is_some_and(|(node, standing, _)| node != owner && standing == Standing::Fit)
     }
 
     /// Why the group should leave its owner, by the owner's own account.

@@ -35,6 +35,8 @@ pub struct GroupView {
     /// Whether `preference` names anybody at all. Names that belong to nobody (yet) do not open the group to
     /// everybody.
     pub restricted: bool,
+    /// Whether it goes back to a more preferred node when one can serve it again.
+    pub failback: bool,
 }
 
 impl View {
@@ -52,7 +54,8 @@ impl View {
                     .collect();
                 let restricted = !group.spec.nodes.is_empty();
                 let name = group.spec.name.clone();
-                (*id, GroupView { name, assignment: group.assignment, preference, restricted })
+                let (assignment, failback) = (group.assignment, group.spec.failback);
+                (*id, GroupView { name, assignment, preference, restricted, failback })
             })
             .collect();
         let mut holders: BTreeMap<_, _> = state.released.iter().map(|(a, r)| (*a, r.by)).collect();

@@ -1,7 +1,7 @@
 //! `lockstep node drain` of the owner under traffic: its flows go on at the standby, and it is given nothing, also after a
-//! restart, until it is undrained.
+//! restart, until it is undrained; and then the group comes back by itself if it is to (`failback`).
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::ensure;
 
@@ -15,11 +15,18 @@ use crate::trial::Trial;
 use crate::wait;
 
 const LIMIT: Duration = Duration::from_secs(10);
+/// For so long a preferred node has to be able to serve.
+const FAILBACK_WAIT: Duration = Duration::from_secs(10);
+const FAILBACK_LIMIT: Duration = Duration::from_secs(20);
 
 pub(super) fn run() -> anyhow::Result<()> {
     let mut cluster = Cluster::start(EXAMPLE, Profile::Lan)?;
     refused(&cluster).map_err(|error| cluster.explain(error))?;
-    let drained = cluster.wait_ready()?;
+    let drained = Node::A;
+    if cluster.wait_ready()? != drained {
+        cluster.lockstep(drained, &["group", "move", GROUP, "--to", drained.name()])?;
+        ensure!(cluster.wait_ready()? == drained, "the group was not moved");
+    }
     let report = Trial::new(Fault::Drain, Profile::Lan).run(&mut cluster)?;
     demand_pass(&report)
         .and_then(|()| stays_drained(&mut cluster, drained))
@@ -50,9 +57,22 @@ fn stays_drained(cluster: &mut Cluster, node: Node) -> anyhow::Result<()> {
     })?;
     not_given(cluster, node)?;
     fault::heal(cluster, node, Fault::Drain)?;
-    wait::until_ok("the group to be given back", LIMIT, || {
-        cluster.lockstep(owner, &["group", "move", GROUP, "--to", node.name()]).map(drop)
-    })
+    ensure!(cluster.group(owner)?.lease_held, "the group left {} before it was to go back", owner.name());
+    goes_back(cluster)
+}
+
+/// The example's group prefers the node that was drained.
+fn goes_back(cluster: &Cluster) -> anyhow::Result<()> {
+    let manifest = EXAMPLE.replace("nodes: [a, b]\n", "nodes: [a, b]\n  failback: true\n");
+    ensure!(manifest != EXAMPLE, "the example names its nodes otherwise");
+    let begun = Instant::now();
+    cluster.apply(Node::W, &manifest)?;
+    wait::until("the group to be at the node that it prefers", FAILBACK_LIMIT, || {
+        Ok(cluster.group(Node::A)?.lease_held.then_some(()))
+    })?;
+    // Not for another reason, such as the change itself.
+    ensure!(begun.elapsed() >= FAILBACK_WAIT, "it went back after {:?}", begun.elapsed());
+    Ok(())
 }
 
 fn not_given(cluster: &Cluster, node: Node) -> anyhow::Result<()> {

@@ -1,6 +1,7 @@
 //! Nodes that join, leave, die for good, and come from elsewhere.
 
 pub(super) mod grow;
+pub(super) mod learner;
 pub(super) mod leave;
 pub(super) mod recover;
 pub(super) mod replace;

@@ -345,7 +345,7 @@ fn documents_that_are_no_documents_are_refused() {
     assert!(errors.iter().any(|e| e.contains("spec.standbys: 0: allowed 1-63")), "{errors:?}");
     let upper = wrong("apiVersion: lockstep/v1\nkind: Group\nname: Edge\nspec: {failback: true}");
     assert!(upper[0].contains("name: \"Edge\": allowed 1-63 characters"), "{upper:?}");
-    assert!(upper[1].contains("spec.failback: true: allowed false"), "{upper:?}");
+    assert!(upper[1].contains("spec.failback: true: allowed false, as spec.nodes names none"), "{upper:?}");
     let cluster = wrong("apiVersion: lockstep/v1\nkind: Cluster\nspec: {lease: quick, on_quorum_loss: keep}");
     assert!(cluster[0].contains("spec.lease: quick: allowed fast, lan, wan"), "{cluster:?}");
     assert!(cluster[1].contains("allowed fence (keep is not in this version)"), "{cluster:?}");

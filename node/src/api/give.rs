@@ -25,7 +25,7 @@ impl Admin {
             return Ok(pb::MoveGroupResponse { epoch: epoch.get(), moved: false });
         }
         let lease = self.parts.lease().ok_or_else(|| Status::unavailable("no cluster yet"))?;
-        check(&lease.snapshot(), &state, id, to)?;
+        check(&lease.snapshot(), &state, id, to, status::votes(&self.parts))?;
         let replaces = group.assignment.map(|owner| owner.epoch).unwrap_or_default();
         let command = Command::Assign { group: id, replaces, node: to };
         match self.parts.raft.write(command).await.map_err(|e| refuse::raft(&e))? {
@@ -46,7 +46,7 @@ impl Admin {
 }
 
 /// Whether `to` can serve the group, and holds its flows, as this node knows from the reports of all.
-fn check(lease: &Snapshot, state: &State, group: GroupId, to: NodeId) -> Result<(), Status> {
+fn check(lease: &Snapshot, state: &State, group: GroupId, to: NodeId, votes: bool) -> Result<(), Status> {
     let standings = lease.standings.get(&group).map(Vec::as_slice).unwrap_or_default();
     let of = |node: NodeId| standings.iter().find(|(n, _)| *n == node).map(|(_, standing)| *standing);
     let holds_flows = |standing: Option<Result<(Standing, Flows), Ineligible>>| {
@@ -57,8 +57,8 @@ fn check(lease: &Snapshot, state: &State, group: GroupId, to: NodeId) -> Result<
     }
     let why = match of(to) {
         Some(Ok(_)) => "it does not hold all flows now".to_owned(),
-        Some(Err(ineligible)) => status::why_not(ineligible),
-        None => status::why_not(Ineligible::Unknown),
+        Some(Err(ineligible)) => status::why_not(ineligible, votes),
+        None => status::why_not(Ineligible::Unknown, votes),
     };
     let name = |node: NodeId| state.nodes.get(&node).map_or_else(|| node.to_string(), |n| n.name.clone());
     let able: Vec<String> =
@@ -88,7 +88,7 @@ mod tests {
     #[test]
     fn only_a_node_that_is_fit_and_holds_the_flows_is_given_a_group() {
         let state = State::default();
-        let to = |standing| check(&snapshot(standing), &state, GROUP, NodeId(2));
+        let to = |standing| check(&snapshot(standing), &state, GROUP, NodeId(2), true);
         assert!(to(Ok((Standing::Fit, Flows::CaughtUp))).is_ok());
         assert!(to(Ok((Standing::HeldDown, Flows::CaughtUp))).is_ok(), "the operator knows better");
         for (standing, why) in [
@@ -101,6 +101,6 @@ mod tests {
             assert!(refusal.message().contains(why), "{}", refusal.message());
             assert!(refusal.message().contains("allowed 1: fit"), "{}", refusal.message());
         }
-        assert!(check(&Snapshot::default(), &state, GROUP, NodeId(2)).is_err(), "nobody has reported");
+        assert!(check(&Snapshot::default(), &state, GROUP, NodeId(2), true).is_err(), "nobody has reported");
     }
 }

@@ -240,7 +240,7 @@ fn standby(
             };
             (true, reason, *flows == Flows::CaughtUp)
         }
-        Err(ineligible) => (false, why_not(*ineligible), false),
+        Err(ineligible) => (false, why_not(*ineligible, votes(parts)), false),
     };
     let known = !streams.is_empty();
     pb::StandbyStatus {
@@ -254,8 +254,16 @@ fn standby(
     }
 }
 
-pub(super) fn why_not(ineligible: Ineligible) -> String {
+/// Whether this node has a vote: others are not told how nodes stand.
+pub(super) fn votes(parts: &Parts) -> bool {
+    parts.raft.identity().is_some_and(|me| parts.raft.metrics().voters.contains(&me.node))
+}
+
+pub(super) fn why_not(ineligible: Ineligible, votes: bool) -> String {
     match ineligible {
+        Ineligible::Silent if !votes => {
+            "not known here: nodes without a vote are not told, ask one that votes".to_owned()
+        }
         Ineligible::NotCandidate => "not named by the group".to_owned(),
         Ineligible::Silent => "silent: no fresh report, or a quorum does not hear it".to_owned(),
         Ineligible::Draining => "draining".to_owned(),

@@ -135,15 +135,27 @@ fn check_dataplane(path: &Path, config: &Config) -> Result<(), Problem> {
 }
 
 fn check_routing(path: &Path, config: &Config) -> Result<(), Problem> {
-    let Some(hook) = &config.routing.hook else { return Ok(()) };
-    let refuse = |why: &str| Err(Problem::at(path, "routing.hook", &format!("{hook:?}: {why}")));
+    let routing = &config.routing;
+    let given = [("routing.hook", &routing.hook), ("routing.socket", &routing.socket)];
+    let given: Vec<_> =
+        given.into_iter().filter_map(|(field, value)| Some((field, value.as_ref()?))).collect();
+    let [(field, value), others @ ..] = &given[..] else { return Ok(()) };
+    let refuse = |why: &str| Err(Problem::at(path, field, &format!("{value:?}: {why}")));
     if config.node.role == NodeRole::Witness {
         return refuse("a witness never owns a group: remove the section");
     }
-    if !hook.is_absolute() {
+    if !others.is_empty() {
+        return refuse("allowed: either routing.hook or routing.socket");
+    }
+    if routing.socket.is_some() {
+        // As long as sun_path allows (unix(7)), with its end.
+        let fits = value.is_absolute() && value.as_os_str().len() < 108;
+        return if fits { Ok(()) } else { refuse("allowed: an absolute path of at most 107 bytes") };
+    }
+    if !value.is_absolute() {
         return refuse("allowed: the absolute path of an executable file");
     }
-    match std::fs::metadata(hook) {
+    match std::fs::metadata(value) {
         Err(error) => refuse(&format!("cannot be read ({error}); allowed: an executable file")),
         Ok(file) if !file.is_file() || file.permissions().mode() & 0o111 == 0 => {
             refuse("not executable; allowed: an executable file")

@@ -95,6 +95,12 @@ fn every_refusal_names_key_value_and_what_is_allowed() {
             &["routing.hook", "/etc/passwd", "not executable"],
         ),
         ("[tls]", "[routing]\nhook = \"/\"\n[tls]", &["routing.hook", "not executable"]),
+        ("[tls]", "[routing]\nsocket = \"run/s\"\n[tls]", &["routing.socket", "run/s", "absolute", "107"]),
+        (
+            "[tls]",
+            "[routing]\nhook = \"/bin/sh\"\nsocket = \"/run/s\"\n[tls]",
+            &["routing.hook", "/bin/sh", "either routing.hook or routing.socket"],
+        ),
     ];
     for (from, to, wanted) in cases {
         let error = parse(&FILE.replacen(from, to, 1), &[]).unwrap_err();

@@ -58,7 +58,7 @@ fn start(hook: &Path, limit: Duration) -> Hook {
 }
 
 fn start_settling(hook: &Path, limit: Duration, settle: Duration) -> Hook {
-    Hook::with_times(hook.to_owned(), limit, Duration::from_millis(10), settle)
+    Hook::with_times(Target::Program(hook.to_owned()), limit, Duration::from_millis(10), settle)
         .expect("a thread can be started")
 }
 
@@ -127,4 +127,60 @@ fn a_daemon_that_owns_again_after_its_start_never_says_that_it_did_not() {
         [&GroupId(8)],
         "what is told and gone is forgotten"
     );
+}
+
+/// A routing daemon's socket that answers each line, and what it was told.
+fn listen(answers: &'static [&'static str]) -> (PathBuf, std::sync::mpsc::Receiver<String>) {
+    use std::io::{BufRead, BufReader, Write};
+    use std::os::unix::net::UnixListener;
+    static SOCKETS: AtomicU64 = AtomicU64::new(0);
+    let number = SOCKETS.fetch_add(1, Ordering::Relaxed);
+    let path = std::env::temp_dir().join(format!("lockstep-routing-{}-{number}.sock", std::process::id()));
+    let listener = UnixListener::bind(&path).expect("the temporary folder can be written");
+    let (told, heard) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        for answer in answers {
+            let (mut stream, _) = listener.accept().unwrap();
+            let mut line = String::new();
+            BufReader::new(stream.try_clone().unwrap()).read_line(&mut line).unwrap();
+            told.send(line).unwrap();
+            stream.write_all(answer.as_bytes()).unwrap();
+        }
+    });
+    (path, heard)
+}
+
+fn start_socket(path: &Path, limit: Duration) -> Hook {
+    Hook::with_times(Target::Socket(path.to_owned()), limit, Duration::from_millis(10), Duration::ZERO)
+        .expect("a thread can be started")
+}
+
+#[test]
+fn a_socket_is_told_until_it_says_ok() {
+    let (path, heard) = listen(&["", "busy\n", "ok\n", "ok\n"]);
+    let hook = start_socket(&path, DEADLINE);
+    hook.tell(G, "edge".into(), Epoch(9), Standing::Owner);
+    for _ in 0..3 {
+        assert_eq!(heard.recv_timeout(DEADLINE).unwrap(), "owner edge 9\n");
+    }
+    eventually(|| counts(&hook) == [1, 2], || format!("{:?}", counts(&hook)));
+    hook.tell(G, "edge".into(), Epoch(9), Standing::Standby);
+    assert_eq!(heard.recv_timeout(DEADLINE).unwrap(), "standby edge 9\n");
+    eventually(|| counts(&hook) == [2, 2], || format!("{:?}", counts(&hook)));
+    std::fs::remove_file(path).expect("it is ours");
+}
+
+#[test]
+fn a_socket_that_is_missing_or_silent_is_a_failure() {
+    let path = std::env::temp_dir().join(format!("lockstep-routing-{}-silent.sock", std::process::id()));
+    let hook = start_socket(&path, Duration::from_millis(20));
+    hook.tell(G, "edge".into(), Epoch(9), Standing::Owner);
+    eventually(|| counts(&hook)[1] > 1, || format!("{:?}", counts(&hook)));
+    // It takes connections, and never says anything.
+    let _listener =
+        std::os::unix::net::UnixListener::bind(&path).expect("the temporary folder can be written");
+    let before = counts(&hook)[1];
+    eventually(|| counts(&hook)[1] > before + 2, || format!("{:?}", counts(&hook)));
+    assert_eq!(counts(&hook)[0], 0);
+    std::fs::remove_file(path).expect("it is ours");
 }

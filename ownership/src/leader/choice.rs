@@ -39,6 +39,10 @@ impl Leader {
                 let (standing, flows) = self.standing(now, *n, group, view, log).ok()?;
                 Some((*n, standing, flows))
             })
+            .filter(|(n, _, flows)| {
+                let preferred = || owner.is_some_and(|owner| place(view, *n) < place(view, owner));
+                cause != Cause::Failback || (*flows == Flows::CaughtUp && preferred())
+            })
             .max_by_key(|(n, standing, flows)| {
                 // Flows before anything: a node without any ends every connection. With somebody caught up, preference and
                 // load decide between those; with nobody, freshness.

@@ -44,17 +44,20 @@ pub enum Cause {
     GivenBack,
     /// The owner reports, for too long, that it holds no lease.
     NoLease,
+    /// A node that the group prefers to its owner has been able to serve it for a while, and the group is to go back.
+    Failback,
 }
 
 impl Cause {
     /// All, for metrics.
-    pub const ALL: [Cause; 6] = [
+    pub const ALL: [Cause; 7] = [
         Cause::First,
         Cause::NotHeard,
         Cause::OwnerUnfit,
         Cause::OwnerDraining,
         Cause::GivenBack,
         Cause::NoLease,
+        Cause::Failback,
     ];
 
     /// Metric label.
@@ -66,6 +69,7 @@ impl Cause {
             Cause::OwnerDraining => "owner_draining",
             Cause::GivenBack => "given_back",
             Cause::NoLease => "no_lease",
+            Cause::Failback => "failback",
         }
     }
 
@@ -79,6 +83,8 @@ impl Cause {
         match self {
             Cause::First | Cause::NotHeard | Cause::GivenBack => Standing::Gone,
             Cause::OwnerUnfit | Cause::OwnerDraining | Cause::NoLease => Standing::Unfit,
+            // Only a node that can, and has not failed lately.
+            Cause::Failback => Standing::HeldDown,
         }
     }
 

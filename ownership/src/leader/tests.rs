@@ -26,6 +26,7 @@ fn at(ms: u64) -> Instant {
 struct Bench {
     leader: Leader,
     log: LogView,
+    failback: bool,
 }
 
 /// What a node reports: whether it hears the owner, whether it is fit, how well it knows the flows.
@@ -73,7 +74,7 @@ impl Bench {
         let id = LogId { term: 1, leader: NodeId(3), index: LogIndex(1) };
         let voters: BTreeSet<NodeId> = (1..=3).map(NodeId).collect();
         log.handle_event(at(0), LogEvent::Membership(Membership { id, configs: vec![voters] }));
-        let mut bench = Bench { leader: Leader::new(NodeId(me)), log };
+        let mut bench = Bench { leader: Leader::new(NodeId(me)), log, failback: false };
         bench.owned(0, 2, None);
         bench.leader.handle_leadership(at(0), true, &bench.log);
         bench
@@ -85,6 +86,7 @@ impl Bench {
             assignment,
             preference: vec![NodeId(1), NodeId(2)],
             restricted: true,
+            failback: self.failback,
             ..GroupView::default()
         };
         let role = |n: u64| if n == 3 { NodeRole::Witness } else { NodeRole::Dataplane };

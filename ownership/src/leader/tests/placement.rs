@@ -139,3 +139,50 @@ fn preference_comes_before_load() {
     c.pass(1240, 1640, &[1, 2, 3]);
     assert_eq!(c.loads(), [0, 3, 0, 0], "only nodes that the groups name");
 }
+
+/// Node 1 comes before node 2, and is back.
+fn back(failback: bool) -> Bench {
+    let mut b = Bench::new();
+    b.failback = failback;
+    b.owned(0, 5, Some((5, 2)));
+    b
+}
+
+fn owner() -> Says {
+    Says { holds: Some(5), ..hears(5) }
+}
+
+#[test]
+fn a_group_goes_back_when_its_preferred_node_has_been_fit_for_a_while() {
+    let mut b = back(true);
+    let moves = b.pass(0, 12_000, [Some(hears(5)), Some(owner()), Some(hears(5))]);
+    let [(when, (5, 1, Cause::Failback)), ..] = moves[..] else { panic!("{moves:?}") };
+    assert!((10_000..10_500).contains(&when), "{moves:?}");
+    assert_eq!(b.leader.counters().takeover_without_flows, 0);
+    let held = b.leader.is_held_down(at(12_000), NodeId(2));
+    assert!(!held, "that the group leaves it does not speak against its owner");
+}
+
+#[test]
+fn a_group_goes_back_only_if_it_is_to_and_to_a_node_that_holds_its_flows_without_a_break() {
+    assert_eq!(back(false).pass(0, 15_000, [Some(hears(5)), Some(owner()), Some(hears(5))]), vec![]);
+    let behind = Says { flows: Flows::Behind(Duration::from_millis(1)), ..hears(5) };
+    assert_eq!(back(true).pass(0, 15_000, [Some(behind.clone()), Some(owner()), Some(hears(5))]), vec![]);
+
+    let mut b = back(true);
+    assert_eq!(b.pass(0, 9_000, [Some(hears(5)), Some(owner()), Some(hears(5))]), vec![]);
+    assert_eq!(b.pass(9_040, 9_200, [Some(behind), Some(owner()), Some(hears(5))]), vec![]);
+    assert_eq!(b.pass(9_240, 18_000, [Some(hears(5)), Some(owner()), Some(hears(5))]), vec![]);
+    assert_eq!(
+        b.pass(18_040, 20_000, [Some(hears(5)), Some(owner()), Some(hears(5))])[0].1.2,
+        Cause::Failback
+    );
+}
+
+#[test]
+fn a_group_stays_with_the_node_that_it_prefers() {
+    let mut b = Bench::new();
+    b.failback = true;
+    b.owned(0, 5, Some((5, 1)));
+    assert_eq!(b.pass(0, 15_000, [Some(owner()), Some(hears(5)), Some(hears(5))]), vec![]);
+}
