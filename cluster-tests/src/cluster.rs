@@ -113,7 +113,12 @@ impl Cluster {
 
     /// Waits until a node holds the group's lease.
     pub fn wait_serving(&self, node: Node) -> anyhow::Result<()> {
-        wait::until_ok(&format!("{} to hold the lease", node.name()), READY_LIMIT, || {
+        self.wait_serving_within(node, READY_LIMIT)
+    }
+
+    /// As [`Cluster::wait_serving`], for so long at most.
+    pub fn wait_serving_within(&self, node: Node, limit: Duration) -> anyhow::Result<()> {
+        wait::until_ok(&format!("{} to hold the lease", node.name()), limit, || {
             anyhow::ensure!(self.group(node)?.lease_held, "{} does not hold the lease", node.name());
             Ok(())
         })

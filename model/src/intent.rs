@@ -76,7 +76,7 @@ pub struct GroupSpec {
     /// How many standbys hold the group's flows. This version: 1 (a group has one owner and one standby)
     /// or more than there are candidates, which means all of them.
     pub standbys: u8,
-    /// Whether the preferred node takes the group back. This version: false.
+    /// Whether a node that comes earlier in `nodes` gets the group back when it can serve it again.
     pub failback: bool,
 }
 

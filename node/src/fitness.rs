@@ -89,6 +89,20 @@ mod tests {
 
     use super::*;
 
+    const GROUP: GroupId = GroupId(LogIndex(7).object(0));
+
+    fn group(assignment: Option<Assignment>, revision: u64) -> Group {
+        let spec = GroupSpec {
+            name: "edge".to_owned(),
+            addresses: Vec::new(),
+            interfaces: Vec::new(),
+            nodes: Vec::new(),
+            standbys: 1,
+            failback: false,
+        };
+        Group { spec, assignment, revision: Revision(revision) }
+    }
+
     /// The inputs of a node with nothing wrong, about `state`.
     fn well<'a>(
         state: &'a State,
@@ -101,18 +115,8 @@ mod tests {
 
     #[test]
     fn a_change_of_a_group_makes_nobody_unfit_who_has_programmed_it_once() {
-        const GROUP: GroupId = GroupId(LogIndex(7).object(0));
         let (mut programmed, down, cut_off) = <(Programmed, Down, BTreeSet<GroupId>)>::default();
-        let mut state = State::default();
-        let spec = GroupSpec {
-            name: "edge".to_owned(),
-            addresses: Vec::new(),
-            interfaces: Vec::new(),
-            nodes: Vec::new(),
-            standbys: 1,
-            failback: true,
-        };
-        state.groups.insert(GROUP, Group { spec, assignment: None, revision: Revision(12) });
+        let state = State { groups: [(GROUP, group(None, 12))].into(), ..State::default() };
         programmed.revision = Revision(6);
         assert_eq!(fitness(&well(&state, &programmed, &down, &cut_off), GROUP), Err(Unfit::IntentNotApplied));
         programmed.revision = Revision(7);
@@ -121,7 +125,6 @@ mod tests {
 
     #[test]
     fn i5_what_a_node_says_of_its_flows() {
-        const GROUP: GroupId = GroupId(LogIndex(7).object(0));
         let (programmed, down, cut_off) = <(Programmed, Down, BTreeSet<GroupId>)>::default();
         let sync = |state, epoch: u64, age_s| GroupSync {
             state,
@@ -130,17 +133,8 @@ mod tests {
             age: Duration::from_secs(age_s),
             connected: false,
         };
-        let mut state = State::default();
-        let spec = GroupSpec {
-            name: "edge".to_owned(),
-            addresses: Vec::new(),
-            interfaces: Vec::new(),
-            nodes: Vec::new(),
-            standbys: 1,
-            failback: false,
-        };
         let assignment = Some(Assignment { epoch: Epoch(9), node: NodeId(1) });
-        state.groups.insert(GROUP, Group { spec, assignment, revision: Revision(7) });
+        let state = State { groups: [(GROUP, group(assignment, 7))].into(), ..State::default() };
         let mut inputs = well(&state, &programmed, &down, &cut_off);
         let nothing = sync(SyncState::Syncing, 0, 0);
         assert_eq!(known(&inputs, GROUP, &sync(SyncState::Owner, 9, 0)), Flows::CaughtUp);

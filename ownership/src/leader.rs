@@ -276,20 +276,13 @@ impl Leader {
         if says && now >= last_held + HOLD_GRACE {
             return Some(Cause::NoLease);
         }
-        (view.failback && self.preferred(now, group, view, owner.node, log)).then_some(Cause::Failback)
+        (view.failback && self.preferred(now, group, view, log)).then_some(Cause::Failback)
     }
 
     /// Whether the group prefers a node to its owner that can serve it, holds its flows, and has not failed lately.
-    fn preferred(
-        &self,
-        now: Instant,
-        group: GroupId,
-        view: &GroupView,
-        owner: NodeId,
-        log: &LogView,
-    ) -> bool {
+    fn preferred(&self, now: Instant, group: GroupId, view: &GroupView, log: &LogView) -> bool {
         let best = self.best(now, group, view, Cause::Failback, log);
-        best.is_some_and(|(node, standing, _)| node != owner && standing == Standing::Fit)
+        best.is_some_and(|(_, standing, _)| standing > Cause::Failback.standing())
     }
 
     /// Why the group should leave its owner, by the owner's own account.

@@ -67,9 +67,7 @@ fn goes_back(cluster: &Cluster) -> anyhow::Result<()> {
     ensure!(manifest != EXAMPLE, "the example names its nodes otherwise");
     let begun = Instant::now();
     cluster.apply(Node::W, &manifest)?;
-    wait::until("the group to be at the node that it prefers", FAILBACK_LIMIT, || {
-        Ok(cluster.group(Node::A)?.lease_held.then_some(()))
-    })?;
+    cluster.wait_serving_within(Node::A, FAILBACK_LIMIT)?;
     // Not for another reason, such as the change itself.
     ensure!(begun.elapsed() >= FAILBACK_WAIT, "it went back after {:?}", begun.elapsed());
     Ok(())

@@ -137,10 +137,9 @@ fn one_node_does_not_reach_it(cluster: &Cluster, held: &Held) -> anyhow::Result<
 fn the_owner_reaches_none(cluster: &Cluster, held: &Held) -> anyhow::Result<()> {
     let owner = cluster.wait_ready()?;
     let block = lose_answers(cluster, owner, &["10.0.0.11", "10.0.0.12", "10.0.0.13"])?;
-    wait::until("the group to move to the node that reaches its endpoints", VERDICT, || {
-        let next = owner.other();
-        Ok(cluster.group(next).ok().filter(|group| group.lease_held).map(|_| ()))
-    })?;
+    cluster
+        .wait_serving_within(owner.other(), VERDICT)
+        .context("the group does not move to the node that reaches its endpoints")?;
     let status = api::node_status(cluster.topology.node(owner))?;
     let reasons: Vec<&str> = status.groups.iter().map(|group| group.reason.as_str()).collect();
     ensure!(reasons == ["endpoints_not_reached"], "the former owner is unfit for {reasons:?}");
@@ -163,9 +162,7 @@ fn a_new_owner_obeys(cluster: &mut Cluster, healthy: &mut [Option<Server>]) -> a
     wait::pass(OBEYED)?;
     let owner = cluster.wait_ready()?;
     cluster.process(owner)?.terminate(VERDICT)?;
-    wait::until("the standby to hold the lease", VERDICT, || {
-        Ok(cluster.group(owner.other()).ok().filter(|group| group.lease_held).map(|_| ()))
-    })?;
+    cluster.wait_serving_within(owner.other(), VERDICT)?;
     reached(cluster, &[1, 2])?;
     cluster.start_node(owner)?;
     cluster.wait_answering(owner)?;

@@ -100,10 +100,9 @@ fn check_pair(cluster: &Cluster) -> anyhow::Result<()> {
         let owner = cluster.wait_ready()?;
         let next = owner.other();
         cluster.topology.unplug(owner, side)?;
-        wait::until("the other node to serve", LIMIT, || {
-            Ok(cluster.group(next).ok().filter(|group| group.lease_held).map(|_| ()))
-        })
-        .with_context(|| format!("{interface} of {} is taken away", owner.name()))?;
+        cluster
+            .wait_serving_within(next, LIMIT)
+            .with_context(|| format!("{interface} of {} is taken away", owner.name()))?;
         traffic.goes_on()?;
         cluster.topology.plug(owner, side)?;
         cluster.topology.add_ipv6_at(owner, side)?;

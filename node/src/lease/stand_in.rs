@@ -8,7 +8,7 @@
 use std::net::UdpSocket;
 use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard, TryLockError};
 use std::time::Duration;
 
 use lockstep_ownership::time::Instant;
@@ -90,8 +90,13 @@ impl Turns {
             if self.taken.load(Ordering::Acquire) != taken || !self.is_something_due() {
                 continue;
             }
-            // Held: the thread is at it.
-            let Ok(mut thread) = self.thread.try_lock() else { continue };
+            let mut thread = match self.thread.try_lock() {
+                Ok(thread) => thread,
+                // The thread is at it.
+                Err(TryLockError::WouldBlock) => continue,
+                // It panicked, and nobody goes on, see `lock`.
+                Err(TryLockError::Poisoned(_)) => return,
+            };
             if self.due.load(Ordering::Acquire) == ENDED {
                 return;
             }

@@ -61,8 +61,6 @@ fn lose(cluster: &mut Cluster) -> anyhow::Result<()> {
     anyhow::ensure!(cluster.wait_ready()? == Node::A, "the first node owns the group still");
     wait::pass(Duration::from_secs(1))?;
     inject(cluster, Node::A, Fault::Power)?;
-    wait::until("the second node to take over", TAKEOVER, || {
-        Ok(cluster.group(Node::B).ok().filter(|g| g.lease_held).map(|_| ()))
-    })?;
+    cluster.wait_serving_within(Node::B, TAKEOVER)?;
     wait::pass(Duration::from_secs(2))
 }

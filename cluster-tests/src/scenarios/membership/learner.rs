@@ -35,7 +35,7 @@ fn serve(cluster: &mut Cluster, session: &mut Session) -> anyhow::Result<()> {
     wait::until_ok("the learner to be given the group", LIMIT, || {
         cluster.lockstep(Node::A, &["group", "move", GROUP, "--to", Node::B.name()])
     })?;
-    served_by(cluster, Node::B)?;
+    cluster.wait_serving_within(Node::B, LIMIT)?;
     session.next_stretch();
     // The learner itself is not told how others stand.
     wait::until("the former owner to hold all flows", LIMIT, || {
@@ -46,11 +46,5 @@ fn serve(cluster: &mut Cluster, session: &mut Session) -> anyhow::Result<()> {
     ensure!(reason.contains("ask one that votes"), "the learner says of the standby: {reason}");
 
     inject(cluster, Node::B, Fault::Power)?;
-    served_by(cluster, Node::A)
-}
-
-fn served_by(cluster: &Cluster, node: Node) -> anyhow::Result<()> {
-    wait::until("the next owner to serve", LIMIT, || {
-        Ok(cluster.group(node).ok().filter(|group| group.lease_held).map(drop))
-    })
+    cluster.wait_serving_within(Node::A, LIMIT)
 }

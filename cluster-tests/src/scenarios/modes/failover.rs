@@ -14,7 +14,6 @@ use crate::topology::Node;
 use crate::traffic::talk::held::{Flows, Held};
 use crate::traffic::talk::server::Server;
 use crate::traffic::talk::{Talk, any_port};
-use crate::wait;
 
 const LIMIT: Duration = Duration::from_secs(15);
 const OUTSIDE_PORT: u16 = 9200;
@@ -134,8 +133,5 @@ fn hand_over(cluster: &mut Cluster, owner: Node) -> anyhow::Result<()> {
 
 fn power(cluster: &mut Cluster, owner: Node) -> anyhow::Result<()> {
     inject(cluster, owner, Fault::Power)?;
-    let next = owner.other();
-    wait::until("the other node to take over", LIMIT, || {
-        Ok(cluster.group(next).ok().filter(|group| group.lease_held).map(|_| ()))
-    })
+    cluster.wait_serving_within(owner.other(), LIMIT)
 }
