@@ -13,7 +13,6 @@ pub mod clock;
 pub mod cluster;
 pub mod comparisons;
 pub mod demo;
-pub mod draw;
 pub mod dump;
 pub mod fault;
 pub mod harm;

@@ -17,7 +17,6 @@ mod faults;
 pub mod net;
 pub mod node;
 pub mod oracle;
-pub mod rng;
 pub mod schedule;
 pub mod trace;
 pub mod world;

@@ -11,11 +11,11 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use lockstep_model::ids::NodeId;
 use lockstep_raft_store::replica::Replica;
+use lockstep_seeded::Rng;
 use openraft_rt_sim::{SimInstant, SimRuntime};
 use tokio::sync::Notify;
 
 use crate::node::News;
-use crate::rng::Rng;
 use crate::trace::Trace;
 
 /// The shortest way through the network.

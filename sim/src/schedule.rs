@@ -1,12 +1,12 @@
 //! A seed is a schedule: a cluster, what goes wrong in it, and whether it works again afterwards.
 
 use lockstep_model::intent::LeaseProfile;
+use lockstep_seeded::Rng;
 use openraft::AsyncRuntime;
 use openraft_rt_sim::SimRuntime;
 
 use crate::faults::FOCUSES;
 use crate::net::now_ns;
-use crate::rng::Rng;
 use crate::world::{MS, Shape, World};
 
 /// Nothing can be served before voters have waited for what they may have promised in an earlier life.

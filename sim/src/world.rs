@@ -17,6 +17,7 @@ use futures::future::select;
 use lockstep_model::ids::NodeId;
 use lockstep_ownership::identity::Identity;
 use lockstep_ownership::message::{Message, Tenure};
+use lockstep_seeded::Rng;
 use openraft::AsyncRuntime;
 use openraft_rt_sim::SimRuntime;
 
@@ -26,7 +27,6 @@ pub(crate) use self::found::{group_addresses, group_spec};
 use crate::net::{Channel, SharedNet, now_ns};
 use crate::node::Node;
 use crate::oracle::Oracle;
-use crate::rng::Rng;
 
 /// A millisecond.
 pub const MS: u64 = 1_000_000;

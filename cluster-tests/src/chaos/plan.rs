@@ -3,8 +3,9 @@
 
 use std::time::Duration;
 
+use lockstep_seeded::Rng;
+
 use super::step::Step;
-use crate::draw::Draw;
 
 /// One fault of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,7 +21,7 @@ pub(crate) struct Planned {
 /// The faults of a run, without end. Each comes once before any comes again.
 #[derive(Debug)]
 pub(crate) struct Plan {
-    draw: Draw,
+    rng: Rng,
     of: Vec<Step>,
     left: Vec<Step>,
 }
@@ -28,7 +29,12 @@ pub(crate) struct Plan {
 impl Plan {
     /// Of these faults; at least one.
     pub(crate) fn new(seed: u64, of: Vec<Step>) -> Self {
-        Plan { draw: Draw::new(seed), of, left: Vec::new() }
+        Plan { rng: Rng::new(seed), of, left: Vec::new() }
+    }
+
+    /// Milliseconds in `from..to`.
+    fn ms(&mut self, from: u64, to: u64) -> Duration {
+        Duration::from_millis(from + self.rng.below(to - from))
     }
 }
 
@@ -38,10 +44,10 @@ impl Iterator for Plan {
     fn next(&mut self) -> Option<Planned> {
         if self.left.is_empty() {
             self.left = self.of.clone();
-            self.draw.shuffle(&mut self.left);
+            self.rng.shuffle(&mut self.left);
         }
         let step = self.left.pop()?;
-        Some(Planned { step, pause: self.draw.ms(100, 700), hold: self.draw.ms(300, 1500) })
+        Some(Planned { step, pause: self.ms(100, 700), hold: self.ms(300, 1500) })
     }
 }
 

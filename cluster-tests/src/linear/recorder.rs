@@ -5,6 +5,7 @@ use std::time::Duration;
 use anyhow::{Context, bail, ensure};
 use lockstep_proto::admin::v1::admin_client::AdminClient;
 use lockstep_proto::admin::v1::{ApplyRequest, GetSnatRuleRequest};
+use lockstep_seeded::Rng;
 use tonic::{Code, Status};
 
 use super::history::{Call, Operation, Outcome, State};
@@ -12,7 +13,6 @@ use super::search::{Verdict, check};
 use crate::api;
 use crate::clock;
 use crate::cluster::{Cluster, GROUP};
-use crate::draw::Draw;
 use crate::namespace::Handle;
 use crate::topology::Node;
 use crate::wait;
@@ -79,7 +79,7 @@ impl Recorder {
 }
 
 struct Client {
-    draw: Draw,
+    rng: Rng,
     nodes: Vec<Handle>,
     next_value: u64,
     /// The newest revision it was told.
@@ -89,15 +89,15 @@ struct Client {
 
 impl Client {
     fn new(seed: u64, number: u64, nodes: Vec<Handle>) -> Self {
-        let draw = Draw::new(seed ^ (number + 1).rotate_left(32));
-        Client { draw, nodes, next_value: OBJECTS as u64 + number, revision: 0, history: Vec::new() }
+        let rng = Rng::new(seed ^ (number + 1).rotate_left(32));
+        Client { rng, nodes, next_value: OBJECTS as u64 + number, revision: 0, history: Vec::new() }
     }
 
     fn run(mut self, stop: &Stop) -> anyhow::Result<Vec<Operation>> {
         while !stop.requested() {
-            let node = self.draw.below(self.nodes.len() as u64) as usize;
-            let object = self.draw.below(OBJECTS as u64) as usize;
-            match self.draw.below(20) {
+            let node = self.rng.below(self.nodes.len() as u64) as usize;
+            let object = self.rng.below(OBJECTS as u64) as usize;
+            match self.rng.below(20) {
                 0..10 => self.read(node, object)?,
                 10..16 => self.write(node, object, None)?,
                 _ => self.write(node, object, Some(self.revision).filter(|revision| *revision > 0))?,

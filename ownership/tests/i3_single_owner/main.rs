@@ -6,7 +6,6 @@
 
 mod clock;
 mod raft;
-mod rng;
 mod world;
 
 use std::collections::BTreeSet;
@@ -14,9 +13,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use lockstep_model::ids::{Epoch, GroupId, NodeId};
+use lockstep_seeded::Rng;
 
 use crate::raft::Item;
-use crate::rng::Rng;
 use crate::world::{MS, World};
 
 const SCHEDULES: u64 = 100_000;
@@ -30,7 +29,7 @@ fn any_lease(rng: &mut Rng) -> Duration {
 }
 
 fn cluster(seed: u64) -> World {
-    let mut rng = Rng(seed ^ 0x5eed);
+    let mut rng = Rng::new(seed ^ 0x5eed);
     let voters = *rng.pick(&[3, 3, 3, 2, 5]);
     let spares = if rng.percent(30) { 2 } else { 0 };
     let lease = any_lease(&mut rng);
@@ -155,7 +154,7 @@ fn i3_single_owner_in_random_schedules() {
 /// The cluster moves from one set of voters to another that has few in common with it, while the owner, or
 /// whoever Raft does not reach, goes on with the memberships it knows.
 fn explore_memberships(seed: u64) -> Result<u64, String> {
-    let mut rng = Rng(seed ^ 0xcafe);
+    let mut rng = Rng::new(seed ^ 0xcafe);
     let lease = any_lease(&mut rng);
     let mut world = World::new(seed, 3, 2, 1, lease);
     world.loss_percent = *rng.pick(&[0, 5]);

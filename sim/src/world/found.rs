@@ -7,13 +7,13 @@ use lockstep_model::command::{Change, Command};
 use lockstep_model::ids::NodeId;
 use lockstep_model::intent::{ClusterSettings, GroupSpec, LeaseProfile, NodeRole, NodeSpec};
 use lockstep_raft_store::Role;
+use lockstep_seeded::Rng;
 
 use super::{Event, MS, Results, World};
 use crate::clock::{Clock, MAX_PPM};
 use crate::net::{SharedNet, address};
 use crate::node::Node;
 use crate::oracle::Oracle;
-use crate::rng::Rng;
 
 /// What a cluster is made of.
 #[derive(Debug, Clone, Copy)]

@@ -1,20 +1,17 @@
 //! I6: duplicates, reordering and replays of flow records change nothing.
 
-#[path = "replication/rng.rs"]
-#[expect(dead_code, reason = "shared with the replication test, which uses all of it")]
-mod rng;
 #[path = "replication/table.rs"]
 #[expect(dead_code, reason = "shared with the replication test, which uses all of it")]
 mod table;
 
 use lockstep_model::flow::{FlowChange, FlowOp, FlowVersion};
 use lockstep_model::ids::{Epoch, NodeId};
+use lockstep_seeded::Rng;
 use lockstep_sync_core::limits::TAKEOVER_GRACE;
 use lockstep_sync_core::{
     Connection, Down, NackReason, Receiver, ReceiverOutput, Session, StreamId, Time, Up,
 };
 
-use rng::Rng;
 use table::{GROUP, Table, key};
 
 const CONNECTION: Connection = Connection(1);
@@ -31,7 +28,7 @@ fn upsert(number: u64, epoch: u64, clock: u64, n: u64) -> FlowOp {
 #[test]
 fn i6_any_order_with_repeats_ends_at_the_newest() {
     for seed in 0..2000 {
-        let mut rng = Rng(seed);
+        let mut rng = Rng::new(seed);
         let mut ops: Vec<_> =
             (0..8).map(|_| upsert(1, 1 + rng.below(3), 1 + rng.below(3), rng.below(3))).collect();
         for _ in 0..3 {

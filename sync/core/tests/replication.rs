@@ -7,8 +7,6 @@
 mod auditor;
 #[path = "replication/node.rs"]
 mod node;
-#[path = "replication/rng.rs"]
-mod rng;
 #[path = "replication/table.rs"]
 mod table;
 #[path = "replication/world.rs"]

@@ -12,6 +12,7 @@ use crate::cargo::{PROGRAMS, metadata};
 /// What each crate may depend on among ours, directly, in what is shipped (tests may use more, but nothing
 /// may use the node).
 const ALLOWED: &[(&str, &[&str])] = &[
+    ("lockstep-seeded", &[]),
     ("lockstep-model", &[]),
     ("lockstep-abi", &[]),
     ("lockstep-packet", &["lockstep-abi"]),
@@ -48,9 +49,10 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "lockstep-ownership",
             "lockstep-sync-core",
             "lockstep-packet",
+            "lockstep-seeded",
         ],
     ),
-    ("lockstep-cluster-tests", &["lockstep-proto"]),
+    ("lockstep-cluster-tests", &["lockstep-proto", "lockstep-seeded"]),
     (
         "lockstep-bench",
         &[
@@ -61,6 +63,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "lockstep-model",
             "lockstep-proto",
             "lockstep-raft-store",
+            "lockstep-seeded",
         ],
     ),
     ("lockstep-bench-programs", &["lockstep-abi"]),

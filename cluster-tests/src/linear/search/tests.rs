@@ -1,7 +1,8 @@
 //! Histories that have an order, and histories that have none.
 
+use lockstep_seeded::Rng;
+
 use super::*;
-use crate::draw::Draw;
 
 /// Two objects, 100 and 200 at revision 10.
 fn judge(history: &[Operation]) -> Verdict {
@@ -115,27 +116,27 @@ fn i2_an_unknown_write_does_not_go_away_again() {
 
 /// A register that is linearizable by construction: each operation takes effect at a moment between its ends.
 fn random(seed: u64, count: u64) -> Vec<Operation> {
-    let mut draw = Draw::new(seed);
+    let mut rng = Rng::new(seed);
     let (mut revision, mut values, mut changed) = (10, vec![100, 200], vec![10, 10]);
     let mut history = Vec::new();
     for number in 0..count {
         let at = number * 10;
-        let (invoked, completed) = (at.saturating_sub(draw.below(25)), at + 1 + draw.below(25));
-        let object = draw.below(2) as usize;
+        let (invoked, completed) = (at.saturating_sub(rng.below(25)), at + 1 + rng.below(25));
+        let object = rng.below(2) as usize;
         // One in forty, as in runs of chaos.
-        let told = draw.below(40) > 0;
-        let call = if draw.below(2) == 0 {
+        let told = rng.below(40) > 0;
+        let call = if rng.below(2) == 0 {
             Call::Read { value: values[object], revision, changed: changed[object] }
         } else {
-            let expected = (draw.below(3) == 0).then(|| revision - draw.below(2));
+            let expected = (rng.below(3) == 0).then(|| revision - rng.below(2));
             let value = 1000 + number;
             let outcome = if expected.is_some_and(|expected| expected != revision) {
                 Outcome::Conflict
-            } else if !told && draw.below(2) == 0 {
+            } else if !told && rng.below(2) == 0 {
                 // It never happened.
                 Outcome::Unknown
             } else {
-                revision += 1 + draw.below(3);
+                revision += 1 + rng.below(3);
                 (values[object], changed[object]) = (value, revision);
                 Outcome::Done(revision)
             };

@@ -4,11 +4,11 @@ use std::collections::VecDeque;
 
 use lockstep_model::flow::FlowKey;
 use lockstep_model::ids::NodeId;
+use lockstep_seeded::Rng;
 use lockstep_sync_core::audit::{CompareJob, DigestJob, Lister, RoundId};
 use lockstep_sync_core::{OriginOutput, ReceiverOutput, Time};
 
 use crate::node::Node;
-use crate::rng::Rng;
 
 enum Job {
     /// For a peer's round, or one of this node's own.

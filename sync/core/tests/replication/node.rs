@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 
 use lockstep_model::flow::{FlowChange, FlowKey, FlowOp, FlowRecord, WriteOutcome};
 use lockstep_model::ids::{Epoch, NodeId};
+use lockstep_seeded::Rng;
 use lockstep_sync_core::audit::Difference;
 use lockstep_sync_core::{
     Connection, Down, Origin, OriginOutput, PassId, Receiver, ReceiverOutput, Session, StreamId, Time, Up,
@@ -11,7 +12,6 @@ use lockstep_sync_core::{
 };
 
 use crate::auditor::Auditor;
-use crate::rng::Rng;
 use crate::table::{GROUP, Table};
 
 /// What the writer thread has to do.

@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use lockstep_model::flow::{FlowKey, SHARDS};
 use lockstep_model::ids::{EndpointId, Epoch, NodeId};
+use lockstep_seeded::Rng;
 use lockstep_sync_core::audit::Difference;
 use lockstep_sync_core::limits::{AUDIT_PAUSE, TAKEOVER_GRACE};
 use lockstep_sync_core::{Connection, Down, StreamId, SyncState, Time, Up};
 
 use crate::node::{Node, Sent};
-use crate::rng::Rng;
 use crate::table::{GROUP, key};
 
 /// Keys in use: few, so that they meet.
@@ -93,8 +93,8 @@ impl World {
     pub(crate) fn new(seed: u64, faults: Faults) -> Self {
         let mut world = Self {
             seed,
-            rng: Rng(seed),
-            audit_rng: Rng(!seed),
+            rng: Rng::new(seed),
+            audit_rng: Rng::new(!seed),
             faults,
             now: Time::default(),
             clock: 1,
