@@ -10,10 +10,10 @@ use crate::stats::{Percentiles, longest_gap};
 use crate::topology::CLIENTS;
 use crate::traffic::load::{Clients, Endpoints, Outcome, Volume};
 use crate::traffic::stray::Strays;
-use crate::traffic::tcp_client::corrupted;
+use crate::traffic::tcp_client::{Flow, corrupted};
 use crate::trial::{DNS, WEB};
 
-/// ICMP messages that are told in full.
+/// ICMP messages and lost flows that are told in full.
 const SAID: usize = 5;
 
 /// Running traffic.
@@ -98,8 +98,12 @@ pub(crate) fn demand_unharmed(outcome: &Outcome, seen: &Seen, wrong: u64, from: 
             problems.push(format!("{count} {what}"));
         }
     }
+    let seconds = |time: Nanos| time.saturating_sub(from) as f64 / 1e9;
+    for flow in outcome.tcp.iter().filter(|flow| !flow.intact()).take(SAID) {
+        problems.push(describe(flow, seconds));
+    }
     for (time, message) in seen.unreachable.iter().take(SAID) {
-        let seconds = time.saturating_sub(from) as f64 / 1e9;
+        let seconds = seconds(*time);
         problems.push(format!("{seconds:.3} s after the traffic began: unreachable, {message}"));
     }
     anyhow::ensure!(
@@ -110,4 +114,19 @@ pub(crate) fn demand_unharmed(outcome: &Outcome, seen: &Seen, wrong: u64, from: 
         problems.join(", ")
     );
     Ok(())
+}
+
+/// How a connection stands; times in seconds.
+fn describe(flow: &Flow, seconds: impl Fn(Nanos) -> f64) -> String {
+    let talk = &flow.conversation;
+    let end = talk.end().map_or("open".to_owned(), |end| format!("{end:?}").to_lowercase());
+    let heard = flow.heard.last().map_or("never".to_owned(), |at| format!("at {:.3} s", seconds(*at)));
+    format!(
+        "{}, opened at {:.3} s, last heard {heard}, {end}, {} of {} bytes written were answered, {}",
+        flow.local,
+        seconds(flow.opened_at),
+        talk.received(),
+        talk.sent(),
+        talk.kernel()
+    )
 }

@@ -6,6 +6,7 @@
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
+use std::os::fd::AsRawFd;
 
 use super::pattern::{Direction, Pattern};
 
@@ -199,6 +200,33 @@ impl Conversation {
     /// Why it is over, if it is.
     pub fn end(&self) -> Option<End> {
         self.end
+    }
+
+    /// What the kernel says of it, for a failure's message.
+    pub fn kernel(&self) -> String {
+        // SAFETY: plain numbers, of which all bytes may be zero.
+        let mut info: libc::tcp_info = unsafe { std::mem::zeroed() };
+        let mut length = size_of_val(&info) as libc::socklen_t;
+        // SAFETY: the kernel writes at most `length` bytes into `info`, and both outlive the call.
+        let result = unsafe {
+            libc::getsockopt(
+                self.socket.as_raw_fd(),
+                libc::IPPROTO_TCP,
+                libc::TCP_INFO,
+                (&raw mut info).cast(),
+                &raw mut length,
+            )
+        };
+        if result != 0 {
+            return std::io::Error::last_os_error().to_string();
+        }
+        format!(
+            "state {}, {} segments not acknowledged, {} retransmissions, retransmission timeout {} ms",
+            info.tcpi_state,
+            info.tcpi_unacked,
+            info.tcpi_retransmits,
+            info.tcpi_rto / 1000
+        )
     }
 
     /// The socket.
