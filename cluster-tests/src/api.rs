@@ -27,10 +27,15 @@ pub fn cluster_status(namespace: &Handle) -> anyhow::Result<ClusterStatusRespons
 
 /// What it says of a group.
 pub fn group_status(namespace: &Handle, name: &str) -> anyhow::Result<GroupStatus> {
+    let found = groups(namespace)?.into_iter().find(|group| group.name == name);
+    found.with_context(|| format!("no group {name}"))
+}
+
+/// What it says of all groups.
+pub fn groups(namespace: &Handle) -> anyhow::Result<Vec<GroupStatus>> {
     ask(namespace, async |channel| {
-        let request = GroupStatusRequest { name: name.to_owned() };
-        let groups = InspectClient::new(channel).group_status(request).await?.into_inner().groups;
-        groups.into_iter().find(|g| g.name == name).with_context(|| format!("no group {name}"))
+        let request = GroupStatusRequest { name: String::new() };
+        Ok(InspectClient::new(channel).group_status(request).await?.into_inner().groups)
     })
 }
 

@@ -1,5 +1,6 @@
 //! A running cluster: the network, the nodes' processes, and ways to ask and tell them things.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -21,8 +22,9 @@ pub mod files;
 
 /// The example's group.
 pub const GROUP: &str = "edge";
-/// How long a node may take to answer after its start.
-const START_LIMIT: Duration = Duration::from_secs(20);
+/// How long a node may take to answer after its start: five of them load their programs at once, and others may compile
+/// beside them.
+const START_LIMIT: Duration = Duration::from_secs(40);
 /// How long the group may take to have an owner and a standby that holds its flows.
 const READY_LIMIT: Duration = Duration::from_secs(20);
 /// How long a standby may take to serve once its owner is lost.
@@ -36,7 +38,7 @@ const LOG_TAIL: usize = 60;
 #[derive(Debug)]
 pub struct Cluster {
     // Dropped in this order: processes, then the network, then files and pins.
-    processes: [Option<Process>; 3],
+    processes: BTreeMap<Node, Process>,
     /// Who is part of it.
     members: &'static [Node],
     /// The daemon's file, if it is not the usual one.
@@ -51,26 +53,41 @@ pub struct Cluster {
 }
 
 impl Cluster {
-    /// The network, the keys and the configuration files, but no process.
+    /// The network, the keys and the configuration files of a pair and its witness, but no process.
     pub fn prepare() -> anyhow::Result<Self> {
+        Self::prepare_of(&Node::ALL)
+    }
+
+    /// The same of these nodes.
+    fn prepare_of(members: &'static [Node]) -> anyhow::Result<Self> {
         let run = Run::begin()?;
-        let topology = Topology::create(&run)?;
-        let keys = Keys::create(&run.folder().join("keys"))?;
-        for node in Node::ALL {
-            let path = run.folder().join(format!("{}.toml", node.name()));
-            fs::write(&path, files::usual(node))
-                .with_context(|| format!("cannot write {}", path.display()))?;
+        let topology = Topology::create(&run, members)?;
+        let keys = Keys::create(&run.folder().join("keys"), members)?;
+        let cluster =
+            Cluster { processes: BTreeMap::new(), members, program: None, alone: false, topology, keys, run };
+        for node in members {
+            cluster.configure(*node, str::to_owned)?;
         }
-        let members = &Node::ALL;
-        Ok(Cluster {
-            processes: [None, None, None],
-            members,
-            program: None,
-            alone: false,
-            topology,
-            keys,
-            run,
-        })
+        Ok(cluster)
+    }
+
+    /// As [`Cluster::start`], of the example with so many balancers. Any of more than two may own its group, and there is a
+    /// group for each of them.
+    pub fn start_of(balancers: usize, profile: Profile) -> anyhow::Result<Self> {
+        let mut cluster = Self::prepare_of(Node::cluster_of(balancers))?;
+        cluster.bring_up_of(balancers, profile).map_err(|error| cluster.explain(error))?;
+        Ok(cluster)
+    }
+
+    fn bring_up_of(&mut self, balancers: usize, profile: Profile) -> anyhow::Result<()> {
+        if balancers == 2 {
+            return self.bring_up(manifest::EXAMPLE, profile);
+        }
+        self.bring_up(&manifest::for_any_node(), profile)?;
+        if balancers > 2 {
+            self.apply(Node::A, &manifest::further_groups(balancers))?;
+        }
+        self.wait_all_served(self.members)
     }
 
     /// All nodes started, the cluster made, `manifest` applied, and the group served with a standby ready.
@@ -149,10 +166,9 @@ impl Cluster {
     /// Node a alone, serving by itself, with IPv6 beside IPv4 on cables like wires, and what `adjust` changes in its
     /// file.
     pub fn start_alone(manifest: &str, adjust: impl FnOnce(&str) -> String) -> anyhow::Result<Self> {
-        let mut cluster = Self::prepare()?;
+        let mut cluster = Self::prepare_of(Node::cluster_of(1))?;
         cluster.topology.add_ipv6()?;
         cluster.topology.like_wires()?;
-        cluster.members = &[Node::A];
         cluster.configure(Node::A, adjust)?;
         let manifest = manifest.replace("nodes: [a, b]", "nodes: [a]");
         cluster.bring_up(&manifest, Profile::Lan).map_err(|error| cluster.explain(error))?;
@@ -162,12 +178,8 @@ impl Cluster {
     /// Writes a node's file anew: the usual one, with what `adjust` changes.
     pub fn configure(&self, node: Node, adjust: impl FnOnce(&str) -> String) -> anyhow::Result<()> {
         let path = self.config(node);
-        let mut text = adjust(&files::usual(node));
-        if self.members == [node] {
-            let peers = |line: &&str| !line.starts_with("peers = ");
-            text = text.lines().filter(peers).map(|line| format!("{line}\n")).collect();
-        }
-        fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))
+        fs::write(&path, adjust(&files::usual(node, self.members)))
+            .with_context(|| format!("cannot write {}", path.display()))
     }
 
     /// From now on daemons are started from this file; with `None`, from the usual one.
@@ -192,7 +204,7 @@ impl Cluster {
 
     /// Starts a node's daemon, once a former one of it is gone.
     pub fn start_node(&mut self, node: Node) -> anyhow::Result<()> {
-        drop(self.processes[node as usize].take());
+        drop(self.processes.remove(&node));
         let command = self.daemon(node, &[])?;
         let process = Process::start(
             &format!("lockstepd {}", node.name()),
@@ -200,7 +212,7 @@ impl Cluster {
             Some(self.topology.node(node)),
             &self.log(node),
         )?;
-        self.processes[node as usize] = Some(process);
+        self.processes.insert(node, process);
         Ok(())
     }
 
@@ -248,9 +260,7 @@ impl Cluster {
 
     /// A node's process, if it was started.
     pub fn process(&mut self, node: Node) -> anyhow::Result<&mut Process> {
-        self.processes[node as usize]
-            .as_mut()
-            .with_context(|| format!("node {} was not started", node.name()))
+        self.processes.get_mut(&node).with_context(|| format!("node {} was not started", node.name()))
     }
 
     /// Waits until a node answers on its API.
@@ -271,7 +281,7 @@ impl Cluster {
         for &node in self.members {
             revision = revision.max(api::cluster_status(self.topology.node(node))?.revision);
         }
-        for node in Node::DATAPLANE.into_iter().filter(|node| self.members.contains(node)) {
+        for node in self.topology.balancers() {
             let what = format!("node {} to program revision {revision}", node.name());
             wait::until(&what, READY_LIMIT, || {
                 let status = api::node_status(self.topology.node(node))?;
@@ -281,35 +291,50 @@ impl Cluster {
         Ok(())
     }
 
+    /// Its nodes.
+    pub fn members(&self) -> &'static [Node] {
+        self.members
+    }
+
     /// What a node says of the group.
     pub fn group(&self, node: Node) -> anyhow::Result<GroupStatus> {
         api::group_status(self.topology.node(node), GROUP)
     }
 
-    /// Waits until the group has an owner that holds the lease and, if there is another balancer, a standby with all
-    /// its flows.
+    /// Waits until the group has an owner that holds the lease and, if there is another balancer, standbys with all its
+    /// flows.
     pub fn wait_ready(&self) -> anyhow::Result<Node> {
-        wait::until_ok("an owner with a lease and a standby that has caught up", READY_LIMIT, || {
+        wait::until_ok("an owner with a lease and standbys that have caught up", READY_LIMIT, || {
             let owner = self.owner()?;
             let status = self.group(owner)?;
             anyhow::ensure!(status.lease_held, "{} does not hold the lease", owner.name());
-            let standby = owner.other();
-            if !self.members.contains(&standby) {
-                return Ok(owner);
+            for standby in self.members.iter().filter(|node| node.balances() && **node != owner) {
+                let other = status
+                    .standbys
+                    .iter()
+                    .find(|s| s.node_name == standby.name())
+                    .with_context(|| format!("{} is no standby of {}", standby.name(), owner.name()))?;
+                anyhow::ensure!(
+                    other.eligible && other.caught_up,
+                    "standby {} is {}, caught up: {}",
+                    standby.name(),
+                    other.reason,
+                    other.caught_up
+                );
             }
-            let other = status
-                .standbys
-                .iter()
-                .find(|s| s.node_name == standby.name())
-                .with_context(|| format!("{} is no standby of {}", standby.name(), owner.name()))?;
-            anyhow::ensure!(
-                other.eligible && other.caught_up,
-                "standby {} is {}, caught up: {}",
-                standby.name(),
-                other.reason,
-                other.caught_up
-            );
             Ok(owner)
+        })
+    }
+
+    /// Waits until every group is served by one of `nodes`.
+    pub fn wait_all_served(&self, nodes: &[Node]) -> anyhow::Result<()> {
+        wait::until_ok("every group to be served", TAKEOVER_LIMIT, || {
+            let said = nodes.iter().map(|node| api::groups(self.topology.node(*node)));
+            let said = said.collect::<anyhow::Result<Vec<_>>>()?.concat();
+            let served: BTreeSet<&str> =
+                said.iter().filter(|g| g.lease_held).map(|g| g.name.as_str()).collect();
+            let idle = said.iter().find(|group| !served.contains(group.name.as_str()));
+            idle.map_or(Ok(()), |group| bail!("nobody serves {}", group.name))
         })
     }
 
@@ -353,7 +378,7 @@ impl Cluster {
     pub fn wait_leader(&self, node: Node, is: bool) -> anyhow::Result<Node> {
         let what = format!("the leader {}to be {}", if is { "" } else { "not " }, node.name());
         wait::until(&what, LEADER_LIMIT, || {
-            Ok(self.leader(&Node::ALL).ok().filter(|leader| (*leader == node) == is))
+            Ok(self.leader(self.members).ok().filter(|leader| (*leader == node) == is))
         })
     }
 
@@ -378,7 +403,7 @@ impl Cluster {
             return error;
         }
         let mut text = String::new();
-        for process in self.processes.iter_mut().flatten() {
+        for process in self.processes.values_mut() {
             let end = process.describe_end();
             let tail = process.tail(LOG_TAIL);
             text += &format!("\n--- {} {end}; the end of its log:\n{tail}", process.name());

@@ -1,15 +1,15 @@
-//! The demo: a cluster of two balancers and a witness, traffic, a fault, a report.
+//! The demo: a cluster of balancers, and of a witness where they are two; traffic, a fault, a report.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 
 use crate::cluster::Cluster;
 use crate::fault::Fault;
 use crate::interrupt;
-use crate::manifest::{self, Profile};
+use crate::manifest::Profile;
 use crate::report::Report;
 use crate::stats::median;
 use crate::topology::Node;
@@ -35,7 +35,8 @@ pub struct Options {
     /// Seconds of traffic, half of them before the fault.
     #[arg(long, default_value_t = 12, value_parser = clap::value_parser!(u64).range(MIN_SECONDS..=MAX_SECONDS))]
     pub seconds: u64,
-    /// Data-plane nodes; a witness is added when they are two.
+    /// Data-plane nodes, 1 to 5, which all vote; a witness is added when they are two. With three and more there is a
+    /// group for each.
     #[arg(long, default_value_t = 2, value_parser = nodes)]
     pub nodes: usize,
     /// Lease profile: fast (45 ms), lan (150 ms) or wan (1 s).
@@ -78,10 +79,19 @@ fn leader(text: &str) -> Result<Leader, String> {
 
 fn nodes(text: &str) -> Result<usize, String> {
     match text.parse() {
-        Ok(2) => Ok(2),
-        Ok(_) => Err("not in this version; allowed: 2".to_owned()),
-        Err(_) => Err("allowed: 2".to_owned()),
+        Ok(nodes) if (1..=Node::BALANCERS.len()).contains(&nodes) => Ok(nodes),
+        _ => Err(format!("allowed: 1 to {}: each votes, and more may not", Node::BALANCERS.len())),
     }
+}
+
+/// Why a node that is alone cannot be dealt with in this way.
+fn refuse_alone(fault: Fault) -> anyhow::Result<()> {
+    let reason = match fault {
+        Fault::Power | Fault::Link | Fault::Drain => "no other node could take over",
+        Fault::Kill => "its kernel forwards on, and nobody is left to ask",
+        Fault::None | Fault::Pause => return Ok(()),
+    };
+    bail!("--fault {} with --nodes 1: {reason}; allowed: none, pause", fault.name())
 }
 
 fn flows(text: &str) -> Result<usize, String> {
@@ -93,6 +103,9 @@ fn flows(text: &str) -> Result<usize, String> {
 
 /// Runs the demo. Success is a report that says pass, of every run.
 pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
+    if options.nodes == 1 {
+        refuse_alone(options.fault)?;
+    }
     let mut reports = Vec::new();
     for run in 1..=options.runs {
         if options.runs > 1 {
@@ -120,8 +133,13 @@ pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
 }
 
 fn run_once(options: &Options) -> anyhow::Result<Report> {
-    println!("starting two balancers (a, b) and a witness (w)");
-    let mut cluster = Cluster::start(manifest::EXAMPLE, options.profile)?;
+    let nodes = Node::cluster_of(options.nodes);
+    let names = nodes.iter().map(|node| node.name()).collect::<Vec<_>>().join(", ");
+    println!(
+        "starting {} balancer(s), which all vote; of two, a witness votes as well: {names}",
+        options.nodes
+    );
+    let mut cluster = Cluster::start_of(options.nodes, options.profile)?;
     let trial = Trial {
         flows: options.flows,
         around: Duration::from_secs(options.seconds) / 2,
@@ -147,10 +165,11 @@ fn keep(cluster: &Cluster) -> anyhow::Result<()> {
     let lockstep = lockstep.display();
     let run = cluster.run.name();
     println!("\nthe cluster stays up until Ctrl-C; look around, for example:");
-    println!("  ip netns exec {run}-{} {lockstep} group status", Node::B.name());
-    println!("  ip netns exec {run}-{} {lockstep} flows --limit 10", Node::B.name());
-    println!("  ip netns exec {run}-{} {lockstep} cluster status", Node::W.name());
-    println!("  ip netns exec {run}-c ping -c 3 192.0.2.10");
+    let owner = cluster.owner()?.name();
+    println!("  ip netns exec {run}-{owner} {lockstep} group status");
+    println!("  ip netns exec {run}-{owner} {lockstep} flows --limit 10");
+    println!("  ip netns exec {run}-{owner} {lockstep} cluster status");
+    println!("  ip netns exec {run}-clients ping -c 3 192.0.2.10");
     println!("  logs, keys and data: {}", cluster.run.folder().display());
     println!("  pins: {}", cluster.run.pins().display());
     while !interrupt::requested() {

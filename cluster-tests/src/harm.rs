@@ -52,7 +52,7 @@ impl Harm {
         match self {
             Harm::Killed(node) => cluster.start_node(node),
             Harm::PowerLost(node) => {
-                if node != Node::W {
+                if node.balances() {
                     cluster.forget_kernel_state(node)?;
                 }
                 for side in Side::of(node) {
@@ -74,5 +74,5 @@ impl Harm {
 /// Takes all of it back at once, and waits until every node answers.
 pub fn heal(cluster: &mut Cluster, harms: Vec<Harm>) -> anyhow::Result<()> {
     harms.into_iter().try_for_each(|harm| harm.undo(cluster))?;
-    Node::ALL.into_iter().try_for_each(|node| cluster.wait_answering(node))
+    cluster.members().iter().try_for_each(|node| cluster.wait_answering(*node))
 }

@@ -58,6 +58,18 @@ pub fn for_any_node() -> String {
     EXAMPLE.replace("nodes: [a, b]", "nodes: []")
 }
 
+/// A group for each of so many balancers beside the example's: once all are ready, every node is given one.
+pub fn further_groups(balancers: usize) -> String {
+    let further = (2..=balancers).map(|number| {
+        format!(
+            "---\napiVersion: lockstep/v1\nkind: Group\nname: edge-{number}\n\
+             spec: {{addresses: [10.0.0.{}], standbys: 1}}\n",
+            20 + number
+        )
+    });
+    further.collect()
+}
+
 /// The services of a manifest with other weights: which endpoint a flow would get changes for a good part of
 /// all flows, so that live ones can be kept only by knowing them.
 pub fn reweighted(manifest: &str) -> String {

@@ -1,6 +1,6 @@
 //! The demo's report: a table for people, JSON for programs, and the rules by which it says pass.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
@@ -64,7 +64,9 @@ pub struct Report {
     pub epoch_before: u64,
     /// Epoch at the end.
     pub epoch_after: u64,
-    /// Flows in the standby's kernel right before the fault.
+    /// Who owns each group, before the fault and at the end: with three balancers and more, each owns one.
+    pub groups: BTreeMap<String, GroupOwners>,
+    /// Flows in a standby's kernel right before the fault, the fewest of them.
     pub flows_on_standby_before: usize,
     /// By how much two nodes' translated packets overlap in time.
     pub overlap_ns: u64,
@@ -100,6 +102,15 @@ pub struct NewConnections {
     pub attempted: usize,
     /// How many had no answer by the end.
     pub failed: usize,
+}
+
+/// Names of a group's owners.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct GroupOwners {
+    /// Before the fault; empty: nobody.
+    pub before: String,
+    /// At the end.
+    pub after: String,
 }
 
 /// One event.
@@ -168,17 +179,32 @@ impl Report {
                 self.new_connections.failed, self.new_connections.attempted
             ),
         );
-        match self.fault {
-            "none" => demand(
+        if self.fault == "none" || self.nodes == 1 {
+            demand(
                 self.owner_after == self.owner_before && self.epoch_after == self.epoch_before,
-                "the owner changed without a fault".to_owned(),
-            ),
-            _ => demand(
+                "the owner changed without a reason".to_owned(),
+            );
+        } else {
+            demand(
                 self.owner_after != self.owner_before && self.epoch_after > self.epoch_before,
                 format!("{} did not take over", self.owner_after),
-            ),
+            );
+        }
+        demand(self.spread(), "a node owns no group, and another several".to_owned());
+        for (name, owners) in &self.groups {
+            let given = owners.after != self.owner_before;
+            demand(
+                !owners.after.is_empty() && (given || self.owner_after == self.owner_before),
+                format!("{name} is with {:?} afterwards", owners.after),
+            );
         }
         found
+    }
+
+    /// Whether the groups were with as many nodes as could be.
+    fn spread(&self) -> bool {
+        let owners: BTreeSet<&str> = self.groups.values().map(|owners| owners.before.as_str()).collect();
+        !owners.contains("") && owners.len() == self.groups.len().min(self.nodes)
     }
 
     /// As a table.
@@ -229,6 +255,14 @@ impl Report {
             ),
             ("owner", change(&self.owner_before, &self.owner_after)),
             ("epoch", change(&self.epoch_before.to_string(), &self.epoch_after.to_string())),
+            (
+                "groups",
+                self.groups
+                    .iter()
+                    .map(|(name, g)| format!("{name} {}", change(&g.before, &g.after)))
+                    .collect::<Vec<_>>()
+                    .join(", "),
+            ),
             ("leader", change(&self.leader_before, &self.leader_after)),
             ("flows on standby", self.flows_on_standby_before.to_string()),
         ];

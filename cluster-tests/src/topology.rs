@@ -1,9 +1,9 @@
-//! The network of the demo and the tests: three bridges in a switch namespace, and around them two balancers, a
-//! witness, clients and endpoints.
+//! The network of the demo and the tests: three bridges in a switch namespace, and around them balancers, a witness,
+//! clients and endpoints; usually two balancers, and what others there are stands beside them in the same way.
 //!
 //! ```text
 //!              br-c 192.0.2.0/24        br-e 10.0.0.0/24
-//!   c ────────────┬──────┐          ┌──────┬─────────── e1 .11, e2 .12, e3 .13
+//!   clients ──────┬──────┐          ┌──────┬─────────── e1 .11, e2 .12, e3 .13
 //!   .101-.108     │    eth0        eth1    │            default route via 10.0.0.1 (floating)
 //!                 │    a .2        a .2    │
 //!                 │    b .3        b .3    │
@@ -11,6 +11,7 @@
 //!              br-m 10.9.0.0/24: a .1, b .2, w .3
 //! ```
 
+use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
@@ -23,7 +24,10 @@ use crate::wait;
 
 pub mod direct;
 pub mod dual;
+mod node;
 pub mod offload;
+
+pub use node::Node;
 
 /// The service address.
 pub const VIP: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 10);
@@ -43,67 +47,6 @@ pub const CLIENTS: [Ipv4Addr; 8] = {
 pub const ENDPOINTS: [Ipv4Addr; 3] =
     [Ipv4Addr::new(10, 0, 0, 11), Ipv4Addr::new(10, 0, 0, 12), Ipv4Addr::new(10, 0, 0, 13)];
 
-/// A node of the pair-witness topology.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Node {
-    /// First balancer.
-    A,
-    /// Second balancer.
-    B,
-    /// Witness.
-    W,
-}
-
-impl Node {
-    /// All of them.
-    pub const ALL: [Node; 3] = [Node::A, Node::B, Node::W];
-    /// Those that carry traffic.
-    pub const DATAPLANE: [Node; 2] = [Node::A, Node::B];
-
-    /// Its name in configuration, certificates and reports.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Node::A => "a",
-            Node::B => "b",
-            Node::W => "w",
-        }
-    }
-
-    /// By name.
-    pub fn from_name(name: &str) -> anyhow::Result<Self> {
-        Node::ALL
-            .into_iter()
-            .find(|n| n.name() == name)
-            .with_context(|| format!("no node is called {name:?}"))
-    }
-
-    /// The other balancer.
-    pub const fn other(self) -> Node {
-        match self {
-            Node::A => Node::B,
-            _ => Node::A,
-        }
-    }
-
-    /// Everybody else.
-    pub const fn others(self) -> [Node; 2] {
-        match self {
-            Node::A => [Node::B, Node::W],
-            Node::B => [Node::A, Node::W],
-            Node::W => [Node::A, Node::B],
-        }
-    }
-
-    /// Its address on the management network.
-    pub const fn management(self) -> Ipv4Addr {
-        Ipv4Addr::new(10, 9, 0, 1 + self as u8)
-    }
-
-    const fn host(self) -> u8 {
-        2 + self as u8
-    }
-}
-
 /// The networks, by the letter that ends the names of their ports at the switch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Side {
@@ -122,8 +65,8 @@ impl Side {
     /// Those that a node is on: a witness carries no traffic.
     pub const fn of(node: Node) -> &'static [Side] {
         match node {
-            Node::A | Node::B => &Side::ALL,
             Node::W => &[Side::Management],
+            _ => &Side::ALL,
         }
     }
 
@@ -142,7 +85,7 @@ impl Side {
 }
 
 /// The switch's port towards the clients.
-pub const CLIENT_PORT: &str = "c-c";
+pub const CLIENT_PORT: &str = "clients-c";
 
 /// The switch's port towards an endpoint, counted from 0.
 pub fn endpoint_port(index: usize) -> String {
@@ -152,7 +95,7 @@ pub fn endpoint_port(index: usize) -> String {
 /// The whole network; gone when dropped.
 #[derive(Debug)]
 pub struct Topology {
-    nodes: [Namespace; 3],
+    nodes: BTreeMap<Node, Namespace>,
     /// The switch: bridges and one port per attached interface.
     pub switch: Namespace,
     /// Clients, with all of [`CLIENTS`].
@@ -162,8 +105,8 @@ pub struct Topology {
 }
 
 impl Topology {
-    /// Makes it.
-    pub fn create(run: &Run) -> anyhow::Result<Self> {
+    /// Makes it, with these nodes.
+    pub fn create(run: &Run, nodes: &[Node]) -> anyhow::Result<Self> {
         let switch = Namespace::create(&run.namespace("sw"))?;
         batch(
             switch.name(),
@@ -171,9 +114,9 @@ impl Topology {
                 format!("link add br-{} up type bridge stp_state 0 mcast_snooping 0", side.letter())
             }),
         )?;
-        let make = |node: Node| Namespace::create(&run.namespace(node.name()));
-        let nodes = [make(Node::A)?, make(Node::B)?, make(Node::W)?];
-        let clients = Namespace::create(&run.namespace("c"))?;
+        let make = |node: &Node| Ok((*node, Namespace::create(&run.namespace(node.name()))?));
+        let nodes = nodes.iter().map(make).collect::<anyhow::Result<_>>()?;
+        let clients = Namespace::create(&run.namespace("clients"))?;
         let endpoints = (1..=ENDPOINTS.len())
             .map(|n| Namespace::create(&run.namespace(&format!("e{n}"))))
             .collect::<anyhow::Result<Vec<_>>>()?;
@@ -184,8 +127,17 @@ impl Topology {
     }
 
     /// A node's namespace.
+    ///
+    /// # Panics
+    ///
+    /// If the network was made without it.
     pub fn node(&self, node: Node) -> &Namespace {
-        &self.nodes[node as usize]
+        &self.nodes[&node]
+    }
+
+    /// The nodes that carry traffic.
+    pub fn balancers(&self) -> impl Iterator<Item = Node> {
+        self.nodes.keys().copied().filter(|node| node.balances())
     }
 
     /// Sets a port of the switch up or down with `ip`.
@@ -228,12 +180,8 @@ impl Topology {
 
     fn connect(&self) -> anyhow::Result<()> {
         let mut cables = Vec::new();
-        for node in Node::DATAPLANE {
-            cables.push(self.cable(node, Side::Client));
-            cables.push(self.cable(node, Side::Endpoint));
-        }
-        for node in Node::ALL {
-            cables.push(self.cable(node, Side::Management));
+        for &node in self.nodes.keys() {
+            cables.extend(Side::of(node).iter().map(|side| self.cable(node, *side)));
         }
         cables.push(Cable::new(&self.clients, Side::Client, "eth0", CLIENTS.to_vec()));
         for (namespace, address) in self.endpoints.iter().zip(ENDPOINTS) {

@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use anyhow::Context;
 
+use crate::api;
 use crate::capture::watch::Capture;
 use crate::clock::{self, Nanos};
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, GROUP};
 use crate::dump::{self, Table};
 use crate::fault::{self, Event, Fault};
 use crate::manifest::{self, Profile};
@@ -18,7 +19,7 @@ use crate::wait;
 
 mod evaluate;
 
-use evaluate::Evidence;
+use evaluate::{Evidence, Ownership};
 
 /// The example's TCP service.
 pub const WEB: std::net::SocketAddrV4 = std::net::SocketAddrV4::new(VIP, 443);
@@ -26,7 +27,7 @@ pub const WEB: std::net::SocketAddrV4 = std::net::SocketAddrV4::new(VIP, 443);
 pub const DNS: std::net::SocketAddrV4 = std::net::SocketAddrV4::new(VIP, 53);
 /// How long young flows are opened before the fault.
 const YOUNG_FOR: Duration = Duration::from_secs(2);
-/// How long the standby may take to become the owner before the run is evaluated without.
+/// How long a standby may take to become the owner before the run is evaluated without.
 const TAKEOVER_LIMIT: Duration = Duration::from_secs(10);
 
 /// Where the Raft leader shall be when the fault comes.
@@ -78,7 +79,7 @@ impl Trial {
 
     fn measure(&self, cluster: &mut Cluster) -> anyhow::Result<Report> {
         let owner = cluster.wait_ready()?;
-        let standby = owner.other();
+        let nodes = cluster.members();
         let lease = Duration::from_millis(self.profile.lease_ms());
         let endpoints = Endpoints::start(&cluster.topology)?;
         let capture = Capture::start(&cluster.topology)?;
@@ -91,19 +92,21 @@ impl Trial {
         ));
         let clients = Clients::start(&cluster.topology, volume)?;
         let strays = Strays::start(&cluster.topology, CLIENTS[CLIENTS.len() - 1], DNS)?;
-        cluster.apply(standby, &manifest::reweighted(&self.manifest)).context("changing weights")?;
+        cluster
+            .apply(others(nodes, owner)[0], &manifest::reweighted(&self.manifest))
+            .context("changing weights")?;
         say("weights changed; traffic runs undisturbed");
         wait::pass(self.around.saturating_sub(YOUNG_FOR))?;
         self.place_leader(cluster, owner)?;
-        let flows_on_standby = dump::table(cluster, standby)?.len();
+        let flows_on_standby = fewest_flows(cluster, owner)?;
         clients.open_young()?;
         wait::pass(YOUNG_FOR)?;
         // On a machine that stands still for longer than a lease, the group has moved meanwhile.
         let owner = cluster.owner()?;
-        let standby = owner.other();
-        let before = cluster.group(owner)?;
-        let leader_before = cluster.leader(&Node::ALL)?;
-        let mut failovers = failovers(cluster, &Node::ALL);
+        let survivors = others(nodes, owner);
+        let before = api::groups(cluster.topology.node(owner))?;
+        let leader_before = cluster.leader(nodes)?;
+        let mut failovers = failovers(cluster, nodes);
 
         let injected = fault::inject(cluster, owner, self.fault)?;
         clients.fault(injected.at)?;
@@ -112,9 +115,9 @@ impl Trial {
         if let Some(worsen) = self.after_fault {
             worsen(cluster, owner)?;
         }
-        let survivors = [standby, Node::W];
         let unsynced = match self.fault {
             Fault::None => None,
+            _ if nodes.len() == 1 => None,
             _ => takeover(cluster, owner)?.map(|tables| dump::missing(&tables.0, &tables.1)),
         };
         events.extend(fault::end(cluster, owner, self.fault, injected.at, lease)?);
@@ -125,15 +128,16 @@ impl Trial {
         let outcome = clients.finish()?;
         strays.stop()?;
         let seen = capture.finish()?;
-        let after = cluster.group(standby)?;
+        let after = api::groups(cluster.topology.node(survivors[0]))?;
         failovers.extend(self::failovers(cluster, &survivors));
         let evidence = Evidence {
             trial: self,
+            balancers: cluster.topology.balancers().count(),
             at: injected.at,
             until,
             owner,
-            before,
-            after,
+            before: Ownership::of(before)?,
+            after: Ownership::of(after)?,
             leader_before,
             leader_after: cluster.leader(&survivors)?,
             flows_on_standby,
@@ -152,6 +156,8 @@ impl Trial {
 
     fn place_leader(&self, cluster: &Cluster, owner: Node) -> anyhow::Result<()> {
         match self.leader {
+            // Where nobody else is.
+            Leader::Away if cluster.members().len() == 1 => Ok(()),
             Leader::Away => cluster.wait_leader(owner, false).map(|_| ()),
             Leader::OnOwner => {
                 cluster.lockstep(owner, &["cluster", "transfer-leader", owner.name()])?;
@@ -161,17 +167,35 @@ impl Trial {
     }
 }
 
-/// Waits for the standby to hold the lease and reads both flow tables at once; none when it does not take over.
-fn takeover(cluster: &Cluster, former: Node) -> anyhow::Result<Option<(Table, Table)>> {
-    let next = former.other();
-    let taken = wait::until("the standby to take over", TAKEOVER_LIMIT, || {
-        Ok(cluster.group(next).ok().filter(|status| status.lease_held).map(|_| ()))
-    });
-    if let Err(error) = taken {
-        crate::interrupt::check()?;
-        say(&format!("{error:#}"));
-        return Ok(None);
+/// Everybody but the owner; of a node alone, that node.
+fn others(nodes: &[Node], owner: Node) -> Vec<Node> {
+    match nodes {
+        [_] => nodes.to_vec(),
+        _ => nodes.iter().copied().filter(|node| *node != owner).collect(),
     }
+}
+
+/// How many flows the standby has that has fewest; none without a standby.
+fn fewest_flows(cluster: &Cluster, owner: Node) -> anyhow::Result<usize> {
+    let standbys = cluster.topology.balancers().filter(|node| *node != owner);
+    let counts = standbys.map(|standby| Ok(dump::table(cluster, standby)?.len()));
+    Ok(counts.collect::<anyhow::Result<Vec<_>>>()?.into_iter().min().unwrap_or(0))
+}
+
+/// Waits for a standby to hold the lease and reads both flow tables at once; none when none takes over.
+fn takeover(cluster: &Cluster, former: Node) -> anyhow::Result<Option<(Table, Table)>> {
+    let serves = |node: &Node| cluster.group(*node).is_ok_and(|status| status.lease_held);
+    let taken = wait::until("a standby to take over", TAKEOVER_LIMIT, || {
+        Ok(cluster.topology.balancers().filter(|node| *node != former).find(serves))
+    });
+    let next = match taken {
+        Ok(next) => next,
+        Err(error) => {
+            crate::interrupt::check()?;
+            say(&format!("{error:#}"));
+            return Ok(None);
+        }
+    };
     say(&format!("{} took over", next.name()));
     std::thread::scope(|scope| {
         let old = scope.spawn(|| dump::table(cluster, former));
@@ -181,13 +205,13 @@ fn takeover(cluster: &Cluster, former: Node) -> anyhow::Result<Option<(Table, Ta
     })
 }
 
-/// The nodes' own records of what happened, by node. A node that cannot be asked has none.
+/// The nodes' own records of what happened to the group with the traffic, by node. A node that cannot be asked has none.
 fn failovers(cluster: &Cluster, nodes: &[Node]) -> Vec<(Node, lockstep_proto::inspect::v1::Failover)> {
     nodes
         .iter()
         .flat_map(|node| {
-            let records = crate::api::failovers(cluster.topology.node(*node)).unwrap_or_default();
-            records.into_iter().map(|record| (*node, record))
+            let records = api::failovers(cluster.topology.node(*node)).unwrap_or_default();
+            records.into_iter().filter(|record| record.group_name == GROUP).map(|record| (*node, record))
         })
         .collect()
 }

@@ -1,5 +1,6 @@
 //! Threads that work until they are told to stop: one owner of their handles and of the flag that they look at.
 
+use std::os::unix::thread::JoinHandleExt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
@@ -7,6 +8,9 @@ use std::thread::JoinHandle;
 use anyhow::{Context, anyhow};
 
 use crate::namespace::Handle;
+
+/// The daemons' lease threads have 40: `node/src/lease/realtime.rs`.
+const PRIORITY: libc::c_int = 30;
 
 /// Whether a worker is to end; looked at between two pieces of work.
 #[derive(Debug, Clone, Default)]
@@ -36,6 +40,23 @@ impl<T> Workers<T> {
     /// Stops them all; what each made, in the order of their start, or the first error.
     pub fn stop(mut self) -> anyhow::Result<Vec<T>> {
         self.join()
+    }
+
+    /// Gives them real-time priority, below the daemons' lease threads and above everything else: what they do then takes
+    /// as long as it takes, and not as long as others leave the processors busy.
+    pub fn hurry(&self) -> anyhow::Result<()> {
+        let parameters = libc::sched_param { sched_priority: PRIORITY };
+        for thread in &self.threads {
+            // SAFETY: the handle is of a thread that was not joined, and the parameters are valid.
+            let error = unsafe {
+                libc::pthread_setschedparam(thread.as_pthread_t(), libc::SCHED_FIFO, &raw const parameters)
+            };
+            if error != 0 {
+                return Err(std::io::Error::from_raw_os_error(error))
+                    .with_context(|| format!("{}: cannot take real-time priority", self.what));
+            }
+        }
+        Ok(())
     }
 
     /// Whether one of them has ended by itself.

@@ -78,6 +78,7 @@ impl Advert {
 pub(crate) fn measure(advert: Advert, runs: usize) -> anyhow::Result<Tally> {
     let mut pair = Pair::start(advert)?;
     let endpoints = Endpoints::start(&pair.topology)?;
+    endpoints.hurry()?;
     let probe = Probe::start(&pair.topology.clients, CLIENTS[0], DNS)?;
     let ports = PortSwitch::open(&pair.topology)?;
     let mut tally = Tally::default();
@@ -116,7 +117,7 @@ impl Pair {
     /// Both running, the first of them master.
     fn start(advert: Advert) -> anyhow::Result<Self> {
         let run = Run::begin()?;
-        let topology = Topology::create(&run)?;
+        let topology = Topology::create(&run, &Node::ALL)?;
         let rules = format!(
             "table ip balance {{\nchain in {{\ntype nat hook prerouting priority dstnat;\n\
              ip daddr {VIP} udp dport {} dnat to {}:{UDP_PORT}\n}}\n}}\n",

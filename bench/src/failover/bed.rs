@@ -42,6 +42,7 @@ impl Bed {
     pub(crate) fn start(profile: Profile) -> anyhow::Result<Self> {
         let cluster = Cluster::start(EXAMPLE, profile)?;
         let endpoints = Endpoints::start(&cluster.topology)?;
+        endpoints.hurry()?;
         let clients = &cluster.topology.clients;
         let tcp = TcpClients::start(clients, WEB, &CLIENTS)?;
         // As many as write at 100 Hz.

@@ -37,7 +37,8 @@ pub fn judge(seen: &Seen, from: Nanos, to: Nanos) -> Verdict {
         }
     }
     periods.sort_unstable();
-    let overlap = periods.windows(2).map(|pair| common(pair[0], pair[1])).max().unwrap_or(0);
+    let pairs = periods.iter().enumerate().flat_map(|(i, a)| periods[i + 1..].iter().map(move |b| (*a, *b)));
+    let overlap = pairs.map(|(a, b)| shift(a, b)).max().unwrap_or(0);
     Verdict { overlap: overlap.saturating_sub(nanos(IN_FLIGHT)), judged }
 }
 
@@ -61,8 +62,10 @@ fn within(times: &[Nanos], from: Nanos, to: Nanos) -> &[Nanos] {
     &times[times.partition_point(|t| *t < from)..times.partition_point(|t| *t <= to)]
 }
 
-fn common(a: (Nanos, Nanos), b: (Nanos, Nanos)) -> Nanos {
-    a.1.min(b.1).saturating_sub(a.0.max(b.0))
+/// By how much one of two periods would have to be earlier, or later, for them not to overlap. What they have in common
+/// would be nothing where one is a single packet amid the other.
+fn shift(a: (Nanos, Nanos), b: (Nanos, Nanos)) -> Nanos {
+    a.1.saturating_sub(b.0).min(b.1.saturating_sub(a.0))
 }
 
 #[cfg(test)]
@@ -90,6 +93,20 @@ mod tests {
     fn one_late_packet_of_the_former_owner_is_an_overlap() {
         let verdict = judge(&seen(&[1, 2, 3, 70], &[50, 60, 80]), 0, 100 * MS);
         assert_eq!(verdict, Verdict { overlap: 19 * MS, judged: 7 });
+    }
+
+    #[test]
+    fn one_packet_amid_the_owners_is_an_overlap() {
+        assert_eq!(judge(&seen(&[1, 100], &[50]), 0, 100 * MS).overlap, 48 * MS);
+    }
+
+    #[test]
+    fn a_third_node_is_compared_with_every_other() {
+        let mut seen = seen(&[1, 40], &[10]);
+        seen.nodes.get_mut("b").unwrap().translated.clear();
+        let third = NodeSeen { translated: vec![30 * MS, 60 * MS], ..NodeSeen::default() };
+        seen.nodes.insert("c", third);
+        assert_eq!(judge(&seen, 0, 100 * MS).overlap, 9 * MS);
     }
 
     #[test]

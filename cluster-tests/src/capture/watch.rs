@@ -51,7 +51,7 @@ pub struct Capture {
 impl Capture {
     /// Begins. Every socket stands when this returns.
     pub fn start(topology: &Topology) -> anyhow::Result<Self> {
-        let watcher = topology.switch.run(Watcher::open)?;
+        let watcher = topology.switch.run(|| Watcher::open(topology))?;
         let mut workers = Workers::new("capture");
         workers.spawn_in(&topology.switch, "capture", move |stop| watcher.run(stop))?;
         Ok(Capture { workers })
@@ -71,9 +71,9 @@ struct Watcher {
 }
 
 impl Watcher {
-    fn open() -> anyhow::Result<Self> {
+    fn open(topology: &Topology) -> anyhow::Result<Self> {
         let mut nodes = Vec::new();
-        for node in Node::DATAPLANE {
+        for node in topology.balancers() {
             for side in [Side::Client, Side::Endpoint] {
                 nodes.push((node, side, PacketSocket::open(&side.port(node), Frames::FromBehind)?));
             }
@@ -83,7 +83,7 @@ impl Watcher {
             edges.push(PacketSocket::open(&endpoint_port(index), Frames::Complaints)?);
         }
         let mut seen = Seen::default();
-        for node in Node::DATAPLANE {
+        for node in topology.balancers() {
             seen.nodes.insert(node.name(), NodeSeen::default());
         }
         Ok(Watcher { nodes, edges, realtime_offset: clock::realtime_offset(), seen })

@@ -32,7 +32,7 @@ impl Cluster {
         if self.alone && node == Node::A {
             command.env("LOCKSTEP_CLUSTER__PEERS", "[]");
         }
-        if node != Node::W {
+        if node.balances() {
             command.env("LOCKSTEP_DATAPLANE__PIN_DIR", self.pin_dir(node));
         }
     }

@@ -21,7 +21,7 @@ const AROUND: Duration = Duration::from_secs(2);
 
 pub(super) fn run() -> anyhow::Result<()> {
     let run = Run::begin()?;
-    let topology = Topology::create(&run)?;
+    let topology = Topology::create(&run, &Node::DATAPLANE)?;
     let a = topology.node(Node::A);
     for node in Node::DATAPLANE {
         topology.node(node).sysctl(&[("net/ipv4/ip_forward", "1")])?;

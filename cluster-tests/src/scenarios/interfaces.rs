@@ -108,7 +108,7 @@ fn every_reason_is_shown(cluster: &Cluster) -> anyhow::Result<()> {
 
 /// The listeners between nodes take a client with a certificate of the cluster's authority, and no other.
 fn strangers_stay_out(cluster: &Cluster) -> anyhow::Result<()> {
-    let strangers = Keys::create(&cluster.run.folder().join("strangers"))?;
+    let strangers = Keys::create(&cluster.run.folder().join("strangers"), &Node::ALL)?;
     NODE_PORTS
         .iter()
         .try_for_each(|port| stays_shut(cluster, &strangers, *port).with_context(|| format!("port {port}")))

@@ -29,7 +29,7 @@ pub const fn endpoint_side(host: u16) -> Ipv6Addr {
 impl Topology {
     /// Gives every interface of the two networks its IPv6 addresses. Before a daemon looks at its interfaces.
     pub fn add_ipv6(&self) -> anyhow::Result<()> {
-        for node in Node::DATAPLANE {
+        for node in self.balancers() {
             self.add_ipv6_at(node, Side::Client)?;
             self.add_ipv6_at(node, Side::Endpoint)?;
         }

@@ -5,7 +5,7 @@ use std::os::fd::AsRawFd;
 
 use anyhow::Context;
 
-use super::{Node, Side, Topology};
+use super::{Side, Topology};
 use crate::namespace::Handle;
 
 /// One thing that a device can do.
@@ -62,7 +62,7 @@ impl Topology {
         for host in self.endpoints.iter().chain([&self.clients]) {
             set(host, "eth0", Offload::SendChecksums, false)?;
         }
-        for node in Node::DATAPLANE {
+        for node in self.balancers() {
             for side in [Side::Client, Side::Endpoint] {
                 set(&self.switch, &side.port(node), Offload::Join, true)?;
             }

@@ -68,6 +68,11 @@ impl Endpoint {
         Ok(Endpoint { workers })
     }
 
+    /// Answers before anything else runs: see [`Workers::hurry`].
+    pub fn hurry(&self) -> anyhow::Result<()> {
+        self.workers.hurry()
+    }
+
     /// Stops it and says what went wrong, if anything.
     pub fn stop(self) -> anyhow::Result<()> {
         self.workers.stop().map(drop)

@@ -52,6 +52,11 @@ impl Endpoints {
         Ok(Endpoints { endpoints, counts })
     }
 
+    /// Has them answer before anything else runs, where answers are timed: see [`crate::workers::Workers::hurry`].
+    pub fn hurry(&self) -> anyhow::Result<()> {
+        self.endpoints.iter().try_for_each(Endpoint::hurry)
+    }
+
     /// Stops them and says what went wrong, if anything.
     pub fn stop(self) -> anyhow::Result<()> {
         self.endpoints.into_iter().try_for_each(Endpoint::stop)

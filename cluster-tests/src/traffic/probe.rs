@@ -40,7 +40,8 @@ struct Log {
 }
 
 impl Probe {
-    /// Begins to ask `service` from `source`.
+    /// Begins to ask `service` from `source`, with real-time priority: what it notices is the network's silence, not
+    /// its own.
     pub fn start(namespace: &Handle, source: Ipv4Addr, service: SocketAddrV4) -> anyhow::Result<Self> {
         let log = Arc::new(Mutex::new(Log::default()));
         let shared = log.clone();
@@ -51,6 +52,7 @@ impl Probe {
             socket.connect(service).with_context(|| format!("cannot reach {service}"))?;
             run(&socket, &shared, stop)
         })?;
+        workers.hurry()?;
         Ok(Probe { workers, log })
     }
 
@@ -137,6 +139,7 @@ fn hear(socket: &UdpSocket, log: &Mutex<Log>) -> anyhow::Result<()> {
             Err(error) if is_network_error(error.kind()) => continue,
             Err(error) => return Err(error).context("the probe cannot receive"),
         };
+        let now = clock::now();
         let mut log = lock(log);
         match Message::decode(&bytes[..length]) {
             Some(Message::Reply { key: KEY, number, .. }) => {
@@ -145,7 +148,7 @@ fn hear(socket: &UdpSocket, log: &Mutex<Log>) -> anyhow::Result<()> {
                 let asked = number.checked_sub(first).and_then(|index| log.asked.get_mut(index as usize));
                 if let Some((_, answered)) = asked {
                     *answered = true;
-                    log.heard.push(clock::now());
+                    log.heard.push(now);
                 }
             }
             _ => log.bad += 1,

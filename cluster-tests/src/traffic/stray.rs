@@ -1,4 +1,4 @@
-//! Stray packets: datagrams of one live flow, sent to the MAC address of *both* balancers all the time, as a
+//! Stray packets: datagrams of one live flow, sent to the MAC address of *every* balancer all the time, as a
 //! switch or a host with a stale entry would. Whoever holds the lease translates them, nobody else may. They
 //! keep a former owner under test after everybody else has turned to the new one.
 
@@ -13,7 +13,7 @@ use nix::net::if_::if_nametoindex;
 
 use super::flood::datagram;
 use crate::namespace::Handle;
-use crate::topology::{Node, Topology};
+use crate::topology::Topology;
 use crate::workers::Workers;
 
 const INTERFACE: &str = "eth0";
@@ -35,9 +35,9 @@ impl Strays {
     pub fn start(topology: &Topology, source: Ipv4Addr, service: SocketAddrV4) -> anyhow::Result<Self> {
         let from = mac(&topology.clients, INTERFACE)?;
         let datagram = datagram(SocketAddrV4::new(source, PORT), service);
-        let frames = Node::DATAPLANE
-            .iter()
-            .map(|node| Ok(frame(mac(topology.node(*node), INTERFACE)?, from, &datagram)))
+        let frames = topology
+            .balancers()
+            .map(|node| Ok(frame(mac(topology.node(node), INTERFACE)?, from, &datagram)))
             .collect::<anyhow::Result<Vec<_>>>()?;
         let socket = topology.clients.run(|| FrameSocket::open(INTERFACE))?;
         let mut workers = Workers::new("stray packets");

@@ -2,27 +2,48 @@
 
 use std::collections::BTreeMap;
 
+use anyhow::Context;
 use lockstep_proto::inspect::v1::{Failover, GroupStatus};
 
 use super::{Trial, relative};
 use crate::capture::judge::{self, IN_FLIGHT};
 use crate::capture::watch::Seen;
 use crate::clock::{Nanos, between_ms, nanos, to_ms};
+use crate::cluster::GROUP;
 use crate::fault::Event;
-use crate::report::{NewConnections, Report, TimelineEntry, YoungFlows};
+use crate::report::{GroupOwners, NewConnections, Report, TimelineEntry, YoungFlows};
 use crate::stats::{Percentiles, longest_gap};
 use crate::topology::Node;
 use crate::traffic::load::Outcome;
 use crate::traffic::tcp_client::{Kind, corrupted};
 
+/// Who owns what, as one node says.
+pub(super) struct Ownership {
+    /// Of the group that has the traffic.
+    pub(super) owner: Node,
+    pub(super) epoch: u64,
+    /// Every group's owner.
+    pub(super) all: BTreeMap<String, String>,
+}
+
+impl Ownership {
+    pub(super) fn of(groups: Vec<GroupStatus>) -> anyhow::Result<Self> {
+        let edge = groups.iter().find(|group| group.name == GROUP).context("the group is gone")?;
+        let (owner, epoch) = (Node::from_name(&edge.owner_name)?, edge.epoch);
+        let all = groups.into_iter().map(|group| (group.name, group.owner_name)).collect();
+        Ok(Ownership { owner, epoch, all })
+    }
+}
+
 /// Everything observed in one trial.
 pub(super) struct Evidence<'a> {
     pub(super) trial: &'a Trial,
+    pub(super) balancers: usize,
     pub(super) at: Nanos,
     pub(super) until: Nanos,
     pub(super) owner: Node,
-    pub(super) before: GroupStatus,
-    pub(super) after: GroupStatus,
+    pub(super) before: Ownership,
+    pub(super) after: Ownership,
     pub(super) leader_before: Node,
     pub(super) leader_after: Node,
     pub(super) flows_on_standby: usize,
@@ -51,7 +72,7 @@ impl Evidence<'_> {
             result: "fail",
             failures: Vec::new(),
             fault: self.trial.fault.name(),
-            nodes: Node::DATAPLANE.len(),
+            nodes: self.balancers,
             profile: self.trial.profile.name(),
             lease_ms: self.trial.profile.lease_ms(),
             tcp_flows: of(Kind::Held).count(),
@@ -69,11 +90,12 @@ impl Evidence<'_> {
             unsynced_at_fault: self.unsynced,
             new_connections: self.new_connections(),
             owner_before: self.owner.name().to_owned(),
-            owner_after: self.after.owner_name.clone(),
+            owner_after: self.after.owner.name().to_owned(),
             leader_before: self.leader_before.name().to_owned(),
             leader_after: self.leader_after.name().to_owned(),
             epoch_before: self.before.epoch,
             epoch_after: self.after.epoch,
+            groups: self.groups(),
             flows_on_standby_before: self.flows_on_standby,
             overlap_ns: verdict.overlap,
             in_flight_bound_ns: nanos(IN_FLIGHT),
@@ -90,9 +112,16 @@ impl Evidence<'_> {
     /// When the former owner forwarded its last packet. It forwards on for a moment after most faults, and what is
     /// opened by then is opened through it: connections until then are young, later ones are new.
     fn changed_at(&self) -> Nanos {
-        let changed = self.after.owner_name != self.owner.name();
-        let last = self.translated(self.owner).rfind(|t| changed && **t <= self.until);
+        let last = self.translated(self.owner).rfind(|t| self.next().is_some() && **t <= self.until);
         last.map_or(self.at, |last| self.at.max(*last))
+    }
+
+    fn groups(&self) -> BTreeMap<String, GroupOwners> {
+        let after = |name: &String| self.after.all.get(name).cloned().unwrap_or_default();
+        let owners = |(name, before): (&String, &String)| {
+            (name.clone(), GroupOwners { before: before.clone(), after: after(name) })
+        };
+        self.before.all.iter().map(owners).collect()
     }
 
     fn young(&self) -> YoungFlows {
@@ -125,8 +154,7 @@ impl Evidence<'_> {
                 phases.entry(name).and_modify(|known: &mut f64| *known = known.min(ms)).or_insert(ms);
             }
         }
-        let next = self.owner.other();
-        if self.after.owner_name == next.name() {
+        if let Some(next) = self.next() {
             if let Some(first) = self.translated(next).find(|t| **t > self.at) {
                 phases.insert("first_packet", between_ms(self.at, *first));
             }
@@ -135,6 +163,11 @@ impl Evidence<'_> {
             }
         }
         phases
+    }
+
+    /// Who owns the group afterwards, if another does.
+    fn next(&self) -> Option<Node> {
+        Some(self.after.owner).filter(|next| *next != self.owner)
     }
 
     fn translated(&self, node: Node) -> std::slice::Iter<'_, Nanos> {
@@ -176,7 +209,7 @@ impl Evidence<'_> {
             }
         }
         let shown = [
-            ("first_packet", self.owner.other(), "first packet forwarded"),
+            ("first_packet", self.after.owner, "first packet forwarded"),
             ("last_packet_of_former_owner", self.owner, "last packet forwarded"),
         ];
         for (phase, node, event) in shown {

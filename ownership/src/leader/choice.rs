@@ -17,7 +17,7 @@ const CAUGHT_UP_WAIT: Duration = Duration::from_secs(1);
 /// How long before a node without any flows is taken while another may have some: every connection ends with that, and a
 /// daemon that was killed, with its flows in its kernel, is back by then.
 const EMPTY_WAIT: Duration = Duration::from_secs(3);
-/// What an owner is until it has programmed its kernel after a restart.
+/// What an owner is until it has programmed its kernel after a restart, and anybody with a new group.
 const NOT_PROGRAMMED: Ineligible = Ineligible::Unfit(Unfit::IntentNotApplied);
 
 impl Leader {
@@ -110,7 +110,7 @@ impl Leader {
     }
 
     /// Whether nobody that the group prefers to `node` could still turn up as fit, and nobody with less to do has yet to hear of
-    /// the group.
+    /// the group, or to program it.
     pub(super) fn is_first_choice(
         &self,
         now: Instant,
@@ -126,7 +126,7 @@ impl Leader {
                 match place(view, other).cmp(&place(view, node)) {
                     Ordering::Less => known.is_ok_and(|(s, _)| s == Standing::Fit),
                     Ordering::Equal => {
-                        known != Err(Ineligible::Unknown)
+                        !matches!(known, Err(Ineligible::Unknown | NOT_PROGRAMMED))
                             || self.load(now, other, log) >= self.load(now, node, log)
                     }
                     Ordering::Greater => true,

@@ -7,7 +7,7 @@
 //! a                      █
 //! ```
 
-use super::{IN_FLIGHT, Verdict, common};
+use super::{IN_FLIGHT, Verdict, shift};
 use crate::capture::watch::Seen;
 use crate::clock::{Nanos, nanos};
 
@@ -75,8 +75,7 @@ fn overlap(stretch: &[Run]) -> Nanos {
     let others = || between.iter().filter(|run| run.node != before.node);
     let Some(first) = others().map(|run| run.first).min() else { return 0 };
     let last = others().map(|run| run.last).max().unwrap_or(first);
-    common((before.first, after.last), (before.first, last))
-        .min(common((before.first, after.last), (first, after.last)))
+    shift((before.first, after.last), (first, last))
 }
 
 #[cfg(test)]

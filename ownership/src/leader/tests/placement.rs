@@ -9,6 +9,8 @@ struct Cluster {
     owners: BTreeMap<GroupId, Assignment>,
     preference: Vec<NodeId>,
     applied: u64,
+    /// Nodes that have yet to program groups without an owner.
+    programming: Vec<NodeId>,
 }
 
 const NODES: u64 = 4;
@@ -25,6 +27,7 @@ impl Cluster {
             owners: BTreeMap::new(),
             preference: Vec::new(),
             applied: 9,
+            programming: Vec::new(),
         };
         cluster.apply(0, groups);
         cluster.leader.handle_leadership(at(0), true, &cluster.log);
@@ -57,7 +60,13 @@ impl Cluster {
         for node in alive.iter().copied().map(NodeId) {
             let heard =
                 |(_, tenure): &(NodeId, Tenure)| Heard { tenure: *tenure, hears: true, age: Duration::ZERO };
-            let can = |group: &GroupId| Candidacy { group: *group, fitness: Ok(()), flows: Flows::CaughtUp };
+            let programs =
+                |group: &GroupId| self.programming.contains(&node) && !self.owners.contains_key(group);
+            let can = |group: &GroupId| Candidacy {
+                group: *group,
+                fitness: if programs(group) { Err(Unfit::IntentNotApplied) } else { Ok(()) },
+                flows: Flows::CaughtUp,
+            };
             let report = Report {
                 applied: self.log.view().applied,
                 heard: tenures.iter().map(heard).collect(),
@@ -113,6 +122,24 @@ fn a_new_group_goes_to_whoever_has_least_though_others_hear_of_it_first() {
     c.apply(1240, 11);
     c.pass(1240, 1320, &[1, 2, 3]);
     assert_eq!(c.loads(), [4, 4, 3, 0]);
+}
+
+#[test]
+fn a_new_group_goes_to_whoever_has_least_though_others_program_it_first() {
+    let mut c = Cluster::new(9);
+    c.pass(0, 400, &[1, 2, 3, 4]);
+    c.programming = vec![NodeId(2), NodeId(3), NodeId(4)];
+    c.apply(440, 10);
+    c.pass(440, 600, &[1, 2, 3, 4]);
+    assert_eq!(c.loads(), [3, 2, 2, 2]);
+    c.programming.clear();
+    c.pass(640, 840, &[1, 2, 3, 4]);
+    assert_eq!(c.loads(), [3, 3, 2, 2]);
+    // Who does not get done is not waited for any longer.
+    c.programming = vec![NodeId(2), NodeId(3), NodeId(4)];
+    c.apply(880, 11);
+    c.pass(880, 3200, &[1, 2, 3, 4]);
+    assert_eq!(c.loads(), [4, 3, 2, 2]);
 }
 
 #[test]
