@@ -8,7 +8,6 @@ mod network;
 mod nftables;
 pub(crate) mod nginx;
 mod server;
-mod socket;
 mod subject;
 mod udp;
 pub(crate) mod wrk;

@@ -15,6 +15,7 @@ mod plan;
 mod processor;
 mod raft;
 mod report;
+mod socket;
 mod statistics;
 mod sync;
 mod verifier;

@@ -15,7 +15,8 @@ use lockstep_cluster_tests::wait;
 use super::network::Network;
 use super::nginx;
 use super::subject::Subject;
-use super::{socket, udp};
+use super::udp;
+use crate::socket;
 
 /// nginx's port, and that of the VIPs before it.
 pub(crate) const HTTP: u16 = 8080;

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use anyhow::Context;
 
-use super::socket;
 use crate::processor;
+use crate::socket;
 
 /// Of a frame of 64 bytes with its check sequence: 60 less the headers of Ethernet, IPv4 and UDP.
 const PAYLOAD: usize = 60 - 14 - 20 - 8;
