@@ -91,8 +91,8 @@ pub(crate) fn run(bed: &mut Bed, flows: u64) -> anyhow::Result<Snapshot> {
 
 /// What datagrams take while new flows arrive and nobody joins.
 fn undisturbed(bed: &mut Bed, probe: &Probe) -> anyhow::Result<Percentiles> {
+    let flows = (BEFORE * u64::from(MEANWHILE) / 1000) as u32;
     std::thread::scope(|scope| {
-        let flows = (BEFORE * u64::from(MEANWHILE) / 1000) as u32;
         let load = scope.spawn(|| bed.generator.run(Some(MEANWHILE), flows, None));
         let from = clock::now();
         let measured = probe.answered(BEFORE * 9 / 10, LIMIT).map(|_| delays(probe, from));
