@@ -6,7 +6,7 @@ use lockstep_model::flow::FlowOp;
 use lockstep_sync_core::WorkId;
 
 use super::super::table::Unmentioned;
-use super::{Batch, Job, Written};
+use super::{Batch, Job, TOGETHER, Written};
 
 /// Up to so many flows the driver writes itself: to wake the thread for them, and to be woken by it, takes longer.
 const HERE: usize = 128;
@@ -30,6 +30,10 @@ impl Line {
 
     /// To be written by the next [`Self::write`].
     pub(in crate::sync) fn push(&mut self, work: WorkId, mut ops: Vec<FlowOp>) {
+        // No more at once than a takeover can wait for.
+        if self.batch.ops.len() + ops.len() > TOGETHER {
+            self.send();
+        }
         self.batch.works.push((work, ops.len()));
         self.batch.ops.append(&mut ops);
     }
@@ -107,6 +111,20 @@ mod tests {
             })
         };
         (Line::new(jobs, write), here, queue)
+    }
+
+    #[test]
+    fn i6_what_is_written_at_once_is_no_more_than_a_takeover_can_wait_for() {
+        let (mut line, here, thread) = line();
+        (1..=5).for_each(|work| line.push(WorkId(work), (0..200).map(op).collect()));
+        assert!(line.write().is_empty());
+        let mut jobs = Vec::new();
+        while let Ok(Job::Write(batch)) = thread.try_recv() {
+            jobs.push(batch.ops.len());
+        }
+        assert_eq!(jobs.iter().sum::<usize>(), 1000, "{jobs:?}");
+        assert!(jobs.iter().all(|ops| *ops <= TOGETHER), "{jobs:?}");
+        assert!(here.lock().unwrap().is_empty());
     }
 
     #[test]
