@@ -125,6 +125,9 @@ fn snapshots(bed: &mut Bed, name: &str, flows: u64, report: &mut Report) -> anyh
         / 1e6
         / snapshot.spent.time.as_secs_f64();
     report.rows.push(one(&format!("sync/snapshot_{name}/sender_cpus"), "CPU", Better::Lower, share));
+    let forwarding =
+        one(&format!("sync/snapshot_{name}/forwarding_p99_ms"), "ms", Better::Lower, snapshot.meanwhile.p99);
+    report.rows.push(forwarding.beside(format!("sync/snapshot_{name}/before"), snapshot.before.p99));
     Ok(())
 }
 

@@ -6,8 +6,9 @@
 //! lease thread ┘   Receiver, and streams     └─► auditor thread: readings of the kernel's table for digests
 //! ```
 //!
-//! The driver never blocks on a kernel table, so that a new flow leaves within microseconds of its event whatever else goes
-//! on. The streams, with their listener, run on its thread, and nothing else does: neither a lease nor Raft waits for a flow.
+//! The driver reads no kernel table, and writes a few flows at a time at most, so that a new flow leaves within microseconds
+//! of its event whatever else goes on. The streams, with their listener, run on its thread, and nothing else does: neither a
+//! lease nor Raft waits for a flow.
 
 mod auditor;
 mod driver;
@@ -90,7 +91,7 @@ impl Sync {
         let (done, done_queue) = mpsc::unbounded_channel();
         let table = Arc::new(table);
         let owned = Owned::default();
-        let jobs = writer::start(table.clone(), owned.clone(), done.clone()).context("the writer thread")?;
+        let line = writer::start(table.clone(), owned.clone(), done.clone()).context("the writer thread")?;
         let audits = auditor::start(table.clone(), done.clone()).context("the auditor thread")?;
         let pages = walker::start(table, done.clone()).context("the walker thread")?;
         sweeper::start(ager, owned.clone(), done).context("the sweeper thread")?;
@@ -104,7 +105,7 @@ impl Sync {
             Origin::new(Session(session)),
             Receiver::new(milliseconds_since_boot()),
             events,
-            Workers { jobs, pages, audits },
+            Workers { line, pages, audits },
             status.clone(),
             service.sent(),
         );

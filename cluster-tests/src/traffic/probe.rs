@@ -12,7 +12,7 @@ use super::udp::{LENGTH, Message};
 use super::udp_client::is_network_error;
 use crate::clock::{self, Nanos, between_ms, nanos};
 use crate::namespace::Handle;
-use crate::stats::longest_gap;
+use crate::stats::{Percentiles, longest_gap};
 use crate::wait;
 use crate::workers::{Stop, Workers};
 
@@ -31,8 +31,8 @@ pub struct Probe {
 
 #[derive(Debug, Default)]
 struct Log {
-    /// When each datagram since `first` was sent, and whether it was answered.
-    asked: Vec<(Nanos, bool)>,
+    /// When each datagram since `first` was sent, and when it was answered.
+    asked: Vec<(Nanos, Option<Nanos>)>,
     first: u64,
     heard: Vec<Nanos>,
     /// Answers that were not as predicted.
@@ -63,7 +63,7 @@ impl Probe {
             ensure!(!self.workers.any_ended(), "the probe ended");
             let log = lock(&self.log);
             let since = log.asked.partition_point(|(at, _)| *at < from);
-            let count = log.asked[since..].iter().filter(|(_, answered)| *answered).count() as u64;
+            let count = log.asked[since..].iter().filter(|(_, answered)| answered.is_some()).count() as u64;
             Ok((count >= answers).then(|| log.heard.last().copied()).flatten())
         })
     }
@@ -77,7 +77,15 @@ impl Probe {
     pub fn lost(&self, from: Nanos, to: Nanos) -> anyhow::Result<u64> {
         wait::pass(Duration::from_nanos((to + nanos(ANSWER)).saturating_sub(clock::now())))?;
         let log = lock(&self.log);
-        Ok(log.asked.iter().filter(|(at, answered)| (from..=to).contains(at) && !answered).count() as u64)
+        Ok(log.asked.iter().filter(|(at, answered)| (from..=to).contains(at) && answered.is_none()).count()
+            as u64)
+    }
+
+    /// How long the answers took to datagrams that were sent within `[from, to]`, ms.
+    pub fn delays(&self, from: Nanos, to: Nanos) -> Percentiles {
+        let log = lock(&self.log);
+        let asked = log.asked.iter().filter(|(at, _)| (from..=to).contains(at));
+        Percentiles::of(asked.filter_map(|(at, answered)| Some((*answered)?.saturating_sub(*at))).collect())
     }
 
     /// Forgets what was before `at`, so that a long run needs no more memory than a short one.
@@ -123,7 +131,7 @@ fn run(socket: &UdpSocket, log: &Mutex<Log>, stop: &Stop) -> anyhow::Result<()> 
 fn ask(socket: &UdpSocket, log: &Mutex<Log>, now: Nanos) {
     let number = {
         let mut log = lock(log);
-        log.asked.push((now, false));
+        log.asked.push((now, None));
         log.first + log.asked.len() as u64 - 1
     };
     // A full send buffer or no route loses the datagram, as networks do.
@@ -147,7 +155,7 @@ fn hear(socket: &UdpSocket, log: &Mutex<Log>) -> anyhow::Result<()> {
                 // Answers to what is forgotten already mean nothing.
                 let asked = number.checked_sub(first).and_then(|index| log.asked.get_mut(index as usize));
                 if let Some((_, answered)) = asked {
-                    *answered = true;
+                    *answered = Some(now);
                     log.heard.push(now);
                 }
             }
@@ -167,12 +175,15 @@ mod tests {
     #[test]
     fn silence_and_loss_are_of_the_interval_and_survive_forgetting() {
         const MS: u64 = 1_000_000;
-        let asked = (0..100).map(|i| (i * MS, !(40..47).contains(&i))).collect();
+        let answer = |i: u64| (!(40..47).contains(&i)).then_some(i * MS + 1 + i * MS / 100);
+        let asked = (0..100).map(|i| (i * MS, answer(i))).collect();
         let heard = (0..100).filter(|i| !(40..47).contains(i)).map(|i| i * MS + 1).collect();
         let probe = probe(Log { asked, heard, ..Log::default() });
         assert_eq!(probe.lost(0, 99 * MS).unwrap(), 7);
         assert_eq!(probe.lost(43 * MS, 99 * MS).unwrap(), 4);
         assert_eq!(probe.silence_ms(30 * MS, 60 * MS), 8.0);
+        let delays = probe.delays(20 * MS, 50 * MS);
+        assert!((delays.max - 0.5).abs() < 1e-3 && (0.3..0.4).contains(&delays.p50), "{delays:?}");
         probe.forget_before(45 * MS);
         assert_eq!(probe.lost(0, 99 * MS).unwrap(), 2);
         assert_eq!(lock(&probe.log).first, 45);

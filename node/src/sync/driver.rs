@@ -3,6 +3,7 @@
 
 mod outputs;
 mod pace;
+mod ring;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::OwnedFd;
@@ -11,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use lockstep_loader::KernelInstant;
-use lockstep_model::flow::{FlowChange, FlowOp, FlowRecord, WriteOutcome};
+use lockstep_model::flow::{FlowChange, FlowRecord};
 use lockstep_model::ids::{Epoch, GroupId, NodeId, ServiceId};
 use lockstep_sync_core::audit::{Comparison, Digest, Listing, RoundId};
 use lockstep_sync_core::{Connection, Down, Origin, PassId, Receiver, StreamId, Time, Up, WorkId};
@@ -27,7 +28,7 @@ use super::peer_status::{self, Rates};
 use super::status::Snapshot;
 use super::table::Events;
 use super::walker::NextPage;
-use super::writer::Job;
+use super::writer::{Line, Written};
 use pace::Pace;
 
 /// Kernel events taken in one turn, so that under a flood of new flows acknowledgements are heard as well.
@@ -75,7 +76,7 @@ pub(super) enum Command {
 
 /// From the other threads of replication.
 pub(super) enum Done {
-    Written { work: WorkId, ops: Vec<FlowOp>, outcomes: Vec<WriteOutcome> },
+    Written(Written),
     Swept { work: WorkId, result: anyhow::Result<u64> },
     Page { pass: PassId, share: f64, result: anyhow::Result<(Vec<FlowRecord>, bool)> },
     Removed(Vec<(Epoch, FlowChange)>),
@@ -107,7 +108,7 @@ impl Flush {
 
 /// The threads that work at the table, which would hold up this one.
 pub(super) struct Workers {
-    pub(super) jobs: blocking::Sender<Job>,
+    pub(super) line: Line,
     pub(super) pages: blocking::Sender<NextPage>,
     pub(super) audits: blocking::Sender<AuditJob>,
 }
@@ -235,6 +236,8 @@ impl<E: Events> Driver<E> {
                     self.more_events = true;
                 }
                 Some(event) = streams.recv(), if reading => self.stream_event(event),
+                // The runtime's timers are a millisecond late.
+                () = std::future::ready(()), if self.more_events => {}
                 () = tokio::time::sleep_until(wake) => {}
             }
             for _ in 0..MESSAGES_PER_TURN {
@@ -267,9 +270,6 @@ impl<E: Events> Driver<E> {
     }
 
     fn next_wake(&self) -> Instant {
-        if self.more_events {
-            return Instant::now();
-        }
         let instant = |at: Time| self.started + KernelInstant(at.as_nanos()).since(self.started_kernel);
         let core = self.origin.next_deadline().map(instant);
         let takeovers = self.takeovers.iter().map(|takeover| takeover.deadline);
@@ -308,35 +308,6 @@ impl<E: Events> Driver<E> {
         }
     }
 
-    /// Whether it came to the end of what there was.
-    fn read_events(&mut self, max: usize) -> bool {
-        if !self.more_events {
-            return true;
-        }
-        let origin = &mut self.origin;
-        let count = self.events.drain(max, &mut |change, epoch, at| {
-            origin.handle_change(Time::from_nanos(at.0), change, epoch);
-        });
-        self.pace.took(count);
-        // New flows seldom come alone: to be woken for each would cost their packets and this thread more than it gains.
-        self.more_events = count > 0;
-        if count == 0 {
-            match self.events.sleep() {
-                Ok(untold) => self.more_events = untold,
-                // The next tick looks again.
-                Err(error) => tracing::error!(%error, "the flow events cannot be waited for"),
-            }
-        }
-        count < max
-    }
-
-    fn look_for_lost(&mut self) {
-        match self.events.take_lost() {
-            Ok(shards) => self.origin.handle_lost(self.now(), shards),
-            Err(error) => tracing::error!(%error, "whether the kernel lost flow events cannot be read"),
-        }
-    }
-
     fn command(&mut self, command: Command) {
         match command {
             Command::Peers(peers) => {
@@ -372,9 +343,16 @@ impl<E: Events> Driver<E> {
     fn done(&mut self, done: Done) {
         let now = self.now();
         match done {
-            Done::Written { work, ops, outcomes } => self.receiver.handle_written(work, ops, &outcomes),
-            Done::Swept { work, result: Ok(removed) } => self.receiver.handle_swept(now, work, removed),
+            Done::Written(written) => {
+                self.workers.line.returned();
+                self.written(written);
+            }
+            Done::Swept { work, result: Ok(removed) } => {
+                self.workers.line.returned();
+                self.receiver.handle_swept(now, work, removed);
+            }
             Done::Swept { work, result: Err(error) } => {
+                self.workers.line.returned();
                 tracing::error!(%error, "flows that a walk did not mention cannot be removed");
                 self.receiver.handle_sweep_failed(work);
             }
@@ -427,9 +405,6 @@ impl<E: Events> Driver<E> {
                 self.receiver.connected(stream, connection);
             }
             StreamEvent::Down { stream, connection, message } => {
-                if let Down::Batch { changes, .. } = &message {
-                    self.pace.took(changes.len());
-                }
                 self.receiver.handle_down(now, stream, connection, message);
             }
             StreamEvent::Disconnected { stream, connection } => self.drop_up(stream, connection),
@@ -464,6 +439,7 @@ impl<E: Events> Driver<E> {
         if self.flushes.is_empty() {
             return;
         }
+        self.origin.release_later();
         let (now, instant) = (self.now(), Instant::now());
         let read = !self.more_events;
         let nothing_left = read && self.origin.is_flushed();

@@ -1,5 +1,6 @@
 //! The thread that writes learnt flows into the kernel, in the order they were learnt.
 
+mod line;
 mod sweeps;
 
 use std::collections::BTreeMap;
@@ -8,22 +9,38 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError, mpsc as block
 use std::time::{Duration, Instant};
 
 use lockstep_loader::KernelInstant;
-use lockstep_model::flow::FlowOp;
+use lockstep_model::flow::{FlowOp, WriteOutcome};
 use lockstep_model::ids::{Epoch, GroupId};
 use lockstep_sync_core::{WorkId, yield_to_owner};
 use tokio::sync::mpsc;
 
 use super::driver::Done;
 use super::table::{Table, Unmentioned};
+pub(super) use line::Line;
 use sweeps::Sweeps;
 
 /// Flows written together, or a few more: about a millisecond of the kernel's time.
 const TOGETHER: usize = 512;
 
 /// What it is asked to do. The credit of the streams bounds how much waits.
-pub(super) enum Job {
-    Write { work: WorkId, ops: Vec<FlowOp> },
+enum Job {
+    Write(Batch),
     Sweep { work: WorkId, of: Unmentioned },
+}
+
+/// Writes, in their order.
+#[derive(Default)]
+struct Batch {
+    /// How many of the ops each has.
+    works: Vec<(WorkId, usize)>,
+    ops: Vec<FlowOp>,
+}
+
+/// A write that is in the kernel, or was refused by it.
+pub(super) struct Written {
+    pub(super) work: WorkId,
+    pub(super) ops: Vec<FlowOp>,
+    pub(super) outcomes: Vec<WriteOutcome>,
 }
 
 /// The groups that this node owns, as the writer must know them at the moment it writes: what is queued when a
@@ -68,13 +85,17 @@ impl Owned {
     }
 }
 
-/// Starts the thread; it ends when the sender is dropped.
+/// Starts the thread; it ends when the line is dropped.
 pub(super) fn start<T: Table>(
     table: Arc<T>,
     owned: Owned,
     done: mpsc::UnboundedSender<Done>,
-) -> std::io::Result<blocking::Sender<Job>> {
+) -> std::io::Result<Line> {
     let (jobs, queue) = blocking::channel();
+    let line = Line::new(jobs, {
+        let (table, owned) = (table.clone(), owned.clone());
+        Box::new(move |batch| write(&*table, &owned, batch))
+    });
     let run = move || {
         let mut writer = Writer { table, owned, queue, next: None, sweeps: Sweeps::default() };
         while let Some(finished) = writer.work() {
@@ -86,7 +107,7 @@ pub(super) fn start<T: Table>(
         }
     };
     std::thread::Builder::new().name("flow-writer".into()).spawn(run)?;
-    Ok(jobs)
+    Ok(line)
 }
 
 struct Writer<T> {
@@ -115,11 +136,11 @@ impl<T: Table> Writer<T> {
             },
         };
         match job {
-            Job::Write { work, ops } if self.sweeps.precede(&ops) => {
-                self.next = Some(Job::Write { work, ops });
+            Job::Write(batch) if self.sweeps.precede(&batch.ops) => {
+                self.next = Some(Job::Write(batch));
                 Some(self.sweep())
             }
-            Job::Write { work, ops } => Some(self.write(work, ops)),
+            Job::Write(batch) => Some(self.write(batch)),
             Job::Sweep { work, of } => {
                 self.sweeps.add(Instant::now(), work, of);
                 Some(Vec::new())
@@ -127,15 +148,13 @@ impl<T: Table> Writer<T> {
         }
     }
 
-    fn write(&mut self, work: WorkId, ops: Vec<FlowOp>) -> Vec<Done> {
-        let mut writes = vec![(work, ops.len())];
-        let mut all = ops;
+    fn write(&mut self, mut batch: Batch) -> Vec<Done> {
         // What waits already goes in with it, up to what a takeover can wait for.
-        while all.len() < TOGETHER {
+        while batch.ops.len() < TOGETHER {
             match self.queue.try_recv() {
-                Ok(Job::Write { work, mut ops }) if !self.sweeps.precede(&ops) => {
-                    writes.push((work, ops.len()));
-                    all.append(&mut ops);
+                Ok(Job::Write(mut more)) if !self.sweeps.precede(&more.ops) => {
+                    batch.works.append(&mut more.works);
+                    batch.ops.append(&mut more.ops);
                 }
                 Ok(other) => {
                     self.next = Some(other);
@@ -144,7 +163,7 @@ impl<T: Table> Writer<T> {
                 Err(_) => break,
             }
         }
-        write(&*self.table, &self.owned, writes, all)
+        write(&*self.table, &self.owned, batch).into_iter().map(Done::Written).collect()
     }
 
     fn sweep(&mut self) -> Vec<Done> {
@@ -172,12 +191,8 @@ impl<T: Table> Writer<T> {
     }
 }
 
-fn write<T: Table>(
-    table: &T,
-    owned: &Owned,
-    writes: Vec<(WorkId, usize)>,
-    mut ops: Vec<FlowOp>,
-) -> Vec<Done> {
+fn write<T: Table>(table: &T, owned: &Owned, batch: Batch) -> Vec<Written> {
+    let Batch { works, mut ops } = batch;
     let _batch = owned.batch.lock().unwrap_or_else(PoisonError::into_inner);
     let groups = owned.snapshot();
     yield_to_owner(&mut ops, |group| groups.get(&group).copied());
@@ -185,13 +200,13 @@ fn write<T: Table>(
     ops.iter_mut().for_each(|op| op.limit_birth(now));
     let mut outcomes = table.write(&ops);
     // From behind, so that only what is split off moves.
-    let mut finished: Vec<Done> = writes
+    let mut finished: Vec<Written> = works
         .into_iter()
         .rev()
         .map(|(work, count)| {
             let (ops, outcomes) =
                 (ops.split_off(ops.len() - count), outcomes.split_off(outcomes.len() - count));
-            Done::Written { work, ops, outcomes }
+            Written { work, ops, outcomes }
         })
         .collect();
     finished.reverse();

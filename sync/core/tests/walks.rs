@@ -31,6 +31,7 @@ fn record(table: &mut Table, number: u64) -> FlowRecord {
 
 /// Everything the origin says and asks for now.
 fn outputs(origin: &mut Origin) -> (Vec<Down>, Option<PassId>) {
+    origin.release_later();
     let (mut messages, mut page) = (Vec::new(), None);
     while let Some(output) = origin.poll_output(NOW) {
         match output {

@@ -80,6 +80,7 @@ impl World {
 
     /// Everything sent until there is nothing to do, all of it acknowledged; a walk finds `table`.
     fn sent(&mut self, table: Vec<FlowRecord>) -> Vec<FlowChange> {
+        self.origin.release_later();
         let mut sent = Vec::new();
         while let Some(output) = self.origin.poll_output(self.now) {
             let (stream, connection, position) = match output {

@@ -8,15 +8,31 @@ use lockstep_sync_core::{OriginOutput, ReceiverOutput};
 use super::super::auditor::AuditJob;
 use super::super::table::{Events, Unmentioned};
 use super::super::walker::NextPage;
-use super::super::writer::Job;
+use super::super::writer::Written;
 use super::{ACKNOWLEDGE, Driver};
 
 impl<E: Events> Driver<E> {
     /// Does what the core says, until it has nothing more to say.
     pub(super) fn work(&mut self) {
-        let acknowledge = Instant::now() >= self.next_acknowledgement;
+        loop {
+            self.say();
+            let written = self.workers.line.write();
+            if written.is_empty() {
+                return;
+            }
+            written.into_iter().for_each(|written| self.written(written));
+        }
+    }
+
+    pub(super) fn written(&mut self, Written { work, ops, outcomes }: Written) {
+        self.receiver.handle_written(work, ops, &outcomes);
+    }
+
+    fn say(&mut self) {
+        let now = Instant::now();
+        let acknowledge = now >= self.next_acknowledgement;
         if acknowledge && self.receiver.owes_acknowledgement() {
-            self.next_acknowledgement = Instant::now() + ACKNOWLEDGE;
+            self.next_acknowledgement = now + ACKNOWLEDGE;
         }
         loop {
             let output =
@@ -33,9 +49,9 @@ impl<E: Events> Driver<E> {
 
     fn receiver_output(&mut self, output: ReceiverOutput) {
         match output {
-            ReceiverOutput::Write { work, ops } => self.job(Job::Write { work, ops }),
+            ReceiverOutput::Write { work, ops } => self.workers.line.push(work, ops),
             ReceiverOutput::Sweep { work, group, shard, mark, epoch } => {
-                self.job(Job::Sweep { work, of: Unmentioned { group, shard, mark, epoch } });
+                self.workers.line.sweep(work, Unmentioned { group, shard, mark, epoch });
             }
             ReceiverOutput::Send { stream, connection, message } => {
                 if let Some((current, sender)) = self.up.get(&stream)
@@ -95,9 +111,5 @@ impl<E: Events> Driver<E> {
 
     fn audit(&self, job: AuditJob) {
         self.workers.audits.send(job).expect("the auditor ends after this thread");
-    }
-
-    fn job(&self, job: Job) {
-        self.workers.jobs.send(job).expect("the writer ends after this thread");
     }
 }

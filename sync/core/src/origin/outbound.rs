@@ -8,6 +8,9 @@
 //!                                                   nack: retry(at), then live queue
 //! ```
 //!
+//! What only changes the state of a flow that the peer was told of waits a little ([`LATER`]), then stands in the live
+//! queue: the end of a connection is one record, and not three.
+//!
 //! A walk's begin marker stands in the live queue, so that no live record made after it overtakes it; its
 //! records and its end marker stand in the walk queue. A record of a walk whose flow gets a newer version
 //! keeps its place: it is mentioned before the end marker, or the receiver would sweep a live flow.
@@ -22,11 +25,11 @@ mod walks;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use lockstep_model::flow::{FlowChange, FlowVersion};
+use lockstep_model::flow::{FlowChange, FlowState, FlowVersion};
 use lockstep_model::ids::GroupId;
 
 use super::{OriginCounters, StreamLag};
-use crate::limits::{HEARTBEAT, MAX_DIRTY, MAX_DIRTY_AWAY, RETRY_FIRST, RETRY_LAST, STALL};
+use crate::limits::{HEARTBEAT, LATER, MAX_DIRTY, MAX_DIRTY_AWAY, RETRY_FIRST, RETRY_LAST, STALL};
 use crate::message::{Connection, Nack, NackReason, StreamId};
 use crate::time::Time;
 
@@ -65,6 +68,16 @@ struct Walked {
 /// Newest wins; a removal names the last version and wins over it.
 fn rank(change: &FlowChange) -> (FlowVersion, bool) {
     (change.version(), matches!(change, FlowChange::Remove { .. }))
+}
+
+/// Whether a change says only that a flow ends. It was told of before, and lives on until its timeout where nobody heard.
+fn only_ends(change: &FlowChange) -> bool {
+    match change {
+        FlowChange::Remove { .. } => true,
+        FlowChange::Upsert(record) => {
+            matches!(record.state, FlowState::Closing | FlowState::Closed | FlowState::ResetPending)
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -144,6 +157,7 @@ impl Outbound {
             return Resume::Anew;
         };
         self.settle(position, &mut |_| {});
+        self.release_later();
         for item in self.sent.take() {
             if let Item::Record(slot) = item
                 && let Some(dirty) = self.dirty.get_mut(slot)
@@ -173,12 +187,22 @@ impl Outbound {
                 counters.changes_stale += 1;
                 return false;
             }
+            let same_flow = change.version().birth == dirty.change.version().birth;
             dirty.change = change.clone();
-            if matches!(dirty.place, Place::Sent(_)) {
-                dirty.place = self.queues.push_live(Item::Record(slot));
-                dirty.refusals = 0;
-            } else {
-                counters.superseded += 1;
+            match dirty.place {
+                Place::Sent(told) if same_flow => {
+                    dirty.place = self.queues.push_later(now + LATER, slot, told);
+                    dirty.refusals = 0;
+                }
+                Place::Sent(_) => {
+                    dirty.place = self.queues.push_live(Item::Record(slot));
+                    dirty.refusals = 0;
+                }
+                Place::Later { .. } if !same_flow => {
+                    dirty.place = self.queues.push_live(Item::Record(slot));
+                    counters.superseded += 1;
+                }
+                _ => counters.superseded += 1,
             }
             return false;
         }
@@ -186,8 +210,11 @@ impl Outbound {
         if self.dirty.len() >= limit {
             return true;
         }
-        let queues = &mut self.queues;
-        self.dirty.insert(now, change.clone(), false, |slot| queues.push_live(Item::Record(slot)));
+        let (queues, later) = (&mut self.queues, only_ends(change));
+        let place = |slot| {
+            if later { queues.push_later(now + LATER, slot, 0) } else { queues.push_live(Item::Record(slot)) }
+        };
+        self.dirty.insert(now, change.clone(), false, place);
         false
     }
 
@@ -235,7 +262,7 @@ impl Outbound {
         if position > self.acknowledged {
             self.progress = now;
             let settled = self.settle(position, &mut |dirty| {
-                if !dirty.walked {
+                if !dirty.walked && !dirty.late {
                     confirmed(dirty.change.group(), now.since(dirty.since));
                 }
             });
@@ -255,7 +282,8 @@ impl Outbound {
         }
         let Some(Item::Record(slot)) = self.sent.get(nack.position) else { return };
         let Some(dirty) = self.dirty.get_mut(slot) else { return };
-        if dirty.place != Place::Sent(nack.position) {
+        // A newer version that waits would be refused for the same reason.
+        if dirty.place != Place::Sent(nack.position) && dirty.place.told() != Some(nack.position) {
             return;
         }
         if nack.reason == NackReason::OldEpoch {
@@ -277,10 +305,18 @@ impl Outbound {
             match item {
                 Item::Record(slot) => {
                     settled.records += 1;
-                    if let Some(dirty) = self.dirty.get(slot).filter(|dirty| dirty.place == Place::Sent(at)) {
-                        self.walked.confirmed += u64::from(dirty.walked);
-                        confirmed(dirty);
-                        self.dirty.remove(slot);
+                    match self.dirty.get_mut(slot) {
+                        Some(dirty) if dirty.place == Place::Sent(at) => {
+                            self.walked.confirmed += u64::from(dirty.walked);
+                            confirmed(dirty);
+                            self.dirty.remove(slot);
+                        }
+                        // The peer holds the flow; what waits is late by intention.
+                        Some(dirty) if dirty.place.told() == Some(at) => {
+                            confirmed(dirty);
+                            dirty.late = true;
+                        }
+                        _ => {}
                     }
                 }
                 Item::Begin(..) | Item::AuditBegin(_) | Item::AuditEnd(_) => {}
@@ -290,8 +326,24 @@ impl Outbound {
         settled
     }
 
-    /// Queues refused records whose time has come.
-    pub(super) fn retry_due(&mut self, now: Time) {
+    /// Queues what waits for others of its kind.
+    pub(super) fn release_later(&mut self) {
+        self.later_due(Time::from_nanos(u64::MAX));
+    }
+
+    fn later_due(&mut self, now: Time) {
+        while let Some((ticket, slot)) = self.queues.pop_later(now) {
+            if let Some(dirty) = self.dirty.get_mut(slot)
+                && matches!(dirty.place, Place::Later { ticket: held, .. } if held == ticket)
+            {
+                dirty.place = self.queues.push_live(Item::Record(slot));
+            }
+        }
+    }
+
+    /// Queues what waited until now, and refused records whose time has come.
+    pub(super) fn queue_due(&mut self, now: Time) {
+        self.later_due(now);
         while let Some((at, slot)) = self.queues.pop_retry(now) {
             if let Some(dirty) = self.dirty.get_mut(slot)
                 && dirty.place == Place::Retry(at)
@@ -329,7 +381,8 @@ impl Outbound {
     pub(super) fn next_deadline(&self) -> Option<Time> {
         self.connection?;
         let stall = (!self.sent.is_empty()).then(|| self.progress + STALL);
-        [self.queues.next_retry(), stall, Some(self.spoke + HEARTBEAT)].into_iter().flatten().min()
+        let (retry, later) = (self.queues.next_retry(), self.queues.next_later());
+        [retry, later, stall, Some(self.spoke + HEARTBEAT)].into_iter().flatten().min()
     }
 
     pub(super) fn lag(&self, now: Time, stream: StreamId) -> StreamLag {

@@ -38,12 +38,14 @@ impl Outbound {
     }
 
     pub(in crate::origin) fn begin_audit(&mut self, round: RoundId, seed: Seed, shards: u32) {
+        self.release_later();
         self.queues.push_live(Item::AuditBegin(round));
         let stage = AuditStage::Beginning;
         self.audit = Some(Audit { round, seed, shards, stage, changed: Vec::new() });
     }
 
     pub(in crate::origin) fn end_audit(&mut self, round: RoundId) {
+        self.release_later();
         if let Some(audit) = self.audit.as_mut().filter(|audit| audit.round == round) {
             audit.stage = AuditStage::Ending;
             self.queues.push_live(Item::AuditEnd(round));

@@ -31,16 +31,27 @@ pub(super) enum Place {
     Live(u64),
     /// In the walk queue, by ticket.
     Walk(u64),
+    /// Waiting for others of its kind, by ticket. An earlier version is on its way at position `told`; 0: none is.
+    Later { ticket: u64, told: u64 },
     /// Waiting to be sent again.
     Retry(Time),
     /// On its way, at this position.
     Sent(u64),
 }
 
+impl Place {
+    /// Where an earlier version is on its way, while this one waits.
+    pub(super) fn told(self) -> Option<u64> {
+        if let Place::Later { told, .. } = self { Some(told) } else { None }
+    }
+}
+
 #[derive(Debug, Default)]
 pub(super) struct Queues {
     live: VecDeque<(u64, Item)>,
     walk: VecDeque<(u64, Item)>,
+    /// All wait equally long.
+    later: VecDeque<(Time, u64, Slot)>,
     retry: BTreeSet<(Time, Slot)>,
     tickets: u64,
     /// Begin markers in the live queue: while there is one, nothing leaves the walk queue.
@@ -61,6 +72,22 @@ impl Queues {
         self.tickets += 1;
         self.walk.push_back((self.tickets, item));
         Place::Walk(self.tickets)
+    }
+
+    pub(super) fn push_later(&mut self, at: Time, slot: Slot, told: u64) -> Place {
+        self.tickets += 1;
+        self.later.push_back((at, self.tickets, slot));
+        Place::Later { ticket: self.tickets, told }
+    }
+
+    /// What waited until `now`, and its ticket.
+    pub(super) fn pop_later(&mut self, now: Time) -> Option<(u64, Slot)> {
+        let (.., ticket, slot) = self.later.pop_front_if(|(at, ..)| *at <= now)?;
+        Some((ticket, slot))
+    }
+
+    pub(super) fn next_later(&self) -> Option<Time> {
+        self.later.front().map(|(at, ..)| *at)
     }
 
     pub(super) fn push_retry(&mut self, at: Time, slot: Slot) -> Place {

@@ -20,6 +20,8 @@ pub(super) struct Dirty {
     pub(super) refusals: u32,
     /// A walk found it, no change of the kernel's told of it.
     pub(super) walked: bool,
+    /// It waited by intention: what it took says nothing of how fast flows are replicated.
+    pub(super) late: bool,
     /// Tells it from what was in the slot before.
     serial: u64,
 }
@@ -89,7 +91,9 @@ impl Store {
         assert!(before.is_none(), "inserted only what is not there");
         self.ages.push_back((slot, serial));
         let place = place(slot);
-        self.slots[slot.0 as usize] = Some(Dirty { change, since: now, place, refusals: 0, walked, serial });
+        let late = matches!(place, Place::Later { .. });
+        let dirty = Dirty { change, since: now, place, refusals: 0, walked, late, serial };
+        self.slots[slot.0 as usize] = Some(dirty);
     }
 
     pub(super) fn remove(&mut self, slot: Slot) {

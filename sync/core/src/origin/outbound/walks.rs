@@ -112,7 +112,7 @@ impl Outbound {
             (Place::Walk(_), _) | (Place::Live(_), Begin::Sent(_)) => true,
             (Place::Live(ticket), Begin::Queued(begin)) => ticket > begin,
             (Place::Sent(position), Begin::Sent(begin)) => position > begin && !newer,
-            (Place::Sent(_), Begin::Queued(_)) | (Place::Retry(_), _) => false,
+            (Place::Sent(_), Begin::Queued(_)) | (Place::Later { .. } | Place::Retry(_), _) => false,
         };
         if mentioned {
             counters.superseded += u64::from(newer);
