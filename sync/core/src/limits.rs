@@ -34,8 +34,8 @@ pub const WALK_BACKLOG: usize = 4096;
 /// Live records sent before one of a walk is, when both wait: live ones are what a takeover would miss.
 pub const LIVE_BEFORE_WALK: usize = 3;
 
-/// A change of a flow that the peer was told of waits this long for others: that a connection was established, that each side
-/// closed it. What a standby that takes over meanwhile does not know it learns from the flow's next packet, or its timeout.
+/// That a flow ends, which the peer was told of, waits this long for others: each side closes a connection, then its entry goes.
+/// A standby that takes over meanwhile keeps a flow that is over until its timeout; it lacks none that lives.
 pub const LATER: Duration = Duration::from_millis(10);
 
 /// A refused record is sent again after this, doubled by each refusal …

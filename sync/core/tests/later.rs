@@ -1,4 +1,4 @@
-//! What only changes the state of a flow that a peer was told of waits for others of its kind, and no longer than it may.
+//! That a flow ends waits for others of its kind, and no longer than it may. Nothing else waits.
 
 #[path = "replication/table.rs"]
 #[expect(dead_code, reason = "shared with the replication test, which uses all of it")]
@@ -130,19 +130,33 @@ fn i5_nothing_waits_when_somebody_waits_for_it() {
     assert_eq!(world.told(), [ended]);
 }
 
+/// With what it was told before, a standby would end a connection in its handshake's timeout.
+#[test]
+fn i5_a_connection_that_is_established_does_not_wait() {
+    let mut world = World::new();
+    world.change(FlowState::New);
+    world.told();
+    let established = world.change(FlowState::Established);
+    assert_eq!(world.told(), [FlowChange::Upsert(established)]);
+    world.change(FlowState::ResetPending);
+    assert_eq!(world.told(), []);
+    let lives = world.change(FlowState::Established);
+    assert_eq!(world.told(), [FlowChange::Upsert(lives)], "the reset was not the peer's");
+}
+
 #[test]
 fn what_waited_by_intention_is_no_lag_of_replication() {
     let mut world = World::new();
     world.change(FlowState::New);
     world.told();
-    let established = world.change(FlowState::Established);
+    let closed = world.change(FlowState::Closed);
     assert_eq!(world.told(), [], "the peer was told of the flow");
     world.wait(LAG);
-    // Of the new flow; that it is established has not left.
+    // Of the new flow; that it is closed has not left.
     world.acknowledge();
     assert_eq!(world.samples(), [(1, LAG)]);
     world.wait(LATER);
-    assert_eq!(world.told(), [FlowChange::Upsert(established)]);
+    assert_eq!(world.told(), [FlowChange::Upsert(closed)]);
     world.acknowledge();
     assert_eq!(world.samples(), [(1, LAG)]);
 }

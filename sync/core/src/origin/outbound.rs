@@ -187,10 +187,10 @@ impl Outbound {
                 counters.changes_stale += 1;
                 return false;
             }
-            let same_flow = change.version().birth == dirty.change.version().birth;
+            let may_wait = change.version().birth == dirty.change.version().birth && only_ends(change);
             dirty.change = change.clone();
             match dirty.place {
-                Place::Sent(told) if same_flow => {
+                Place::Sent(told) if may_wait => {
                     dirty.place = self.queues.push_later(now + LATER, slot, told);
                     dirty.refusals = 0;
                 }
@@ -198,7 +198,7 @@ impl Outbound {
                     dirty.place = self.queues.push_live(Item::Record(slot));
                     dirty.refusals = 0;
                 }
-                Place::Later { .. } if !same_flow => {
+                Place::Later { .. } if !may_wait => {
                     dirty.place = self.queues.push_live(Item::Record(slot));
                     counters.superseded += 1;
                 }
