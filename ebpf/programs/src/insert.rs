@@ -229,9 +229,13 @@ fn reserve<F: Family>(
     }
     match F::flows().insert(&reply.key, &*reply, u64::from(BPF_NOEXIST)) {
         Ok(()) => Ok(true),
-        Err(EEXIST) => match taken::<F>(reply) {
-            None => Ok(false),
-            Some(reason) => Err(reason),
+        Err(EEXIST) => match holder::<F>(reply) {
+            Holder::ThisFlow => Ok(false),
+            Holder::AnotherFlow => Err(Reason::ReplyTupleTaken),
+            Holder::Nobody => F::flows()
+                .insert(&reply.key, &*reply, u64::from(BPF_NOEXIST))
+                .map(|()| true)
+                .map_err(|error| if error == EEXIST { Reason::Raced } else { refusal(error) }),
         },
         Err(error) => Err(refusal(error)),
     }
@@ -328,12 +332,22 @@ fn refusal(error: i32) -> Reason {
     }
 }
 
-/// Somebody has the tuple of this reply: this very flow, made by another CPU; another flow; or half a flow that was
-/// left behind, which makes room once nobody can have it in hand. `None`: this very flow.
+/// Who has the tuple of a reply.
+#[derive(Clone, Copy)]
+enum Holder {
+    /// This very flow, made by another CPU.
+    ThisFlow,
+    AnotherFlow,
+    /// It is free now.
+    Nobody,
+}
+
+/// Looks who has the tuple of this reply. Half a flow that was left behind, by one that was reopened with another endpoint
+/// and is gone since, makes room once nobody can have it in hand.
 #[inline(never)]
-fn taken<F: Family>(reply: &FlowValue<F::Address>) -> Option<Reason> {
+fn holder<F: Family>(reply: &FlowValue<F::Address>) -> Holder {
     let Some(holder) = F::flows().get_ptr(&reply.key) else {
-        return Some(Reason::Raced);
+        return Holder::Nobody;
     };
     // SAFETY: a live map value; its twin's place is as good a key as a copy of it.
     let (own, half, birth_ns, seen_ns) = unsafe {
@@ -347,9 +361,9 @@ fn taken<F: Family>(reply: &FlowValue<F::Address>) -> Option<Reason> {
     let settled = |since: u64| reply.birth_ns.wrapping_sub(since) as i64 > DEAD_NS as i64;
     if half && settled(birth_ns) && settled(seen_ns) {
         let _ = F::flows().remove(&reply.key);
-        return Some(Reason::TwinMissing);
+        return Holder::Nobody;
     }
-    if own { None } else { Some(Reason::ReplyTupleTaken) }
+    if own { Holder::ThisFlow } else { Holder::AnotherFlow }
 }
 
 /// Puts a flow in the place of the dead one that this packet has claimed. Live elements are changed in place

@@ -107,6 +107,32 @@ fn a_syn_on_a_closed_flow_starts_another() {
     });
 }
 
+/// A client that uses its ports again meets what earlier connections left with every endpoint.
+#[test]
+fn what_a_reopened_flow_left_behind_makes_room() {
+    for_each(|rig| {
+        let n = rig.connect(40000);
+        let left = key(&rig.reply(TCP, n, 40000, 0));
+        rig.client_sends(&rig.tcp(40000, FIN | ACK));
+        let out = rig.client_sends(&rig.tcp(40000, SYN)).forwarded(Reason::ForwardedSlow);
+        rig.remove_flow(&key(&rig.tcp(40000, 0)));
+        rig.remove_flow(&key(&out.answer(0)));
+        assert_eq!(rig.flow_entries(), 1);
+
+        rig.publish(&Service::over(&[n]));
+        // Its original may be about to be written by another CPU.
+        rig.client_sends(&rig.tcp(40000, SYN)).dropped(Reason::Raced);
+        rig.change_flow(&left, |flow| {
+            flow.birth_ns -= lockstep_abi::timeout::DEAD_NS;
+            flow.last_seen_ns -= lockstep_abi::timeout::DEAD_NS;
+        });
+        let out = rig.client_sends(&rig.tcp(40000, SYN)).forwarded(Reason::ForwardedSlow);
+        assert_eq!(out.destination, rig.net.endpoint(n));
+        assert_eq!(rig.flow_entries(), 2);
+        rig.endpoint_sends(&out.answer(SYN | ACK)).forwarded(Reason::ForwardedSlow);
+    });
+}
+
 #[test]
 fn a_syn_on_a_closed_flow_of_a_service_that_has_no_endpoint_any_more_ends_it() {
     for_each(|rig| {
