@@ -5,15 +5,16 @@ use core::ffi::c_void;
 use core::mem::{MaybeUninit, size_of};
 use core::ptr::{from_ref, null_mut};
 
-use aya_ebpf::bindings::BPF_F_RECOMPUTE_CSUM;
+use aya_ebpf::bindings::{BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR, BPF_F_RECOMPUTE_CSUM};
 use aya_ebpf::helpers::generated::{
-    bpf_csum_diff, bpf_skb_adjust_room, bpf_skb_change_tail, bpf_skb_load_bytes, bpf_skb_store_bytes,
+    bpf_csum_diff, bpf_l4_csum_replace, bpf_skb_adjust_room, bpf_skb_change_tail, bpf_skb_load_bytes,
+    bpf_skb_store_bytes,
 };
 use lockstep_abi::checksum::add;
 use lockstep_abi::reason::Reason;
 use lockstep_packet::offset::{ETHERNET, NETWORK};
 
-use crate::hook::{Hook, Tc};
+use crate::hook::{Deltas, Hook, Tc};
 use crate::hop::Macs;
 use crate::maps::CHUNK;
 
@@ -82,6 +83,27 @@ impl Tc {
         // SAFETY: the context is valid while the program runs.
         let result = unsafe { bpf_skb_adjust_room(self.skb(), bytes, mode, flags) };
         if result == 0 { Ok(()) } else { Err(Reason::RewriteFailed) }
+    }
+
+    /// Mends a checksum wherever it stands; pointers taken before are void afterwards. A partial one holds the pseudo
+    /// header only, so it takes the difference of the addresses and not that of the ports; the kernel knows which it has.
+    /// Where a device has summed the whole packet, the kernel takes the checksum's change into that sum, as it must: the
+    /// addresses' own is [`Family::rewrite`]'s to tell. `BPF_F_IPV6` (Linux 6.16) would do both at once, but wrongly where
+    /// there is no checksum to mend.
+    ///
+    /// [`Family::rewrite`]: crate::family::Family::rewrite
+    #[inline(always)]
+    pub(crate) fn mend_by_helper(&self, offset: u32, deltas: Deltas, udp: bool) -> Result<(), Reason> {
+        let mangled = if udp { u64::from(BPF_F_MARK_MANGLED_0) } else { 0 };
+        let pseudo = u64::from(BPF_F_PSEUDO_HDR) | mangled;
+        // SAFETY: the context is valid while the program runs.
+        let mut failed =
+            unsafe { bpf_l4_csum_replace(self.skb(), offset, 0, u64::from(deltas.addresses), pseudo) };
+        if deltas.ports != 0 {
+            // SAFETY: the same.
+            failed |= unsafe { bpf_l4_csum_replace(self.skb(), offset, 0, u64::from(deltas.ports), mangled) };
+        }
+        if failed == 0 { Ok(()) } else { Err(Reason::RewriteFailed) }
     }
 
     /// Exchanges the MACs and sends the packet back.

@@ -15,7 +15,7 @@ use lockstep_abi::map;
 use crate::case::{BOTH_FAMILIES_TC, Case, Family, Side, TC_V4};
 use crate::pool::{classifier, xdp};
 use crate::rig::*;
-use host::{Host, Offload};
+use host::{Host, Offload, SET_SEND_CHECKSUMS, set};
 
 const PATIENCE: Duration = Duration::from_secs(10);
 /// Enough for thousands of packets that are not aggregated.
@@ -179,6 +179,17 @@ fn megabytes_of_tcp_pass_unharmed_in_both_directions() {
         if rig.net == Family::V4 {
             assert!(moved("arp_answered") >= 2, "client and endpoint asked for VIP and gateway");
         }
+    });
+}
+
+/// A veth hands a partial checksum on, and whoever receives it asks no more. A device without that offload has it completed.
+#[test]
+fn i14_a_checksum_that_a_socket_left_to_the_device_is_right_when_that_completes_it() {
+    for_cases(&BOTH_FAMILIES_TC, |rig| {
+        let bed = Bed::new(rig, None);
+        ["client0", "endpoint0"].into_iter().for_each(|link| set(link, SET_SEND_CHECKSUMS, false));
+        bed.megabytes();
+        bed.datagrams([1, 17, 1000, largest(rig.net)]);
     });
 }
 

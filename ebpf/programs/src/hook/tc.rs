@@ -3,10 +3,11 @@
 
 use core::ffi::c_void;
 
-use aya_ebpf::bindings::{__sk_buff, BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR, TC_ACT_SHOT, TC_ACT_UNSPEC};
-use aya_ebpf::helpers::generated::{bpf_csum_update, bpf_l4_csum_replace, bpf_redirect, bpf_skb_pull_data};
+use aya_ebpf::bindings::{__sk_buff, TC_ACT_SHOT, TC_ACT_UNSPEC};
+use aya_ebpf::helpers::generated::{bpf_csum_update, bpf_redirect, bpf_skb_pull_data};
 use aya_ebpf::programs::TcContext;
 use lockstep_abi::TCP;
+use lockstep_abi::checksum::apply;
 use lockstep_abi::reason::Reason;
 
 use lockstep_packet::offset::NETWORK;
@@ -34,6 +35,13 @@ impl Tc {
     pub(crate) fn skb(&self) -> *mut __sk_buff {
         self.0.skb.skb
     }
+}
+
+/// A whole checksum after a difference.
+#[inline(always)]
+fn mended(old: u16, difference: u16, udp: bool) -> u16 {
+    let new = apply(old, u32::from(difference));
+    if udp && new == 0 { u16::MAX } else { new }
 }
 
 impl Hook for Tc {
@@ -110,24 +118,27 @@ impl Hook for Tc {
         let _ = unsafe { bpf_skb_pull_data(self.skb(), bytes) };
     }
 
-    /// A partial checksum holds the pseudo header only, so it takes the difference of the addresses and not that of
-    /// the ports; the kernel knows which it has. Where a device has summed the whole packet, the kernel takes the
-    /// checksum's change into that sum, as it must: the addresses' own is [`Family::rewrite`]'s to tell. `BPF_F_IPV6`
-    /// (Linux 6.16) would do both at once, but wrongly where there is no checksum to mend.
-    ///
-    /// [`Family::rewrite`]: crate::family::Family::rewrite
+    /// The kernel's helper mends the addresses' part (see [`Tc::mend_by_helper`]), and what it made of the checksum
+    /// tells of which kind that is: of a whole one the ports' part is mended here, without another call.
     #[inline(always)]
     fn mend_checksum(&self, offset: u32, deltas: Deltas, udp: bool) -> Result<(), Reason> {
-        let mangled = if udp { u64::from(BPF_F_MARK_MANGLED_0) } else { 0 };
-        let pseudo = u64::from(BPF_F_PSEUDO_HDR) | mangled;
-        // SAFETY: the context is valid while the program runs.
-        let mut failed =
-            unsafe { bpf_l4_csum_replace(self.skb(), offset, 0, u64::from(deltas.addresses), pseudo) };
-        if deltas.ports != 0 {
-            // SAFETY: the same.
-            failed |= unsafe { bpf_l4_csum_replace(self.skb(), offset, 0, u64::from(deltas.ports), mangled) };
+        let old: u16 = self.read(offset).ok_or(Reason::Malformed)?;
+        if udp && old == 0 {
+            return Ok(());
         }
-        if failed == 0 { Ok(()) } else { Err(Reason::RewriteFailed) }
+        // A difference of nothing tells nothing.
+        if matches!(deltas.addresses, 0 | u16::MAX) {
+            return self.mend_by_helper(offset, deltas, udp);
+        }
+        self.mend_by_helper(offset, Deltas { ports: 0, ..deltas }, udp)?;
+        let field = self.at::<u16>(offset).ok_or(Reason::RewriteFailed)?;
+        // SAFETY: in bounds; the eBPF machine reads and writes words at any address.
+        unsafe {
+            if field.read_volatile() == mended(old, deltas.addresses, udp) {
+                field.write_volatile(mended(field.read_volatile(), deltas.ports, udp));
+            }
+        }
+        Ok(())
     }
 
     #[inline(always)]

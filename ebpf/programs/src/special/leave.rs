@@ -11,7 +11,7 @@ use crate::count::{Verdict, count};
 use crate::direct;
 use crate::family::Family;
 use crate::forward::Translation;
-use crate::hook::{Deltas, Hook, Tc};
+use crate::hook::{Deltas, Tc};
 use crate::hop::{self, Way};
 use crate::slow::kept_key;
 use crate::special::family::Special;
@@ -95,12 +95,12 @@ fn rewrite<F: Special>(
 fn transport<F: Special>(hook: &Tc, walk: &Walk, ports: [u16; 2], deltas: Deltas) -> Result<(), Reason> {
     let at = walk.transport;
     match walk.protocol {
-        TCP => hook.mend_checksum(at + TCP_CHECKSUM, deltas, false)?,
-        UDP => hook.mend_checksum(at + UDP_CHECKSUM, deltas, true)?,
+        TCP => hook.mend_by_helper(at + TCP_CHECKSUM, deltas, false)?,
+        UDP => hook.mend_by_helper(at + UDP_CHECKSUM, deltas, true)?,
         SCTP => return sctp(hook, walk, ports),
         _ => {
             let addresses = if F::ICMP_COVERS_ADDRESSES { deltas.addresses } else { 0 };
-            hook.mend_checksum(at + ICMP_CHECKSUM, Deltas { addresses, ..deltas }, false)?;
+            hook.mend_by_helper(at + ICMP_CHECKSUM, Deltas { addresses, ..deltas }, false)?;
             let id_be = if walk.icmp == F::ECHO_REQUEST { ports[0] } else { ports[1] };
             return hook.store(at + ECHO_ID, &id_be);
         }

@@ -94,12 +94,12 @@ impl Drop for Host {
 /// `linux/sockios.h`.
 const SIOCETHTOOL: libc::Ioctl = 0x8946;
 /// `ETHTOOL_STXCSUM` of linux/ethtool.h.
-const SET_SEND_CHECKSUMS: u32 = 0x17;
+pub(super) const SET_SEND_CHECKSUMS: u32 = 0x17;
 /// `ETHTOOL_SGRO`. A veth takes frames from XDP while its own end has XDP or this.
 const SET_RECEIVE_AGGREGATES: u32 = 0x2c;
 
 /// Switches an offload.
-fn set(link: &str, command: u32, on: bool) {
+pub(super) fn set(link: &str, command: u32, on: bool) {
     let mut value = [command, u32::from(on)];
     let socket = socket(AddressFamily::Inet, SockType::Datagram, SockFlag::SOCK_CLOEXEC, None).unwrap();
     // SAFETY: plain integers and a union of them.
