@@ -39,7 +39,7 @@ impl Admin {
         }
         let identity = parts.raft.join_cluster(via, parts.spec()).await.map_err(|e| refuse::raft(&e))?;
         let voters = if request.learner {
-            parts.raft.metrics().voters
+            self.voters_beside(identity.node).await?
         } else {
             promising(self.started().await?).await;
             parts.raft.enlist().await.map_err(|e| refuse::raft(&e))?
@@ -51,6 +51,22 @@ impl Admin {
             voters: voters.len() as u32,
             advice: advice(&voters),
         })
+    }
+
+    /// The voters of the membership that has `learner` without a vote: this node has it in its log, but Raft tells what that
+    /// says a little later.
+    async fn voters_beside(&self, learner: NodeId) -> Result<BTreeSet<NodeId>, Status> {
+        let deadline = Instant::now() + MEMBER_TIMEOUT;
+        loop {
+            let metrics = self.parts.raft.metrics();
+            if metrics.learners.contains(&learner) || metrics.voters.contains(&learner) {
+                return Ok(metrics.voters);
+            }
+            if Instant::now() >= deadline {
+                return Err(Status::unavailable("Raft does not say who votes: see the daemon's log"));
+            }
+            tokio::time::sleep(LOOK).await;
+        }
     }
 
     async fn started(&self) -> Result<&Member, Status> {
