@@ -31,6 +31,7 @@ pub mod run;
 pub mod runner;
 pub mod scenarios;
 pub mod session;
+mod sockopt;
 pub mod stats;
 pub mod topology;
 pub mod traffic;

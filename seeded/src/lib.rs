@@ -75,6 +75,14 @@ mod tests {
     }
 
     #[test]
+    fn draws_reach_everything() {
+        let mut rng = Rng::new(1);
+        let mut seen = [false; 7];
+        (0..1000).for_each(|_| seen[rng.below(7) as usize] = true);
+        assert_eq!(seen, [true; 7]);
+    }
+
+    #[test]
     fn shuffling_keeps_everything() {
         let mut numbers: Vec<u32> = (0..100).collect();
         Rng::new(7).shuffle(&mut numbers);

@@ -8,6 +8,7 @@ use anyhow::{Context, bail};
 use nix::net::if_::if_nametoindex;
 
 use crate::clock::Nanos;
+use crate::sockopt;
 
 /// Bytes kept of a frame: Ethernet, IPv4 without options, TCP without options, and some.
 pub const SNAP: usize = 96;
@@ -162,22 +163,10 @@ impl PacketSocket {
 
     /// Frames the socket lost because its buffer was full.
     pub fn lost(&self) -> anyhow::Result<u64> {
-        // SAFETY: tpacket_stats is plain data for which zero is valid.
-        let mut stats: libc::tpacket_stats = unsafe { zeroed() };
-        let mut length = size_of::<libc::tpacket_stats>() as u32;
-        // SAFETY: the pointer and the length describe `stats`.
-        let result = unsafe {
-            libc::getsockopt(
-                self.fd.as_raw_fd(),
-                libc::SOL_PACKET,
-                libc::PACKET_STATISTICS,
-                (&raw mut stats).cast(),
-                &raw mut length,
-            )
-        };
-        if result != 0 {
-            return Err(io::Error::last_os_error()).context("cannot read a packet socket's statistics");
-        }
+        // SAFETY: numbers, and the option's own layout.
+        let stats: libc::tpacket_stats =
+            unsafe { sockopt::get(&self.fd, libc::SOL_PACKET, libc::PACKET_STATISTICS) }
+                .context("cannot read a packet socket's statistics")?;
         Ok(u64::from(stats.tp_drops))
     }
 }

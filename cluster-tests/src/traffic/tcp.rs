@@ -6,9 +6,9 @@
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
-use std::os::fd::AsRawFd;
 
 use super::pattern::{Direction, Pattern};
+use crate::sockopt;
 
 const CLIENT_MAGIC: u64 = 0x4c6f_636b_7374_6570;
 const ENDPOINT_MAGIC: u64 = 0x7065_7473_6b63_6f4c;
@@ -204,22 +204,12 @@ impl Conversation {
 
     /// What the kernel says of it, for a failure's message.
     pub fn kernel(&self) -> String {
-        // SAFETY: plain numbers, of which all bytes may be zero.
-        let mut info: libc::tcp_info = unsafe { std::mem::zeroed() };
-        let mut length = size_of_val(&info) as libc::socklen_t;
-        // SAFETY: the kernel writes at most `length` bytes into `info`, and both outlive the call.
-        let result = unsafe {
-            libc::getsockopt(
-                self.socket.as_raw_fd(),
-                libc::IPPROTO_TCP,
-                libc::TCP_INFO,
-                (&raw mut info).cast(),
-                &raw mut length,
-            )
+        // SAFETY: numbers, and the option's own layout.
+        let info = unsafe { sockopt::get::<libc::tcp_info>(&self.socket, libc::IPPROTO_TCP, libc::TCP_INFO) };
+        let info = match info {
+            Ok(info) => info,
+            Err(error) => return error.to_string(),
         };
-        if result != 0 {
-            return std::io::Error::last_os_error().to_string();
-        }
         format!(
             "state {}, {} segments not acknowledged, {} retransmissions, retransmission timeout {} ms",
             info.tcpi_state,

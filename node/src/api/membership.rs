@@ -56,30 +56,16 @@ impl Admin {
     /// The voters of the membership that has `learner` without a vote: this node has it in its log, but Raft tells what that
     /// says a little later.
     async fn voters_beside(&self, learner: NodeId) -> Result<BTreeSet<NodeId>, Status> {
-        let deadline = Instant::now() + MEMBER_TIMEOUT;
-        loop {
+        let told = || {
             let metrics = self.parts.raft.metrics();
-            if metrics.learners.contains(&learner) || metrics.voters.contains(&learner) {
-                return Ok(metrics.voters);
-            }
-            if Instant::now() >= deadline {
-                return Err(Status::unavailable("Raft does not say who votes: see the daemon's log"));
-            }
-            tokio::time::sleep(LOOK).await;
-        }
+            let knows = metrics.learners.contains(&learner) || metrics.voters.contains(&learner);
+            knows.then_some(metrics.voters)
+        };
+        wait_for(told, "Raft does not say who votes: see the daemon's log").await
     }
 
     async fn started(&self) -> Result<&Member, Status> {
-        let deadline = Instant::now() + MEMBER_TIMEOUT;
-        loop {
-            if let Some(member) = self.parts.member.get() {
-                return Ok(member);
-            }
-            if Instant::now() >= deadline {
-                return Err(Status::unavailable("the lease thread does not start: see the daemon's log"));
-            }
-            tokio::time::sleep(LOOK).await;
-        }
+        wait_for(|| self.parts.member.get(), "the lease thread does not start: see the daemon's log").await
     }
 
     /// Takes a node out: this one, after it has given its groups away, or one that is gone or owns nothing.
@@ -127,6 +113,20 @@ impl Admin {
             Err(_) => member::stay(parts),
         }
         removed
+    }
+}
+
+/// Looks until there is something, for as long as becoming a member may take.
+async fn wait_for<T>(look: impl Fn() -> Option<T>, problem: &str) -> Result<T, Status> {
+    let deadline = Instant::now() + MEMBER_TIMEOUT;
+    loop {
+        if let Some(found) = look() {
+            return Ok(found);
+        }
+        if Instant::now() >= deadline {
+            return Err(Status::unavailable(problem));
+        }
+        tokio::time::sleep(LOOK).await;
     }
 }
 

@@ -40,6 +40,15 @@ impl World {
         world
     }
 
+    /// The same, which was told of a flow and holds it.
+    fn with_a_flow() -> Self {
+        let mut world = Self::new();
+        world.change(FlowState::New);
+        world.told();
+        world.acknowledge();
+        world
+    }
+
     /// The flow's next change, in this state.
     fn change(&mut self, state: FlowState) -> FlowRecord {
         let FlowChange::Upsert(record) = self.table.packet(key(0), EPOCH, self.now.as_nanos(), 0) else {
@@ -105,10 +114,7 @@ fn i5_the_end_of_a_connection_is_one_record_which_leaves_in_time() {
 
 #[test]
 fn i5_a_flow_that_follows_one_that_ended_does_not_wait() {
-    let mut world = World::new();
-    world.change(FlowState::New);
-    world.told();
-    world.acknowledge();
+    let mut world = World::with_a_flow();
     world.change(FlowState::Closed);
     assert_eq!(world.told(), []);
     world.wait(LAG);
@@ -119,10 +125,7 @@ fn i5_a_flow_that_follows_one_that_ended_does_not_wait() {
 
 #[test]
 fn i5_nothing_waits_when_somebody_waits_for_it() {
-    let mut world = World::new();
-    world.change(FlowState::New);
-    world.told();
-    world.acknowledge();
+    let mut world = World::with_a_flow();
     let ended = world.table.expire(key(0)).expect("it is there");
     world.origin.handle_change(world.now, ended.clone(), EPOCH);
     assert_eq!(world.told(), []);

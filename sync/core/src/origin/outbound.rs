@@ -8,8 +8,8 @@
 //!                                                   nack: retry(at), then live queue
 //! ```
 //!
-//! What only changes the state of a flow that the peer was told of waits a little ([`LATER`]), then stands in the live
-//! queue: the end of a connection is one record, and not three.
+//! What says only that a flow ends waits a little ([`LATER`]), then stands in the live queue: the end of a connection is
+//! one record, and not three.
 //!
 //! A walk's begin marker stands in the live queue, so that no live record made after it overtakes it; its
 //! records and its end marker stand in the walk queue. A record of a walk whose flow gets a newer version
