@@ -8,6 +8,7 @@ mod change;
 mod group;
 mod health;
 mod node;
+mod replicas;
 mod service;
 mod snat;
 
@@ -21,6 +22,9 @@ pub(crate) fn apply(state: &mut State, index: LogIndex, command: &Command) -> Ap
         Command::Change { expected, changes } => change::apply(state, index, *expected, changes),
         Command::RegisterNode { id, spec } => node::register(state, *id, spec),
         Command::Assign { group, replaces, node } => assign::assign(state, index, *group, *replaces, *node),
+        Command::SetReplicas { group, epoch, replaces, nodes } => {
+            replicas::set(state, index, *group, *epoch, replaces, nodes)
+        }
         Command::AllocatePortBlocks { address, count } => blocks::allocate(state, *address, *count),
         Command::ReleasePortBlocks { address, blocks } => blocks::release(state, *address, *blocks),
         Command::Judge { at_unix_ms, judgements } => health::judge(state, index, *at_unix_ms, judgements),

@@ -80,7 +80,14 @@ pub fn command() -> impl Strategy<Value = Command> {
             replaces: Epoch(replaces),
             node: NodeId(node),
         }),
+        2 => (any_group_id(), 0_u64..50, nodes(), nodes()).prop_map(|(group, epoch, replaces, nodes)| {
+            Command::SetReplicas { group, epoch: Epoch(epoch), replaces, nodes }
+        }),
     ]
+}
+
+fn nodes() -> impl Strategy<Value = BTreeSet<NodeId>> {
+    btree_set((1_u64..5).prop_map(NodeId), 0..3)
 }
 
 /// Any change of intent.

@@ -1,6 +1,7 @@
 //! What can be written to the Raft log. One command is one revision; applying it is a pure function of
 //! state, log index and command.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
@@ -35,6 +36,18 @@ pub enum Command {
         replaces: Epoch,
         /// The next owner. The epoch is the log index of this command.
         node: NodeId,
+    },
+    /// A group's flows are held by these nodes, its owner among them. A no-op when `epoch` is not the group's current one,
+    /// or others hold its flows than `replaces`.
+    SetReplicas {
+        /// The group.
+        group: GroupId,
+        /// Its epoch.
+        epoch: Epoch,
+        /// Who held them when this was proposed.
+        replaces: BTreeSet<NodeId>,
+        /// Who is to.
+        nodes: BTreeSet<NodeId>,
     },
     /// An address that flows leave with gets more source ports. A no-op where there are no more.
     AllocatePortBlocks {

@@ -51,6 +51,8 @@ pub struct Group {
     pub spec: GroupSpec,
     /// Current assignment; `None` until the leader made one.
     pub assignment: Option<Assignment>,
+    /// Who holds its flows, or is to: its owner and its standbys, each with the index of the log since when.
+    pub replicas: BTreeMap<NodeId, LogIndex>,
     /// Revision of the last change.
     pub revision: Revision,
 }
@@ -204,6 +206,7 @@ impl State {
         self.installations.clear();
         for group in self.groups.values_mut() {
             group.assignment = None;
+            group.replicas.clear();
         }
     }
 

@@ -100,7 +100,7 @@ mod tests {
             standbys: 1,
             failback: false,
         };
-        Group { spec, assignment, revision: Revision(revision) }
+        Group { spec, assignment, replicas: Default::default(), revision: Revision(revision) }
     }
 
     /// The inputs of a node with nothing wrong, about `state`.

@@ -54,7 +54,7 @@ pub(crate) struct Settings {
 }
 
 /// What the rest of the daemon is to know or do.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Event {
     /// The kernel lease is written and the first announcement sent: this node owns the group.
     Opened(Tenure),
@@ -82,6 +82,17 @@ pub(crate) enum Event {
         node: NodeId,
         /// Why.
         cause: Cause,
+    },
+    /// Propose to Raft who holds a group's flows.
+    SetReplicas {
+        /// The group.
+        group: GroupId,
+        /// Its current epoch.
+        epoch: Epoch,
+        /// Who holds them now.
+        replaces: BTreeSet<NodeId>,
+        /// Who is to.
+        nodes: BTreeSet<NodeId>,
     },
     /// Hand the Raft leadership over.
     TransferLeader(NodeId),

@@ -8,13 +8,14 @@
 //! - its owner says that it is unfit, drains, has given the epoch back, or keeps failing to hold a lease,
 //! - it is to go back to a node that it prefers, and that has been able to serve it for a while,
 //!
-//! and only to a node that stands strictly higher than the owner ([`Standing`]).
+//! and only to a node that stands strictly higher than the owner ([`Standing`]). Its standbys are chosen in [`replicas`].
 
 mod campaign;
 mod choice;
 mod hearing;
 mod hold_down;
 mod output;
+mod replicas;
 mod standing;
 mod succession;
 #[cfg(test)]
@@ -31,6 +32,7 @@ use lockstep_model::state::Assignment;
 use self::campaign::Campaign;
 use self::hold_down::HoldDowns;
 pub use self::output::{Cause, Counters, Output};
+use self::replicas::Replicas;
 pub use self::standing::{Ineligible, Standing};
 use self::watch::Watch;
 use crate::log::LogView;
@@ -71,6 +73,7 @@ pub struct Leader {
     campaign: Campaign,
     reports: BTreeMap<NodeId, Received>,
     watches: BTreeMap<GroupId, Watch>,
+    replicas: BTreeMap<GroupId, Replicas>,
     hold_downs: HoldDowns,
     /// An operator has placed the leadership, here or elsewhere: until then it stays.
     pinned_until: Option<Instant>,
@@ -93,6 +96,7 @@ impl Leader {
             campaign: Campaign::default(),
             reports: BTreeMap::new(),
             watches: BTreeMap::new(),
+            replicas: BTreeMap::new(),
             hold_downs: HoldDowns::default(),
             pinned_until: None,
             transfer_tried: None,
@@ -111,6 +115,7 @@ impl Leader {
         self.leading_since = leads.then_some(now);
         self.judged_at = None;
         self.watches.values_mut().for_each(|watch| watch.start_over(now));
+        self.replicas.clear();
         // Time for what is on its way to be heard; who campaigned has heard enough.
         let settling =
             if self.campaign.is_on(now) { Duration::ZERO } else { suspect_after(log.view().lease) };
@@ -161,6 +166,7 @@ impl Leader {
         // Also while another leads: if it dies together with an owner, the next leader must know that this owner
         // was heard once, and not give it the time of a new one.
         self.watches.retain(|group, _| log.view().groups.contains_key(group));
+        self.replicas.retain(|group, _| log.view().groups.contains_key(group));
         for (group, view) in &log.view().groups {
             self.watch(now, *group, view, log);
         }
@@ -184,6 +190,7 @@ impl Leader {
         }
         for (group, view) in &log.view().groups {
             self.judge_group(now, *group, view, log);
+            self.judge_replicas(now, *group, view, log);
         }
         self.cut_off_since = match self.hears_owners(now, self.me, log) {
             true => None,

@@ -64,6 +64,17 @@ pub enum Output {
         /// Why.
         cause: Cause,
     },
+    /// Propose to Raft who holds a group's flows.
+    SetReplicas {
+        /// The group.
+        group: GroupId,
+        /// Its current epoch.
+        epoch: Epoch,
+        /// Who holds them now.
+        replaces: BTreeSet<NodeId>,
+        /// Who is to.
+        nodes: BTreeSet<NodeId>,
+    },
     /// Hand the Raft leadership over.
     TransferLeader(NodeId),
     /// Ask for votes against a leader that is lost, without waiting for Raft's timeouts.
@@ -252,6 +263,9 @@ impl Participant {
                 self.outputs.push_back(match output {
                     leader::Output::Assign { group, replaces, node, cause } => {
                         Output::Assign { group, replaces, node, cause }
+                    }
+                    leader::Output::SetReplicas { group, epoch, replaces, nodes } => {
+                        Output::SetReplicas { group, epoch, replaces, nodes }
                     }
                     leader::Output::TransferLeader(to) => Output::TransferLeader(to),
                     leader::Output::Campaign { against } => Output::Campaign { against },

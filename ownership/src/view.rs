@@ -1,6 +1,6 @@
 //! What the machines need of the agreed state.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -30,6 +30,10 @@ pub struct GroupView {
     pub name: String,
     /// Who should own it.
     pub assignment: Option<Assignment>,
+    /// Who holds its flows, or is to: its owner and its standbys.
+    pub replicas: BTreeSet<NodeId>,
+    /// How many standbys it is to have.
+    pub standbys: usize,
     /// Who may own it, most preferred first; empty: any data-plane node.
     pub preference: Vec<NodeId>,
     /// Whether `preference` names anybody at all. Names that belong to nobody (yet) do not open the group to
@@ -55,7 +59,8 @@ impl View {
                 let restricted = !group.spec.nodes.is_empty();
                 let name = group.spec.name.clone();
                 let (assignment, failback) = (group.assignment, group.spec.failback);
-                (*id, GroupView { name, assignment, preference, restricted, failback })
+                let (replicas, standbys) = (group.replicas.keys().copied().collect(), group.spec.standbys.into());
+                (*id, GroupView { name, assignment, replicas, standbys, preference, restricted, failback })
             })
             .collect();
         let mut holders: BTreeMap<_, _> = state.released.iter().map(|(a, r)| (*a, r.by)).collect();

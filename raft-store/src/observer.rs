@@ -93,6 +93,7 @@ pub(crate) fn observed(entry: &Entry) -> Option<Observed> {
             }),
             Command::Change { changes, .. } => edit(changes),
             Command::RegisterNode { .. }
+            | Command::SetReplicas { .. }
             | Command::AllocatePortBlocks { .. }
             | Command::ReleasePortBlocks { .. }
             | Command::Judge { .. }

@@ -36,6 +36,10 @@ impl fmt::Display for Proposal {
             Command::Change { changes, .. } => write!(f, "{} changes", changes.len()),
             Command::RegisterNode { id, .. } => write!(f, "register node {id}"),
             Command::Assign { group, node, .. } => write!(f, "assign group {group} to node {node}"),
+            Command::SetReplicas { group, nodes, .. } => {
+                let nodes: Vec<_> = nodes.iter().map(ToString::to_string).collect();
+                write!(f, "flows of group {group} held by nodes {}", nodes.join(", "))
+            }
             Command::AllocatePortBlocks { address, count } => {
                 write!(f, "allocate {count} port blocks of {address}")
             }

@@ -28,5 +28,6 @@ pub(super) fn assign(
     let line = format!("group/{name} assigned to {owner}, epoch {epoch}");
     let group = state.groups.get_mut(&id).expect("it was found above");
     group.assignment = Some(Assignment { epoch, node });
+    group.replicas.entry(node).or_insert(index);
     Ok(Applied::Changed { revision: state.revision, lines: vec![line] })
 }

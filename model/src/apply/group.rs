@@ -1,5 +1,7 @@
 //! Groups are made, changed, deleted.
 
+use std::collections::BTreeMap;
+
 use super::change::{Draft, Verb};
 use super::{invalid, not_found, or_none, refuse_first};
 use crate::check;
@@ -24,7 +26,7 @@ pub(super) fn upsert(draft: &mut Draft, spec: &GroupSpec) -> Result<Verb, Refusa
         None => {
             check_nodes(&draft.state, spec)?;
             let id = GroupId(draft.next_id());
-            draft.state.groups.insert(id, Group { spec: spec.clone(), assignment: None, revision });
+            draft.state.groups.insert(id, Group { spec: spec.clone(), assignment: None, replicas: BTreeMap::new(), revision });
             Ok(Verb::Created)
         }
     }

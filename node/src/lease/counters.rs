@@ -95,6 +95,7 @@ impl Counters {
 pub(crate) fn of_leader(participant: &Participant) -> Vec<(String, u64)> {
     let leader = participant.leader().counters();
     let plain = [
+        ("replicas_proposed", leader.replicas),
         ("takeover_without_flows", leader.takeover_without_flows),
         ("leadership_transfers", leader.transfers),
         ("leadership_campaigns", leader.campaigns),

@@ -302,6 +302,9 @@ impl LeaseThread {
                 Output::Assign { group, replaces, node, cause } => {
                     self.tell(Event::Assign { group, replaces, node, cause });
                 }
+                Output::SetReplicas { group, epoch, replaces, nodes } => {
+                    self.tell(Event::SetReplicas { group, epoch, replaces, nodes });
+                }
                 Output::TransferLeader(to) => self.tell(Event::TransferLeader(to)),
                 Output::Campaign { against } => self.tell(Event::Campaign { against }),
                 Output::Failover(record) => self.remember(record),

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use lockstep_model::command::Command;
-use lockstep_model::ids::NodeId;
+use lockstep_model::ids::{GroupId, NodeId};
 use lockstep_model::state::Applied;
 use lockstep_ownership::message::Tenure;
 use tokio::sync::mpsc;
@@ -21,7 +21,7 @@ pub(super) async fn run(parts: Arc<Parts>, mut events: mpsc::Receiver<Event>) {
 }
 
 fn handle(parts: &Arc<Parts>, event: Event) {
-    tell_routing(parts, event);
+    tell_routing(parts, &event);
     match event {
         Event::Opened(tenure) => {
             tracing::info!(group = parts.group_name(tenure.group), epoch = %tenure.epoch, "this node owns the group");
@@ -67,6 +67,9 @@ fn handle(parts: &Arc<Parts>, event: Event) {
         Event::Assign { group, replaces, node, cause } => {
             tokio::spawn(assign(parts.clone(), Command::Assign { group, replaces, node }, cause.name()));
         }
+        Event::SetReplicas { group, epoch, replaces, nodes } => {
+            tokio::spawn(set_replicas(parts.clone(), group, Command::SetReplicas { group, epoch, replaces, nodes }));
+        }
         Event::TransferLeader(to) => {
             tokio::spawn(transfer(parts.clone(), to));
         }
@@ -77,11 +80,11 @@ fn handle(parts: &Arc<Parts>, event: Event) {
     }
 }
 
-fn tell_routing(parts: &Parts, event: Event) {
+fn tell_routing(parts: &Parts, event: &Event) {
     let Some(hook) = &parts.routing else { return };
     let (Tenure { group, epoch }, standing) = match event {
-        Event::Opened(tenure) => (tenure, Standing::Owner),
-        Event::Lapsed(tenure) | Event::Closed(tenure) => (tenure, Standing::Standby),
+        Event::Opened(tenure) => (*tenure, Standing::Owner),
+        Event::Lapsed(tenure) | Event::Closed(tenure) => (*tenure, Standing::Standby),
         _ => return,
     };
     hook.tell(group, parts.group_name(group), epoch, standing);
@@ -104,6 +107,16 @@ async fn assign(parts: Arc<Parts>, command: Command, cause: &'static str) {
             tracing::error!(group, %node, cause, %refusal, "an assignment was refused")
         }
         Err(error) => tracing::warn!(group, %node, cause, %error, "an assignment was not committed (yet)"),
+    }
+}
+
+async fn set_replicas(parts: Arc<Parts>, group: GroupId, command: Command) {
+    let group = parts.group_name(group);
+    match parts.raft.write(command).await {
+        Ok(Applied::Changed { lines, .. }) => tracing::info!(group, change = lines.join("; "), "other nodes hold the flows"),
+        Ok(Applied::Unchanged { lines, .. }) => tracing::info!(group, why = lines.join("; "), "a change of who holds the flows came too late"),
+        Ok(Applied::Refused(refusal)) => tracing::error!(group, %refusal, "a change of who holds the flows was refused"),
+        Err(error) => tracing::warn!(group, %error, "a change of who holds the flows was not committed (yet)"),
     }
 }
 

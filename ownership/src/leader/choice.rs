@@ -106,7 +106,9 @@ impl Leader {
     /// How well a node says it knows the flows, whether or not it can serve them now.
     pub(super) fn flows(&self, now: Instant, node: NodeId, group: GroupId, log: &LogView) -> Option<Flows> {
         let report = self.fresh(now, node, log)?;
-        report.candidacies.iter().find(|c| c.group == group).map(|c| c.flows)
+        let said = report.candidacies.iter().find(|c| c.group == group).map(|c| c.flows)?;
+        let holds = log.view().groups.get(&group).is_none_or(|view| may_hold(view, node));
+        Some(if holds { said } else { Flows::Never })
     }
 
     /// Whether nobody that the group prefers to `node` could still turn up as fit, and nobody with less to do has yet to hear of
@@ -151,18 +153,25 @@ impl Leader {
             return Err(Ineligible::Behind);
         }
         let flows = standing::of_report(report, group)?;
+        let flows = if may_hold(view, node) { flows } else { Flows::Never };
         let held = self.hold_downs.is_held(now, node);
         Ok((if held { Standing::HeldDown } else { Standing::Fit }, flows))
     }
 }
 
+/// Whether what a node says of the flows it holds counts: nobody tells it of them any more once it is not among the replicas,
+/// and it may not have heard of that yet.
+fn may_hold(view: &GroupView, node: NodeId) -> bool {
+    view.assignment.is_none() || view.replicas.is_empty() || view.replicas.contains(&node)
+}
+
 /// Who may own the group: data-plane nodes, and of those only the named ones if it names any.
-fn candidates<'a>(view: &'a GroupView, log: &'a LogView) -> impl Iterator<Item = NodeId> + 'a {
+pub(super) fn candidates<'a>(view: &'a GroupView, log: &'a LogView) -> impl Iterator<Item = NodeId> + 'a {
     let nodes = log.view().nodes.iter().filter(|(_, role)| **role == NodeRole::Dataplane);
     nodes.map(|(node, _)| *node).filter(|node| !view.restricted || view.preference.contains(node))
 }
 
 /// A node's place in the group's preference.
-fn place(view: &GroupView, node: NodeId) -> usize {
+pub(super) fn place(view: &GroupView, node: NodeId) -> usize {
     view.preference.iter().position(|n| *n == node).unwrap_or(usize::MAX)
 }

@@ -1,13 +1,13 @@
 //! What comes out of a leader: things to do, why, and counts.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use lockstep_model::ids::{Epoch, GroupId, NodeId};
 
 use super::Standing;
 
 /// What a leader wants done.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Output {
     /// Propose an assignment.
     Assign {
@@ -19,6 +19,17 @@ pub enum Output {
         node: NodeId,
         /// Why.
         cause: Cause,
+    },
+    /// Propose who holds a group's flows.
+    SetReplicas {
+        /// The group.
+        group: GroupId,
+        /// Its current epoch.
+        epoch: Epoch,
+        /// Who holds them now.
+        replaces: BTreeSet<NodeId>,
+        /// Who is to, the owner among them.
+        nodes: BTreeSet<NodeId>,
     },
     /// Hand the leadership over.
     TransferLeader(NodeId),
@@ -101,6 +112,8 @@ pub struct Counters {
     pub proposed: BTreeMap<Cause, u64>,
     /// Of these, to a node that was not caught up.
     pub takeover_without_flows: u64,
+    /// Changes proposed of who holds a group's flows.
+    pub replicas: u64,
     /// Transfers of leadership away from an owner.
     pub transfers: u64,
     /// Campaigns against a leader that owned a group and is lost.

@@ -1,5 +1,7 @@
 //! Commands of the Raft log.
 
+use std::collections::BTreeSet;
+
 use lockstep_model::command::{Change, Command};
 use lockstep_model::ids::{Epoch, GroupId, NodeId, Revision};
 
@@ -24,6 +26,15 @@ impl From<&Command> for pb::Command {
                 replaces: replaces.get(),
                 node: node.get(),
             }),
+            Command::SetReplicas { group, epoch, replaces, nodes } => {
+                let numbers = |nodes: &BTreeSet<NodeId>| nodes.iter().map(|node| node.get()).collect();
+                WireCommand::SetReplicas(pb::SetReplicas {
+                    group: group.get(),
+                    epoch: epoch.get(),
+                    replaces: numbers(replaces),
+                    nodes: numbers(nodes),
+                })
+            }
             Command::AllocatePortBlocks { address, count } => {
                 let (address, count) = (address_to_bytes(*address), (*count).into());
                 WireCommand::AllocatePortBlocks(pb::AllocatePortBlocks { address, count })
@@ -68,6 +79,15 @@ impl TryFrom<pb::Command> for Command {
                 replaces: Epoch(assign.replaces),
                 node: NodeId(assign.node),
             }),
+            Some(WireCommand::SetReplicas(set)) => {
+                let nodes = |numbers: Vec<u64>| numbers.into_iter().map(NodeId).collect();
+                Ok(Command::SetReplicas {
+                    group: GroupId(set.group),
+                    epoch: Epoch(set.epoch),
+                    replaces: nodes(set.replaces),
+                    nodes: nodes(set.nodes),
+                })
+            }
             Some(WireCommand::AllocatePortBlocks(allocate)) => Ok(Command::AllocatePortBlocks {
                 address: address_from_bytes("allocate_port_blocks.address", &allocate.address)?,
                 count: u8::try_from(allocate.count).map_err(|_| {

@@ -89,8 +89,21 @@ impl From<(GroupId, &Group)> for pb::Group {
             id: id.get(),
             spec: Some((&group.spec).into()),
             assignment: group.assignment.as_ref().map(Into::into),
+            replicas: group.replicas.iter().map(|(node, since)| (*node, *since).into()).collect(),
             revision: group.revision.get(),
         }
+    }
+}
+
+impl From<(NodeId, LogIndex)> for pb::Replica {
+    fn from((node, since): (NodeId, LogIndex)) -> Self {
+        pb::Replica { node: node.get(), since: since.get() }
+    }
+}
+
+impl From<pb::Replica> for (NodeId, LogIndex) {
+    fn from(wire: pb::Replica) -> Self {
+        (NodeId(wire.node), LogIndex(wire.since))
     }
 }
 
@@ -101,6 +114,7 @@ impl TryFrom<pb::Group> for (GroupId, Group) {
         let group = Group {
             spec: required("spec", wire.spec)?,
             assignment: wire.assignment.map(Into::into),
+            replicas: unique("replicas", wire.replicas.into_iter().map(Into::into).collect())?,
             revision: Revision(wire.revision),
         };
         Ok((GroupId(wire.id), group))

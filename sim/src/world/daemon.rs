@@ -298,6 +298,9 @@ impl World {
             Output::Assign { group, replaces, node, .. } => {
                 self.propose(id, Command::Assign { group, replaces, node });
             }
+            Output::SetReplicas { group, epoch, replaces, nodes } => {
+                self.propose(id, Command::SetReplicas { group, epoch, replaces, nodes });
+            }
             Output::TransferLeader(to) => {
                 let Some(replica) = self.replica(id) else { return };
                 // Refused when it does not lead any more; the leader tries again.

@@ -135,6 +135,7 @@ impl World {
                 self.at(self.now + 1, Event::Propose { node: id, item: Item::Blank });
             }
             Output::Assign { .. }
+            | Output::SetReplicas { .. }
             | Output::TransferLeader(_)
             | Output::Campaign { .. }
             | Output::IntentStale(_)
