@@ -16,11 +16,11 @@ mod status;
 
 use clap::Parser;
 
-use args::{Cli, Command};
+use args::{Cli, Command, GroupCommand};
 use client::Client;
 use failure::Failure;
 
-/// For what waits for leases to end, or for the log to arrive: --timeout, if it is longer.
+/// For what waits for leases to end, or for the log or flows to arrive: --timeout, if it is longer.
 const LONG: std::time::Duration = std::time::Duration::from_secs(90);
 
 #[tokio::main(flavor = "current_thread")]
@@ -40,7 +40,9 @@ async fn run(cli: Cli) -> Result<(), Failure> {
         return Err(doctor::run(config));
     }
     let mut global = cli.global;
-    if matches!(&cli.command, Command::Cluster(command) if command.takes_long()) {
+    if matches!(&cli.command, Command::Cluster(command) if command.takes_long())
+        || matches!(&cli.command, Command::Group(GroupCommand::Move { .. }))
+    {
         global.timeout = global.timeout.max(LONG);
     }
     let mut client = Client::connect(&global).await?;

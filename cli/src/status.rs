@@ -46,7 +46,8 @@ fn group_object(group: &inspect::GroupStatus) -> serde_json::Value {
         .standbys
         .iter()
         .map(|s| {
-            json!({"node": s.node_name, "eligible": s.eligible, "reason": s.reason, "caught_up": s.caught_up,
+            json!({"node": s.node_name, "eligible": s.eligible, "reason": s.reason, "chosen": s.chosen,
+                "caught_up": s.caught_up,
                 "unacknowledged": s.unacknowledged, "lag_ns": s.lag_ns})
         })
         .collect();
@@ -87,7 +88,11 @@ fn group_text(group: &inspect::GroupStatus) -> String {
         let eligible = if standby.eligible { "eligible" } else { "not eligible" };
         let lag = standby.lag_ns.map_or_else(String::new, |lag| format!(", lag {}", print::nanoseconds(lag)));
         let behind = standby.unacknowledged.map_or_else(String::new, |n| format!(", {n} unacknowledged"));
-        let caught_up = if standby.caught_up { "caught up" } else { "not caught up" };
+        let caught_up = match (standby.chosen, standby.caught_up) {
+            (false, _) => "not chosen: holds no flows",
+            (true, true) => "caught up",
+            (true, false) => "not caught up",
+        };
         out.push_str(&format!(
             "  standby {}: {eligible} ({}), {caught_up}{lag}{behind}\n",
             standby.node_name, standby.reason

@@ -301,6 +301,12 @@ impl Cluster {
         api::group_status(self.topology.node(node), GROUP)
     }
 
+    /// The nodes that hold the group's flows beside its owner, as a node knows.
+    pub fn standbys(&self, node: Node) -> anyhow::Result<Vec<Node>> {
+        let standbys = self.group(node)?.standbys.into_iter().filter(|standby| standby.chosen);
+        standbys.map(|standby| Node::from_name(&standby.node_name)).collect()
+    }
+
     /// Waits until the group has an owner that holds the lease and, if there is another balancer, standbys with all its
     /// flows.
     pub fn wait_ready(&self) -> anyhow::Result<Node> {
@@ -308,18 +314,16 @@ impl Cluster {
             let owner = self.owner()?;
             let status = self.group(owner)?;
             anyhow::ensure!(status.lease_held, "{} does not hold the lease", owner.name());
-            for standby in self.members.iter().filter(|node| node.balances() && **node != owner) {
-                let other = status
-                    .standbys
-                    .iter()
-                    .find(|s| s.node_name == standby.name())
-                    .with_context(|| format!("{} is no standby of {}", standby.name(), owner.name()))?;
+            let others = self.members.iter().filter(|node| node.balances() && **node != owner).count();
+            let chosen: Vec<_> = status.standbys.iter().filter(|standby| standby.chosen).collect();
+            anyhow::ensure!(others == 0 || !chosen.is_empty(), "{} has no standby", owner.name());
+            for standby in chosen {
                 anyhow::ensure!(
-                    other.eligible && other.caught_up,
+                    standby.eligible && standby.caught_up,
                     "standby {} is {}, caught up: {}",
-                    standby.name(),
-                    other.reason,
-                    other.caught_up
+                    standby.node_name,
+                    standby.reason,
+                    standby.caught_up
                 );
             }
             Ok(owner)

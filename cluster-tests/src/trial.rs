@@ -177,7 +177,7 @@ fn others(nodes: &[Node], owner: Node) -> Vec<Node> {
 
 /// How many flows the standby has that has fewest; none without a standby.
 fn fewest_flows(cluster: &Cluster, owner: Node) -> anyhow::Result<usize> {
-    let standbys = cluster.topology.balancers().filter(|node| *node != owner);
+    let standbys = cluster.standbys(owner)?.into_iter();
     let counts = standbys.map(|standby| Ok(dump::table(cluster, standby)?.len()));
     Ok(counts.collect::<anyhow::Result<Vec<_>>>()?.into_iter().min().unwrap_or(0))
 }

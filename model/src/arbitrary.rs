@@ -5,6 +5,8 @@ mod health;
 mod service;
 mod snat;
 
+use std::collections::BTreeSet;
+
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 

@@ -22,6 +22,7 @@ mod thread;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
 use lockstep_model::ids::{Epoch, GroupId, NodeId};

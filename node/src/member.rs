@@ -16,6 +16,7 @@ use lockstep_model::ids::{Epoch, LogIndex, NodeId, ServiceId};
 use lockstep_model::intent::{NodeRole, NodeSpec};
 use lockstep_model::state::State;
 use lockstep_raft_store::Role;
+use lockstep_sync_core::Replicas;
 use lockstep_sync_transport::{Identity as SyncIdentity, RECORD_VERSIONS};
 use tokio::sync::{mpsc, watch};
 
@@ -164,12 +165,12 @@ async fn follow_state(parts: Arc<Parts>, me: NodeId) {
             if let Some(hook) = &parts.routing {
                 hook.know(state.groups.iter().map(|(id, group)| (*id, group.spec.name.clone())).collect());
             }
-            member.lease.applied(published.applied.unwrap_or(LogIndex(0)), state);
             if let Some(sync) = &member.sync {
-                sync.set_groups(epochs(state));
-                sync.set_ages(ages(state));
                 sync.set_peers(peers(state, me));
+                sync.set_groups(epochs(state), replicas(state));
+                sync.set_ages(ages(state));
             }
+            member.lease.applied(published.applied.unwrap_or(LogIndex(0)), state);
         }
         if states.changed().await.is_err() {
             return;
@@ -179,6 +180,10 @@ async fn follow_state(parts: Arc<Parts>, me: NodeId) {
 
 fn epochs(state: &State) -> BTreeMap<lockstep_model::ids::GroupId, Epoch> {
     state.groups.iter().map(|(id, group)| (*id, group.assignment.map_or(Epoch(0), |a| a.epoch))).collect()
+}
+
+fn replicas(state: &State) -> Replicas {
+    state.groups.iter().map(|(id, group)| (*id, group.replicas.clone())).collect()
 }
 
 /// How long flows live before they are replicated, where a service's policy says so.

@@ -32,7 +32,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use arc_swap::ArcSwap;
 use lockstep_model::ids::{Epoch, GroupId, NodeId, ServiceId};
-use lockstep_sync_core::{GroupSync, InboundStatus, Origin, Receiver, Session, StreamLag};
+use lockstep_sync_core::{GroupSync, InboundStatus, Origin, Receiver, Replicas, Session, StreamLag};
 use lockstep_sync_transport::{Connections, Connector, Identity, Refused, Subscriptions, TransportCounters};
 use tokio::sync::mpsc;
 
@@ -71,6 +71,7 @@ pub(crate) struct Parts<T, E, A> {
 /// Handle to flow replication. Cheap to clone; dropping the last one stops it.
 #[derive(Clone)]
 pub(crate) struct Sync {
+    me: NodeId,
     commands: mpsc::UnboundedSender<Command>,
     owned: Owned,
     peers: Arc<Peers>,
@@ -116,8 +117,16 @@ impl Sync {
         serve::start(&streams, listener, server.add_service(service.clone().into_server()), END);
         let peers = Peers::new(streams, identity, connector, connections, stream_events, transport.clone());
         let peers = Arc::new(peers);
-        let sync =
-            Self { commands, owned, peers, status, transport, refused, late_takeovers: Arc::default() };
+        let sync = Self {
+            me: identity.node,
+            commands,
+            owned,
+            peers,
+            status,
+            transport,
+            refused,
+            late_takeovers: Arc::default(),
+        };
         Ok((sync, service))
     }
 
@@ -127,9 +136,12 @@ impl Sync {
         self.command(Command::Peers(peers));
     }
 
-    /// Every group of the agreed state with the epoch of its assignment.
-    pub(crate) fn set_groups(&self, groups: BTreeMap<GroupId, Epoch>) {
-        self.command(Command::Groups(groups));
+    /// Every group of the agreed state with the epoch of its assignment, and who holds its flows. To be called before the lease
+    /// thread hears of it: who takes a group over knows then whom to tell.
+    pub(crate) fn set_groups(&self, groups: BTreeMap<GroupId, Epoch>, replicas: Replicas) {
+        let mine = |(group, nodes): (&GroupId, &BTreeMap<_, _>)| Some((*group, *nodes.get(&self.me)?));
+        let memberships = replicas.iter().filter_map(mine).collect();
+        self.command(Command::Groups { groups, memberships, replicas });
     }
 
     /// How long flows of these services live before they are sent to anybody.

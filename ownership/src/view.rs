@@ -1,6 +1,6 @@
 //! What the machines need of the agreed state.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -30,8 +30,8 @@ pub struct GroupView {
     pub name: String,
     /// Who should own it.
     pub assignment: Option<Assignment>,
-    /// Who holds its flows, or is to: its owner and its standbys.
-    pub replicas: BTreeSet<NodeId>,
+    /// Who holds its flows, or is to: its owner and its standbys, each with the index of the log since when.
+    pub replicas: BTreeMap<NodeId, LogIndex>,
     /// How many standbys it is to have.
     pub standbys: usize,
     /// Who may own it, most preferred first; empty: any data-plane node.
@@ -59,7 +59,7 @@ impl View {
                 let restricted = !group.spec.nodes.is_empty();
                 let name = group.spec.name.clone();
                 let (assignment, failback) = (group.assignment, group.spec.failback);
-                let (replicas, standbys) = (group.replicas.keys().copied().collect(), group.spec.standbys.into());
+                let (replicas, standbys) = (group.replicas.clone(), group.spec.standbys.into());
                 (*id, GroupView { name, assignment, replicas, standbys, preference, restricted, failback })
             })
             .collect();

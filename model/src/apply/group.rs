@@ -26,7 +26,10 @@ pub(super) fn upsert(draft: &mut Draft, spec: &GroupSpec) -> Result<Verb, Refusa
         None => {
             check_nodes(&draft.state, spec)?;
             let id = GroupId(draft.next_id());
-            draft.state.groups.insert(id, Group { spec: spec.clone(), assignment: None, replicas: BTreeMap::new(), revision });
+            draft.state.groups.insert(
+                id,
+                Group { spec: spec.clone(), assignment: None, replicas: BTreeMap::new(), revision },
+            );
             Ok(Verb::Created)
         }
     }

@@ -55,7 +55,9 @@ pub(super) fn remove(state: &mut State, id: NodeId) -> Result<Applied, Refusal> 
     state.nodes.remove(&id);
     state.installations.remove(&id);
     state.draining.remove(&id);
-    state.groups.values_mut().for_each(|group| drop(group.replicas.remove(&id)));
+    for group in state.groups.values_mut() {
+        group.replicas.remove(&id);
+    }
     Ok(Applied::Changed { revision: state.revision, lines: vec![format!("node/{name} removed")] })
 }
 

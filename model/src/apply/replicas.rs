@@ -21,7 +21,8 @@ pub(super) fn set(
         return Ok(Applied::Unchanged { revision: state.revision, lines: vec![line] });
     };
     if !group.replicas.keys().eq(replaces) || group.replicas.keys().eq(nodes) {
-        let line = format!("{object} unchanged: its flows are held by {}", names(state, group.replicas.keys()));
+        let line =
+            format!("{object} unchanged: its flows are held by {}", names(state, group.replicas.keys()));
         return Ok(Applied::Unchanged { revision: state.revision, lines: vec![line] });
     }
     let path = || format!("{object}: replicas");

@@ -1,6 +1,7 @@
 mod blocks;
 mod health;
 mod nodes;
+mod replicas;
 mod services;
 mod snat;
 

@@ -3,6 +3,9 @@
 //! The change is an assignment like the leader's own, so that the owner hands over as for any other: flows are flushed
 //! while it still forwards. Only a node that the leader could choose gets it, and that holds the flows.
 
+use std::collections::BTreeSet;
+use std::time::Duration;
+
 use lockstep_model::command::Command;
 use lockstep_model::ids::{GroupId, NodeId};
 use lockstep_model::state::{Applied, Assignment, Refusal, State};
@@ -15,6 +18,10 @@ use super::admin::Admin;
 use super::{refuse, status};
 use crate::lease::Snapshot;
 
+/// How long a node that held none of a group's flows has to get them.
+const COPY_TIMEOUT: Duration = Duration::from_secs(30);
+const COPY_LOOK: Duration = Duration::from_millis(10);
+
 impl Admin {
     pub(super) async fn give(&self, request: pb::MoveGroupRequest) -> Result<pb::MoveGroupResponse, Status> {
         let state = self.state(false).await?;
@@ -25,6 +32,9 @@ impl Admin {
             return Ok(pb::MoveGroupResponse { epoch: epoch.get(), moved: false });
         }
         let lease = self.parts.lease().ok_or_else(|| Status::unavailable("no cluster yet"))?;
+        if !group.replicas.contains_key(&to) {
+            self.copy_to(&request, &state, id, to).await?;
+        }
         check(&lease.snapshot(), &state, id, to, status::votes(&self.parts))?;
         let replaces = group.assignment.map(|owner| owner.epoch).unwrap_or_default();
         let command = Command::Assign { group: id, replaces, node: to };
@@ -42,6 +52,53 @@ impl Admin {
             Status::aborted(format!("group/{}: it was given away again at once", request.group))
         })?;
         Ok(pb::MoveGroupResponse { epoch: owner.epoch.get(), moved: true })
+    }
+}
+
+impl Admin {
+    /// Makes a node that could serve a group one of its standbys, and waits until it holds the flows. The leader takes another
+    /// out again.
+    async fn copy_to(
+        &self,
+        request: &pb::MoveGroupRequest,
+        state: &State,
+        group: GroupId,
+        to: NodeId,
+    ) -> Result<(), Status> {
+        let (Some(lease), Some(known)) = (self.parts.lease(), state.groups.get(&group)) else {
+            return Ok(());
+        };
+        let standing = || {
+            let snapshot = lease.snapshot();
+            let standings = snapshot.standings.get(&group)?;
+            standings.iter().find(|(node, _)| *node == to).map(|(_, standing)| *standing)
+        };
+        let (Some(owner), Some(Ok(_))) = (known.assignment, standing()) else { return Ok(()) };
+        let replaces: BTreeSet<NodeId> = known.replicas.keys().copied().collect();
+        let mut nodes = replaces.clone();
+        nodes.insert(to);
+        let command = Command::SetReplicas { group, epoch: owner.epoch, replaces, nodes };
+        match self.parts.raft.write(command).await.map_err(|e| refuse::raft(&e))? {
+            Applied::Changed { .. } => {}
+            Applied::Unchanged { lines, .. } => return Err(Status::aborted(lines.join("; "))),
+            Applied::Refused(refusal) => return Err(refuse::refused(&refusal)),
+        }
+        tracing::info!(
+            group = request.group,
+            node = request.node,
+            "its flows are copied there, as an operator asked"
+        );
+        let copied = async {
+            while !matches!(standing(), Some(Ok((_, Flows::CaughtUp)))) {
+                tokio::time::sleep(COPY_LOOK).await;
+            }
+        };
+        tokio::time::timeout(COPY_TIMEOUT, copied).await.map_err(|_| {
+            Status::aborted(format!(
+                "group/{}: its flows are still being copied to {}: try again",
+                request.group, request.node
+            ))
+        })
     }
 }
 

@@ -195,7 +195,10 @@ pub(super) fn group(parts: &Parts, state: &State, id: GroupId, group: &Group) ->
         .into_iter()
         .flatten()
         .filter(|(node, _)| assignment.is_none_or(|a| a.node != *node) && carries(state, *node))
-        .map(|(node, standing)| standby(parts, *node, name(*node), standing, answer.lease_held))
+        .map(|(node, standing)| {
+            let chosen = group.replicas.contains_key(node);
+            standby(parts, *node, name(*node), standing, chosen, answer.lease_held)
+        })
         .collect();
     answer
 }
@@ -224,10 +227,11 @@ fn standby(
     node: NodeId,
     node_name: String,
     standing: &Result<(Standing, Flows), Ineligible>,
+    chosen: bool,
     we_own: bool,
 ) -> pb::StandbyStatus {
     let streams: Vec<_> = match parts.sync() {
-        Some(sync) if we_own => sync.lag().into_iter().filter(|lag| lag.stream.peer == node).collect(),
+        Some(sync) if chosen && we_own => sync.lag().into_iter().filter(|lag| lag.stream.peer == node).collect(),
         _ => Vec::new(),
     };
     let (eligible, reason, caught_up) = match standing {
@@ -236,6 +240,7 @@ fn standby(
                 Flows::CaughtUp => "fit, and holds the flows".to_owned(),
                 Flows::Behind(age) => format!("fit, but held all flows only {} ms ago", age.as_millis()),
                 Flows::Kept => "fit, and its kernel kept flows, but not surely all".to_owned(),
+                Flows::Never if !chosen => "fit, but none of its standbys".to_owned(),
                 Flows::Never => "fit, but has no flows".to_owned(),
             };
             (true, reason, *flows == Flows::CaughtUp)
@@ -248,6 +253,7 @@ fn standby(
         node_name,
         eligible,
         reason,
+        chosen,
         caught_up,
         unacknowledged: known.then(|| streams.iter().map(|lag| lag.unacknowledged as u64).sum()),
         lag_ns: known.then(|| streams.iter().map(|lag| lag.oldest.as_nanos() as u64).max().unwrap_or(0)),

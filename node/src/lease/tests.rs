@@ -112,7 +112,10 @@ impl Cluster {
             standbys: 1,
             failback: false,
         };
-        state.groups.insert(GROUP, Group { spec, assignment: None, replicas: BTreeMap::new(), revision: Revision(2) });
+        state.groups.insert(
+            GROUP,
+            Group { spec, assignment: None, replicas: BTreeMap::new(), revision: Revision(2) },
+        );
         let nodes = sockets.into_iter().map(|(id, socket)| {
             let kernel = Arc::new(PaperKernel::default());
             let (send, events) = mpsc::channel(super::EVENT_QUEUE);

@@ -68,7 +68,11 @@ fn handle(parts: &Arc<Parts>, event: Event) {
             tokio::spawn(assign(parts.clone(), Command::Assign { group, replaces, node }, cause.name()));
         }
         Event::SetReplicas { group, epoch, replaces, nodes } => {
-            tokio::spawn(set_replicas(parts.clone(), group, Command::SetReplicas { group, epoch, replaces, nodes }));
+            tokio::spawn(set_replicas(
+                parts.clone(),
+                group,
+                Command::SetReplicas { group, epoch, replaces, nodes },
+            ));
         }
         Event::TransferLeader(to) => {
             tokio::spawn(transfer(parts.clone(), to));
@@ -113,10 +117,18 @@ async fn assign(parts: Arc<Parts>, command: Command, cause: &'static str) {
 async fn set_replicas(parts: Arc<Parts>, group: GroupId, command: Command) {
     let group = parts.group_name(group);
     match parts.raft.write(command).await {
-        Ok(Applied::Changed { lines, .. }) => tracing::info!(group, change = lines.join("; "), "other nodes hold the flows"),
-        Ok(Applied::Unchanged { lines, .. }) => tracing::info!(group, why = lines.join("; "), "a change of who holds the flows came too late"),
-        Ok(Applied::Refused(refusal)) => tracing::error!(group, %refusal, "a change of who holds the flows was refused"),
-        Err(error) => tracing::warn!(group, %error, "a change of who holds the flows was not committed (yet)"),
+        Ok(Applied::Changed { lines, .. }) => {
+            tracing::info!(group, change = lines.join("; "), "other nodes hold the flows")
+        }
+        Ok(Applied::Unchanged { lines, .. }) => {
+            tracing::info!(group, why = lines.join("; "), "a change of who holds the flows came too late")
+        }
+        Ok(Applied::Refused(refusal)) => {
+            tracing::error!(group, %refusal, "a change of who holds the flows was refused")
+        }
+        Err(error) => {
+            tracing::warn!(group, %error, "a change of who holds the flows was not committed (yet)")
+        }
     }
 }
 

@@ -13,9 +13,9 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwap;
 use lockstep_loader::KernelInstant;
 use lockstep_model::flow::{FlowChange, FlowRecord};
-use lockstep_model::ids::{Epoch, GroupId, NodeId, ServiceId};
+use lockstep_model::ids::{Epoch, GroupId, LogIndex, NodeId, ServiceId};
 use lockstep_sync_core::audit::{Comparison, Digest, Listing, RoundId};
-use lockstep_sync_core::{Connection, Down, Origin, PassId, Receiver, StreamId, Time, Up, WorkId};
+use lockstep_sync_core::{Connection, Down, Origin, PassId, Receiver, Replicas, StreamId, Time, Up, WorkId};
 use lockstep_sync_transport::{SentBytes, StreamEvent, StreamSender};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
@@ -58,7 +58,14 @@ const FLUSHED: Duration = Duration::from_millis(1);
 /// From the rest of the daemon.
 pub(super) enum Command {
     Peers(BTreeSet<NodeId>),
-    Groups(BTreeMap<GroupId, Epoch>),
+    Groups {
+        /// With the epoch of each one's assignment.
+        groups: BTreeMap<GroupId, Epoch>,
+        /// Those that this node holds, or is to, since when in the log.
+        memberships: BTreeMap<GroupId, LogIndex>,
+        /// Who holds each, or is to.
+        replicas: Replicas,
+    },
     Ages(BTreeMap<ServiceId, Duration>),
     /// `done` hears whether everything was written in time.
     TakeOver {
@@ -314,12 +321,14 @@ impl<E: Events> Driver<E> {
                 self.receiver.set_peers(&peers);
                 self.origin.set_peers(peers);
             }
-            Command::Groups(groups) => {
+            Command::Groups { groups, memberships, replicas } => {
                 for group in self.groups.iter().filter(|group| !groups.contains_key(group)) {
                     self.receiver.forget(*group);
                 }
                 groups.iter().for_each(|(group, epoch)| self.receiver.learn_epoch(*group, *epoch));
                 self.groups = groups.into_keys().collect();
+                self.receiver.set_memberships(memberships);
+                self.origin.set_replicas(self.now(), replicas);
             }
             Command::Ages(ages) => self.origin.set_ages(self.now(), ages),
             Command::TakeOver { group, epoch, deadline, done } => {

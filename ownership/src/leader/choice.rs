@@ -8,6 +8,7 @@ use lockstep_model::intent::NodeRole;
 
 use super::{Cause, Ineligible, Leader, Standing, standing};
 use crate::log::LogView;
+use crate::message::Report;
 use crate::status::{Flows, Unfit};
 use crate::time::Instant;
 use crate::view::GroupView;
@@ -107,8 +108,7 @@ impl Leader {
     pub(super) fn flows(&self, now: Instant, node: NodeId, group: GroupId, log: &LogView) -> Option<Flows> {
         let report = self.fresh(now, node, log)?;
         let said = report.candidacies.iter().find(|c| c.group == group).map(|c| c.flows)?;
-        let holds = log.view().groups.get(&group).is_none_or(|view| may_hold(view, node));
-        Some(if holds { said } else { Flows::Never })
+        Some(log.view().groups.get(&group).map_or(said, |view| counting(view, node, report, said)))
     }
 
     /// Whether nobody that the group prefers to `node` could still turn up as fit, and nobody with less to do has yet to hear of
@@ -153,16 +153,18 @@ impl Leader {
             return Err(Ineligible::Behind);
         }
         let flows = standing::of_report(report, group)?;
-        let flows = if may_hold(view, node) { flows } else { Flows::Never };
+        let flows = counting(view, node, report, flows);
         let held = self.hold_downs.is_held(now, node);
         Ok((if held { Standing::HeldDown } else { Standing::Fit }, flows))
     }
 }
 
-/// Whether what a node says of the flows it holds counts: nobody tells it of them any more once it is not among the replicas,
-/// and it may not have heard of that yet.
-fn may_hold(view: &GroupView, node: NodeId) -> bool {
-    view.assignment.is_none() || view.replicas.is_empty() || view.replicas.contains(&node)
+/// What a node says of the flows it holds, if that counts: nobody tells it of them any more once it is not among the replicas,
+/// and it may not have heard of that yet, or that it is one again.
+fn counting(view: &GroupView, node: NodeId, report: &Report, said: Flows) -> Flows {
+    let heard = view.replicas.get(&node).is_some_and(|since| report.applied >= *since);
+    let known = view.assignment.is_some() && !view.replicas.is_empty();
+    if known && !heard { Flows::Never } else { said }
 }
 
 /// Who may own the group: data-plane nodes, and of those only the named ones if it names any.

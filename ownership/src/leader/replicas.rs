@@ -42,16 +42,15 @@ impl Leader {
         let mut memory = self.replicas.remove(&group).unwrap_or_default();
         let mut nodes = self.wanted(now, group, view, owner.node, &mut memory, log);
         nodes.insert(owner.node);
-        let waits = |(proposed, at): &(BTreeSet<NodeId>, Instant)| {
-            *proposed == nodes && now < *at + PROPOSAL_RETRY
-        };
-        if nodes == view.replicas {
+        let waits =
+            |(proposed, at): &(BTreeSet<NodeId>, Instant)| *proposed == nodes && now < *at + PROPOSAL_RETRY;
+        let replaces: BTreeSet<_> = view.replicas.keys().copied().collect();
+        if nodes == replaces {
             memory.proposed = None;
         } else if !memory.proposed.as_ref().is_some_and(waits) {
             memory.proposed = Some((nodes.clone(), now));
             self.counters.replicas += 1;
-            let (epoch, replaces) = (owner.epoch, view.replicas.clone());
-            self.outputs.push_back(Output::SetReplicas { group, epoch, replaces, nodes });
+            self.outputs.push_back(Output::SetReplicas { group, epoch: owner.epoch, replaces, nodes });
         }
         self.replicas.insert(group, memory);
     }
@@ -68,7 +67,8 @@ impl Leader {
     ) -> BTreeSet<NodeId> {
         let may: BTreeSet<_> = candidates(view, log).filter(|node| *node != owner).collect();
         let stands = |node: NodeId| self.standing(now, node, group, view, log);
-        let mut standbys: BTreeSet<_> = view.replicas.intersection(&may).copied().collect();
+        let mut standbys: BTreeSet<_> =
+            view.replicas.keys().copied().filter(|node| may.contains(node)).collect();
 
         memory.unable.retain(|node, _| standbys.contains(node) && stands(*node).is_err());
         for node in standbys.iter().filter(|node| stands(**node).is_err()) {
@@ -81,13 +81,14 @@ impl Leader {
         let kept: BTreeSet<_> = standbys.iter().copied().filter(|node| !lost(node)).collect();
 
         let rank = |node: &NodeId| (place(view, *node), self.held_by(*node, log), *node);
-        let able = |node: &NodeId| !view.replicas.contains(node) && stands(*node).is_ok();
+        let able = |node: &NodeId| !view.replicas.contains_key(node) && stands(*node).is_ok();
         let mut others: Vec<_> = may.iter().copied().filter(able).collect();
         others.sort_by_key(|node| (stands(*node).is_ok_and(|(s, _)| s == Standing::HeldDown), rank(node)));
         let missing = view.standbys.saturating_sub(kept.len());
         let returns = view.failback
             && others.first().is_some_and(|best| {
-                place(view, *best) < place(view, owner) && kept.iter().all(|k| place(view, *best) < place(view, *k))
+                place(view, *best) < place(view, owner)
+                    && kept.iter().all(|k| place(view, *best) < place(view, *k))
             });
         let added = others.iter().take(missing.max(returns.into()));
         if added.len() > 0 {
@@ -115,7 +116,7 @@ impl Leader {
     fn held_by(&self, node: NodeId, log: &LogView) -> usize {
         let holds = |(group, view): &(&GroupId, &GroupView)| {
             let proposed = self.replicas.get(group).and_then(|memory| memory.proposed.as_ref());
-            proposed.map_or(&view.replicas, |(nodes, _)| nodes).contains(&node)
+            proposed.map_or(view.replicas.contains_key(&node), |(nodes, _)| nodes.contains(&node))
         };
         log.view().groups.iter().filter(holds).count()
     }

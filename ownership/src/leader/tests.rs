@@ -1,5 +1,6 @@
 mod flows;
 mod placement;
+mod replicas;
 mod succession;
 
 use std::collections::BTreeSet;

@@ -18,7 +18,7 @@ pub mod origin;
 pub mod receiver;
 pub mod time;
 
-pub use message::{Connection, Down, Nack, NackReason, Session, StreamId, Up, WalkId};
-pub use origin::{Lag, Origin, OriginOutput, PassId, StreamLag};
+pub use message::{Connection, Down, Nack, NackReason, Purpose, Session, StreamId, Up, WalkId};
+pub use origin::{Lag, Origin, OriginOutput, PassId, Replicas, StreamLag};
 pub use receiver::{GroupSync, InboundStatus, Receiver, ReceiverOutput, SyncState, WorkId, yield_to_owner};
 pub use time::Time;

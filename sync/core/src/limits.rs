@@ -57,6 +57,9 @@ pub const DISOWNED_KEPT: Duration = Duration::from_secs(2);
 /// How long a new owner takes records of an older epoch, where it holds nothing itself.
 pub const TAKEOVER_GRACE: Duration = Duration::from_secs(1);
 
+/// How long after a takeover, or a change of who holds a group, others are told to remove its flows. Nobody waits for that.
+pub const REMOVE_LATER: Duration = Duration::from_secs(1);
+
 /// How long after a failed read of the table the walk begins again.
 pub const WALK_RETRY: Duration = Duration::from_millis(100);
 

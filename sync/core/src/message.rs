@@ -1,7 +1,7 @@
 //! What travels on a stream. The transport gives it a wire format.
 
 use lockstep_model::flow::FlowChange;
-use lockstep_model::ids::{Epoch, GroupId, NodeId};
+use lockstep_model::ids::{Epoch, GroupId, LogIndex, NodeId};
 
 use crate::audit::{RoundId, Sums, Suspect};
 
@@ -85,6 +85,16 @@ pub enum NackReason {
     OldEpoch,
 }
 
+/// What a walk is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// The subscriber holds the group, or is to, since this index of the log. Who was out for a while is told by that to
+    /// which of the times what it was sent belongs. 0: the origin is of a version that does not say.
+    Hold(LogIndex),
+    /// It is not to hold it any more: nothing is mentioned.
+    Remove,
+}
+
 /// Origin to subscriber.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Down {
@@ -116,6 +126,8 @@ pub enum Down {
         epoch: Epoch,
         /// The walk.
         walk: WalkId,
+        /// What it is for.
+        purpose: Purpose,
         /// Position of this message.
         position: u64,
     },

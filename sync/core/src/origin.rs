@@ -13,6 +13,7 @@ mod lags;
 mod outbound;
 mod pass;
 mod passes;
+mod replicas;
 mod young;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -29,11 +30,13 @@ use crate::time::Time;
 pub use counters::OriginCounters;
 pub use lags::Lag;
 pub use pass::PassId;
+pub use replicas::Replicas;
 
 use audit::Audits;
 use lags::Lags;
 use outbound::{Outbound, Resume};
 use pass::Pass;
+use replicas::{since, tell};
 use young::Young;
 
 /// Work for the shell.
@@ -134,6 +137,7 @@ pub struct Origin {
     seed: u64,
     groups: BTreeMap<GroupId, Ownership>,
     peers: BTreeSet<NodeId>,
+    replicas: Replicas,
     streams: BTreeMap<StreamId, Outbound>,
     young: Young,
     lags: BTreeMap<(NodeId, GroupId), Lags>,
@@ -157,6 +161,7 @@ impl Origin {
             seed: low ^ high,
             groups: BTreeMap::new(),
             peers: BTreeSet::new(),
+            replicas: Replicas::new(),
             streams: BTreeMap::new(),
             young: Young::new(low ^ high),
             lags: BTreeMap::new(),
@@ -184,7 +189,7 @@ impl Origin {
         }
     }
 
-    /// This node now owns `group`: its changes are sent from here on, and every peer gets a walk, because what
+    /// This node now owns `group`: its changes are sent from here on, and every replica gets a walk, because what
     /// it holds was learnt under another epoch.
     pub fn own(&mut self, now: Time, group: GroupId, epoch: Epoch) {
         if self.groups.get(&group).is_some_and(|g| g.epoch == epoch && g.disowned.is_none()) {
@@ -192,9 +197,9 @@ impl Origin {
         }
         self.groups.insert(group, Ownership { epoch, disowned: None });
         self.young.forget_group(group);
-        for stream in self.streams.values_mut() {
+        for (id, stream) in &mut self.streams {
             stream.forget_group(group);
-            stream.need_walk(now, group);
+            tell(stream, now, &self.replicas, group, id.peer);
         }
     }
 
@@ -279,11 +284,15 @@ impl Origin {
             pass.remember_removed(*key, *version);
         }
         let shard = change.key().shard();
-        for &peer in &self.peers {
+        let Some(told) = self.replicas.get(&change.group()) else { return };
+        for &peer in told.keys() {
             let Some(stream) = self.streams.get_mut(&StreamId { peer, shard }) else { continue };
             if stream.offer(now, &change, &mut self.counters) {
-                let owned = self.groups.iter().filter(|(_, g)| g.disowned.is_none());
-                stream.overflow(now, owned.map(|(id, _)| *id));
+                let owned = self.groups.iter().filter(|(_, g)| g.disowned.is_none()).map(|(id, _)| *id);
+                stream.overflow(
+                    now,
+                    owned.filter_map(|group| Some((group, since(&self.replicas, group, peer)?))),
+                );
                 self.counters.overflows += 1;
             }
         }
@@ -299,7 +308,11 @@ impl Origin {
             self.groups.iter().filter(|(_, g)| g.disowned.is_none()).map(|(id, _)| *id).collect();
         for (id, stream) in &mut self.streams {
             if shards & (1 << id.shard) != 0 {
-                owned.iter().for_each(|group| stream.need_walk(now, *group));
+                for group in &owned {
+                    if let Some(since) = since(&self.replicas, *group, id.peer) {
+                        stream.need_walk(now, *group, since);
+                    }
+                }
             }
         }
     }
@@ -324,7 +337,7 @@ impl Origin {
                 } else {
                     self.counters.not_resumed += 1;
                     let owned = self.groups.iter().filter(|(_, g)| g.disowned.is_none());
-                    owned.for_each(|(group, _)| outbound.need_walk(now, *group));
+                    owned.for_each(|(group, _)| tell(outbound, now, &self.replicas, *group, stream.peer));
                 }
                 let message = Down::Welcome { session: self.session, resumed, position: outbound.position() };
                 self.outputs.push_back(OriginOutput::Send { stream, connection, message });

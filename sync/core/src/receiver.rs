@@ -13,11 +13,11 @@ mod status;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use lockstep_model::flow::{FlowChange, FlowKey, FlowOp, WriteOutcome};
-use lockstep_model::ids::{Epoch, GroupId, NodeId};
+use lockstep_model::ids::{Epoch, GroupId, LogIndex, NodeId};
 
 use crate::audit::{CompareJob, Difference, RoundId, Seed, Suspect};
 use crate::limits::{MAX_BATCH_RECORDS, MAX_REFUSED, WINDOW};
-use crate::message::{Connection, Down, Nack, NackReason, StreamId, Up, WalkId};
+use crate::message::{Connection, Down, Nack, NackReason, Purpose, StreamId, Up, WalkId};
 use crate::time::Time;
 
 pub use counters::ReceiverCounters;
@@ -165,6 +165,11 @@ impl Receiver {
         self.groups.disown(now, group);
     }
 
+    /// Since when in the log this node is to hold the flows of each group; of others it holds nothing that counts.
+    pub fn set_memberships(&mut self, memberships: BTreeMap<GroupId, LogIndex>) {
+        self.groups.set_memberships(memberships);
+    }
+
     /// The group is gone from the intent.
     pub fn forget(&mut self, group: GroupId) {
         self.groups.forget(group);
@@ -207,8 +212,8 @@ impl Receiver {
             Down::Batch { group, epoch, position, changes } => {
                 self.handle_batch(now, stream, group, epoch, position, changes)
             }
-            Down::WalkBegin { group, epoch, walk, position } => {
-                self.walk_begin(stream, group, epoch, walk, position)
+            Down::WalkBegin { group, epoch, walk, purpose, position } => {
+                self.walk_begin(stream, group, epoch, (walk, purpose), position)
             }
             Down::WalkEnd { group, epoch, walk, position } => {
                 self.walk_end(stream, group, epoch, walk, position)
@@ -264,8 +269,8 @@ impl Receiver {
             .map(|change| FlowOp { change, epoch, mark, only_if_absent, repair: false })
             .collect();
         let work = self.next_work(stream);
-        let inbound = self.streams.get_mut(&stream).expect("looked up by the caller");
-        inbound.push(work, Work::Write { first, last: position, group, mark });
+        self.groups.fill(group, stream.shard);
+        self.inbound(stream).push(work, Work::Write { first, last: position, group, mark });
         self.outputs.push_back(ReceiverOutput::Write { work, ops });
         Ok(())
     }
@@ -275,7 +280,7 @@ impl Receiver {
         stream: StreamId,
         group: GroupId,
         epoch: Epoch,
-        walk: WalkId,
+        (walk, purpose): (WalkId, Purpose),
         position: u64,
     ) -> Result<(), &'static str> {
         let inbound = self.streams.get_mut(&stream).expect("looked up by the caller");
@@ -285,11 +290,11 @@ impl Receiver {
         self.groups.hear(group, epoch)?;
         if self.groups.may_sweep(group, epoch) {
             let mark = self.groups.new_mark(group, stream.shard);
-            inbound.begin_walk(group, OpenWalk { walk, epoch, mark });
+            inbound.begin_walk(group, OpenWalk { walk, epoch, purpose, mark });
         } else {
             self.counters.walks_refused += 1;
         }
-        inbound.push_done(position, Vec::new());
+        self.inbound(stream).push_done(position, Vec::new());
         Ok(())
     }
 
@@ -312,10 +317,16 @@ impl Receiver {
             inbound.push_done(position, Vec::new());
             return Ok(());
         };
+        if open.purpose == Purpose::Remove {
+            if self.groups.is_empty(group, stream.shard) {
+                inbound.push_done(position, Vec::new());
+                return Ok(());
+            }
+            self.groups.emptying(group, stream.shard);
+        }
         let work = self.next_work(stream);
-        let inbound = self.streams.get_mut(&stream).expect("looked up by the caller");
-        inbound.push(work, Work::Sweep { position, group, epoch, mark: open.mark });
-        let (shard, mark) = (stream.shard, open.mark);
+        let (shard, mark, purpose) = (stream.shard, open.mark, open.purpose);
+        self.inbound(stream).push(work, Work::Sweep { position, group, epoch, mark, purpose });
         self.outputs.push_back(ReceiverOutput::Sweep { work, group, shard, mark, epoch });
         Ok(())
     }
@@ -363,8 +374,11 @@ impl Receiver {
         self.counters.swept += removed;
         let Some(stream) = self.working.remove(&work) else { return };
         let Some(inbound) = self.streams.get_mut(&stream) else { return };
-        let group = inbound.swept(now, work);
-        if removed > 0 && group.is_some_and(|group| self.groups.owned(group).is_some()) {
+        let Some((group, purpose)) = inbound.swept(now, work) else { return };
+        if purpose == Purpose::Remove {
+            self.groups.emptied(group, stream.shard);
+        }
+        if removed > 0 && self.groups.owned(group).is_some() {
             self.outputs.push_back(ReceiverOutput::Rewalk { shards: 1 << stream.shard });
         }
     }
@@ -421,6 +435,11 @@ impl Receiver {
     /// What was counted.
     pub fn counters(&self) -> &ReceiverCounters {
         &self.counters
+    }
+
+    /// Of a message that is being handled.
+    fn inbound(&mut self, stream: StreamId) -> &mut Inbound {
+        self.streams.get_mut(&stream).expect("its message was looked up there")
     }
 
     fn next_work(&mut self, stream: StreamId) -> WorkId {

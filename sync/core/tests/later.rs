@@ -7,7 +7,7 @@ mod table;
 use std::time::Duration;
 
 use lockstep_model::flow::{FlowChange, FlowRecord, FlowState, SHARDS};
-use lockstep_model::ids::{Epoch, NodeId};
+use lockstep_model::ids::{Epoch, LogIndex, NodeId};
 use lockstep_sync_core::limits::LATER;
 use lockstep_sync_core::{Connection, Down, Origin, OriginOutput, Session, StreamId, Time, Up};
 
@@ -28,6 +28,7 @@ impl World {
     fn new() -> Self {
         let mut origin = Origin::new(Session([1; 16]));
         origin.set_peers([NodeId(2)]);
+        origin.set_replicas(START, [(GROUP, [(NodeId(2), LogIndex(1))].into())].into());
         origin.own(START, GROUP, EPOCH);
         for shard in 0..SHARDS {
             let hello = Up::Hello { session: None, position: 0, credit: 100, audits: false };

@@ -5,11 +5,11 @@
 mod table;
 
 use lockstep_model::flow::{FlowChange, FlowOp, FlowVersion};
-use lockstep_model::ids::{Epoch, NodeId};
+use lockstep_model::ids::{Epoch, LogIndex, NodeId};
 use lockstep_seeded::Rng;
 use lockstep_sync_core::limits::TAKEOVER_GRACE;
 use lockstep_sync_core::{
-    Connection, Down, NackReason, Receiver, ReceiverOutput, Session, StreamId, Time, Up,
+    Connection, Down, NackReason, Purpose, Receiver, ReceiverOutput, Session, StreamId, Time, Up,
 };
 
 use table::{GROUP, Table, key};
@@ -182,7 +182,13 @@ fn i6_no_walk_of_a_former_owner_and_none_on_the_owner_sweeps() {
             Time::default(),
             stream(),
             CONNECTION,
-            Down::WalkBegin { group, epoch: Epoch(4), walk, position: 1 },
+            Down::WalkBegin {
+                group,
+                epoch: Epoch(4),
+                walk,
+                purpose: Purpose::Hold(LogIndex(1)),
+                position: 1,
+            },
         );
         if owned {
             receiver.own(Time::default(), GROUP, Epoch(5));
@@ -211,7 +217,7 @@ fn i5_a_walk_of_a_later_owner_counts_before_this_node_says_that_it_owns_no_more(
         receiver.own(Time::default(), GROUP, Epoch(5));
         let epoch = Epoch(epoch);
         for message in [
-            Down::WalkBegin { group, epoch, walk, position: 1 },
+            Down::WalkBegin { group, epoch, walk, purpose: Purpose::Hold(LogIndex(1)), position: 1 },
             Down::WalkEnd { group, epoch, walk, position: 2 },
         ] {
             receiver.handle_down(Time::default(), stream(), CONNECTION, message);

@@ -41,7 +41,14 @@ fn run(faults: Faults, count: u64, steps: usize) -> world::Seen {
 #[test]
 fn i5_standby_equals_owner_after_lost_events_cuts_restarts_and_refusals() {
     let seen = run(
-        Faults { lose_events: true, refuse_writes: true, restarts: true, moves: false, rarity: 1 },
+        Faults {
+            lose_events: true,
+            refuse_writes: true,
+            restarts: true,
+            moves: false,
+            leaves: false,
+            rarity: 1,
+        },
         1000,
         250,
     );
@@ -51,7 +58,14 @@ fn i5_standby_equals_owner_after_lost_events_cuts_restarts_and_refusals() {
 #[test]
 fn i5_standby_equals_owner_when_ownership_moves() {
     let seen = run(
-        Faults { lose_events: true, refuse_writes: false, restarts: true, moves: true, rarity: 1 },
+        Faults {
+            lose_events: true,
+            refuse_writes: false,
+            restarts: true,
+            moves: true,
+            leaves: false,
+            rarity: 1,
+        },
         1000,
         250,
     );
@@ -59,9 +73,36 @@ fn i5_standby_equals_owner_when_ownership_moves() {
 }
 
 #[test]
+fn i5_who_holds_a_group_no_more_holds_nothing_of_it_and_who_does_again_holds_everything() {
+    for (lose_events, refuse_writes, moves) in [(false, true, false), (true, false, true)] {
+        let faults = Faults { lose_events, refuse_writes, restarts: true, moves, leaves: true, rarity: 1 };
+        let seen = run(faults, 1000, 250);
+        println!("{faults:?}: {seen:?}");
+        assert!(seen.removals > 1000 && seen.swept > 1000, "{seen:?}");
+    }
+    // Seldom enough for both to settle in between, and for rounds of digests to end.
+    let faults = Faults {
+        lose_events: false,
+        refuse_writes: false,
+        restarts: true,
+        moves: true,
+        leaves: true,
+        rarity: 20,
+    };
+    let seen = run(faults, 40, 2000);
+    assert!(seen.removals > 200 && seen.audits > 40, "{seen:?}");
+}
+
+#[test]
 fn i5_a_cut_stream_goes_on_without_a_walk() {
-    let faults =
-        Faults { lose_events: false, refuse_writes: false, restarts: false, moves: false, rarity: 1 };
+    let faults = Faults {
+        lose_events: false,
+        refuse_writes: false,
+        restarts: false,
+        moves: false,
+        leaves: false,
+        rarity: 1,
+    };
     for seed in seeds(300) {
         let mut world = World::new(seed, faults);
         world.heal();
@@ -81,7 +122,7 @@ fn i5_digests_of_equal_nodes_never_differ() {
     for [lose_events, refuse_writes, restarts, moves] in
         [[no, no, no, no], [no, no, yes, no], [no, no, yes, yes], [yes, no, yes, yes], [yes, yes, yes, no]]
     {
-        let faults = Faults { lose_events, refuse_writes, restarts, moves, rarity: 20 };
+        let faults = Faults { lose_events, refuse_writes, restarts, moves, leaves: false, rarity: 20 };
         let seen = run(faults, 40, 2000);
         println!("{faults:?}: {seen:?}");
         assert!(seen.audits > 200, "{faults:?}: {seen:?}");
@@ -90,8 +131,14 @@ fn i5_digests_of_equal_nodes_never_differ() {
 
 #[test]
 fn i5_what_changed_behind_a_daemons_back_is_found_and_repaired() {
-    let faults =
-        Faults { lose_events: false, refuse_writes: false, restarts: false, moves: false, rarity: 1 };
+    let faults = Faults {
+        lose_events: false,
+        refuse_writes: false,
+        restarts: false,
+        moves: false,
+        leaves: false,
+        rarity: 1,
+    };
     for (seed, at_owner) in seeds(200).into_iter().flat_map(|seed| [(seed, false), (seed, true)]) {
         let mut world = World::new(seed, faults);
         (0..150).for_each(|_| world.step());

@@ -5,10 +5,10 @@
 mod table;
 
 use lockstep_model::flow::{FlowChange, FlowRecord, SHARDS, WriteOutcome};
-use lockstep_model::ids::{Epoch, NodeId};
+use lockstep_model::ids::{Epoch, LogIndex, NodeId};
 use lockstep_sync_core::{
-    Connection, Down, Origin, OriginOutput, PassId, Receiver, ReceiverOutput, Session, StreamId, SyncState,
-    Time, Up, WalkId,
+    Connection, Down, Origin, OriginOutput, PassId, Purpose, Receiver, ReceiverOutput, Session, StreamId,
+    SyncState, Time, Up, WalkId,
 };
 
 use table::{GROUP, Table, key};
@@ -55,6 +55,7 @@ fn acknowledge(origin: &mut Origin, credit: u64) {
 fn walking() -> (Origin, PassId) {
     let mut origin = Origin::new(SESSION);
     origin.set_peers([NodeId(2)]);
+    origin.set_replicas(NOW, [(GROUP, [(NodeId(2), LogIndex(1))].into())].into());
     origin.own(NOW, GROUP, EPOCH);
     origin.handle_up(
         NOW,
@@ -282,7 +283,7 @@ fn i5_the_next_owners_walk_counts_before_the_former_one_gives_up() {
     receiver.own(NOW, GROUP, EPOCH);
     let walk = WalkId(1);
     for message in [
-        Down::WalkBegin { group: GROUP, epoch: next, walk, position: 2 },
+        Down::WalkBegin { group: GROUP, epoch: next, walk, purpose: Purpose::Hold(LogIndex(1)), position: 2 },
         Down::WalkEnd { group: GROUP, epoch: next, walk, position: 3 },
     ] {
         receiver.handle_down(NOW, stream(), CONNECTION, message);
@@ -298,7 +299,13 @@ fn whole_walk(receiver: &mut Receiver, now: Time, connection: Connection, sessio
         let stream = StreamId { peer: NodeId(2), shard };
         begun(receiver, now, stream, connection, session);
         let walk = WalkId(1);
-        let begin = Down::WalkBegin { group: GROUP, epoch: EPOCH, walk, position: 1 };
+        let begin = Down::WalkBegin {
+            group: GROUP,
+            epoch: EPOCH,
+            walk,
+            purpose: Purpose::Hold(LogIndex(1)),
+            position: 1,
+        };
         receiver.handle_down(now, stream, connection, begin);
         receiver.handle_down(
             now,
@@ -324,6 +331,7 @@ fn begun(receiver: &mut Receiver, now: Time, stream: StreamId, connection: Conne
 fn i5_what_an_earlier_session_gave_is_remembered_until_a_walk_of_the_next() {
     let at = |s: u64| Time::from_nanos(s * 1_000_000_000);
     let mut receiver = Receiver::new(1);
+    receiver.set_memberships([(GROUP, LogIndex(1))].into());
     receiver.learn_epoch(GROUP, EPOCH);
     whole_walk(&mut receiver, at(1), CONNECTION, SESSION);
     assert_eq!(receiver.group_sync(at(1), GROUP).state, SyncState::CaughtUp);
@@ -348,6 +356,7 @@ fn i5_a_former_owner_is_behind_since_it_closed_until_the_next_ones_walk() {
     let at = |s: u64| Time::from_nanos(s * 1_000_000_000);
     let next = Epoch(EPOCH.get() + 1);
     let mut receiver = Receiver::new(1);
+    receiver.set_memberships([(GROUP, LogIndex(1))].into());
     receiver.own(at(1), GROUP, EPOCH);
     receiver.learn_epoch(GROUP, next);
     receiver.disown(at(2), GROUP);

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use lockstep_model::flow::{FlowChange, FlowKey, FlowKind, FlowRecord, FlowState, FlowVersion, SHARDS};
-use lockstep_model::ids::{EndpointId, Epoch, GroupId, NodeId, ServiceId};
+use lockstep_model::ids::{EndpointId, Epoch, GroupId, LogIndex, NodeId, ServiceId};
 use lockstep_model::protocol::Protocol;
 use lockstep_sync_core::limits::MAX_YOUNG;
 use lockstep_sync_core::{Connection, Down, Origin, OriginOutput, Session, StreamId, Time, Up};
@@ -58,6 +58,7 @@ impl World {
     fn new() -> Self {
         let mut origin = Origin::new(Session([1; 16]));
         origin.set_peers([PEER]);
+        origin.set_replicas(Time::default(), [(GROUP, [(PEER, LogIndex(1))].into())].into());
         origin.set_ages(Time::default(), BTreeMap::from([(LATE, AGE)]));
         origin.own(Time::default(), GROUP, EPOCH);
         let mut world = Self { origin, now: Time::default() };

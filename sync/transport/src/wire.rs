@@ -1,10 +1,10 @@
 //! Between the cores' messages and protobuf.
 
 use lockstep_model::flow::SHARDS;
-use lockstep_model::ids::{Epoch, GroupId};
+use lockstep_model::ids::{Epoch, GroupId, LogIndex};
 use lockstep_proto::sync::v1 as pb;
 use lockstep_sync_core::audit::{MAX_BITS, RoundId, Sums, Suspect};
-use lockstep_sync_core::{Down, Nack, NackReason, Session, Up, WalkId};
+use lockstep_sync_core::{Down, Nack, NackReason, Purpose, Session, Up, WalkId};
 
 use crate::event::Identity;
 use crate::record::{RecordError, RecordVersions, decode, encode};
@@ -109,12 +109,17 @@ pub fn down_to_proto(identity: Identity, shard: u8, version: u32, message: Down)
             count: changes.len() as u32,
             records: encode(version, &changes),
         }),
-        Down::WalkBegin { group, epoch, walk, position } => Message::WalkBegin(pb::WalkBegin {
+        Down::WalkBegin { group, epoch, walk, purpose, position } => Message::WalkBegin(pb::WalkBegin {
             group: group.get(),
             epoch: epoch.get(),
             shard,
             walk: walk.0,
             position,
+            since: match purpose {
+                Purpose::Hold(since) => since.get(),
+                Purpose::Remove => 0,
+            },
+            remove: purpose == Purpose::Remove,
         }),
         Down::WalkEnd { group, epoch, walk, position } => Message::WalkEnd(pb::WalkEnd {
             group: group.get(),
@@ -182,6 +187,7 @@ pub fn down_from_proto(
             group: GroupId(begin.group),
             epoch: Epoch(begin.epoch),
             walk: WalkId(begin.walk),
+            purpose: if begin.remove { Purpose::Remove } else { Purpose::Hold(LogIndex(begin.since)) },
             position: begin.position,
         }),
         pb::down::Message::WalkEnd(end) if !wrong_shard(end.shard) => Ok(Down::WalkEnd {

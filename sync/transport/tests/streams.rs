@@ -7,9 +7,9 @@ use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
 use lockstep_model::flow::{FlowChange, FlowKey, FlowKind, FlowRecord, FlowState, FlowVersion};
-use lockstep_model::ids::{EndpointId, Epoch, GroupId, NodeId, ServiceId};
+use lockstep_model::ids::{EndpointId, Epoch, GroupId, LogIndex, NodeId, ServiceId};
 use lockstep_model::protocol::Protocol;
-use lockstep_sync_core::{Connection, Down, Nack, NackReason, Session, StreamId, Up};
+use lockstep_sync_core::{Connection, Down, Nack, NackReason, Purpose, Session, StreamId, Up};
 use lockstep_sync_transport::{
     Connections, Connector, Identity, Line, RECORD_VERSIONS, RecordVersions, Refused, StreamEvent,
     StreamSender, Subscriber, Subscriptions, TransportCounter, TransportCounters,
@@ -143,7 +143,8 @@ async fn messages_arrive_as_they_were_sent() {
     let removed = FlowChange::Remove { key, group, version: FlowVersion { birth: 1, n: 2 } };
     let messages = [
         welcome(),
-        Down::WalkBegin { group, epoch, walk, position: 42 },
+        Down::WalkBegin { group, epoch, walk, purpose: Purpose::Hold(LogIndex(9)), position: 42 },
+        Down::WalkBegin { group, epoch, walk, purpose: Purpose::Remove, position: 43 },
         Down::Batch { group, epoch, position: 43, changes: vec![removed] },
         Down::WalkEnd { group, epoch, walk, position: 44 },
         Down::Heartbeat { position: 44, owned: vec![(group, epoch)] },

@@ -12,7 +12,7 @@ use lockstep_loader::KernelInstant;
 use lockstep_model::flow::{
     FlowChange, FlowKey, FlowKind, FlowOp, FlowRecord, FlowStamp, FlowState, FlowVersion, WriteOutcome,
 };
-use lockstep_model::ids::{EndpointId, Epoch, GroupId, NodeId, ServiceId};
+use lockstep_model::ids::{EndpointId, Epoch, GroupId, LogIndex, NodeId, ServiceId};
 use lockstep_model::protocol::Protocol;
 use lockstep_sync_transport::{Connector, Identity, RECORD_VERSIONS};
 use tonic::transport::{Endpoint, Server};
@@ -322,8 +322,11 @@ impl Pair {
     }
 
     pub(super) fn join(&self) {
-        self.a.sync.set_peers(BTreeSet::from([B]));
-        self.b.sync.set_peers(BTreeSet::from([A]));
+        for (node, peer) in [(&self.a, B), (&self.b, A)] {
+            node.sync.set_peers(BTreeSet::from([peer]));
+            let both = [(A, LogIndex(1)), (B, LogIndex(1))];
+            node.sync.set_groups([(GROUP, Epoch(0))].into(), [(GROUP, both.into())].into());
+        }
     }
 
     /// A counter of the first node.

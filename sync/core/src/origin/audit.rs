@@ -9,9 +9,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use lockstep_model::flow::FlowChange;
-use lockstep_model::ids::{Epoch, GroupId};
+use lockstep_model::ids::{Epoch, GroupId, NodeId};
 
 use super::outbound::AuditStage;
+use super::replicas::{Replicas, since};
 use super::{Origin, OriginOutput};
 use crate::audit::{Digest, DigestJob, Listing, RoundId, Seed, Suspect};
 use crate::limits::{AUDIT_AGAIN, AUDIT_LIMIT, AUDIT_PAUSE, AUDIT_RETRY, MAX_BATCH_RECORDS, MAX_SUSPECTS};
@@ -101,7 +102,7 @@ impl Origin {
                                 stream,
                                 round: round.id,
                                 listing: listing.clone(),
-                                owned: round.owned.clone(),
+                                owned: told(&round.owned, &self.replicas, stream.peer),
                                 changed,
                                 suspects: part.suspects.clone(),
                             }));
@@ -119,8 +120,9 @@ impl Origin {
             return;
         }
         let owned = self.owned();
-        let fit: Vec<StreamId> =
-            self.streams.iter().filter(|(_, s)| s.can_audit()).map(|(stream, _)| *stream).collect();
+        let holds_some = |peer| owned.iter().any(|(group, _)| since(&self.replicas, *group, peer).is_some());
+        let fit = self.streams.iter().filter(|(id, stream)| stream.can_audit() && holds_some(id.peer));
+        let fit: Vec<StreamId> = fit.map(|(stream, _)| *stream).collect();
         if owned.is_empty() || fit.is_empty() {
             return;
         }
@@ -242,4 +244,9 @@ impl Origin {
         }
         Ok(())
     }
+}
+
+/// Of what is owned, what a peer holds.
+fn told(owned: &[(GroupId, Epoch)], replicas: &Replicas, peer: NodeId) -> Vec<(GroupId, Epoch)> {
+    owned.iter().copied().filter(|(group, _)| since(replicas, *group, peer).is_some()).collect()
 }

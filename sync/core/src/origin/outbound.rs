@@ -26,7 +26,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use lockstep_model::flow::{FlowChange, FlowState, FlowVersion};
-use lockstep_model::ids::GroupId;
+use lockstep_model::ids::{GroupId, LogIndex};
 
 use super::{OriginCounters, StreamLag};
 use crate::limits::{HEARTBEAT, LATER, MAX_DIRTY, MAX_DIRTY_AWAY, RETRY_FIRST, RETRY_LAST, STALL};
@@ -219,13 +219,13 @@ impl Outbound {
     }
 
     /// Gives up single records for a walk of `groups`.
-    pub(super) fn overflow(&mut self, now: Time, groups: impl Iterator<Item = GroupId>) {
+    pub(super) fn overflow(&mut self, now: Time, groups: impl Iterator<Item = (GroupId, LogIndex)>) {
         self.dirty.clear();
         self.queues = Queues::default();
         self.peeked = None;
         self.cancel_audit();
         self.walks.values_mut().for_each(Walk::interrupt);
-        groups.for_each(|group| self.need_walk(now, group));
+        groups.for_each(|(group, since)| self.need_walk(now, group, since));
     }
 
     /// Drops what is kept of a group.
@@ -375,7 +375,7 @@ impl Outbound {
     }
 
     pub(super) fn is_flushed(&self) -> bool {
-        self.dirty.is_empty() && self.walks.is_empty()
+        self.dirty.is_empty() && self.copying().next().is_none()
     }
 
     pub(super) fn next_deadline(&self) -> Option<Time> {
@@ -386,8 +386,8 @@ impl Outbound {
     }
 
     pub(super) fn lag(&self, now: Time, stream: StreamId) -> StreamLag {
-        let walks = self.walks.values().map(|walk| walk.since);
-        let oldest = self.dirty.oldest().into_iter().chain(walks).min();
+        let walking = self.copying().map(|walk| walk.since).min();
+        let oldest = self.dirty.oldest().into_iter().chain(walking).min();
         StreamLag {
             stream,
             connected: self.connection.is_some(),
@@ -396,13 +396,8 @@ impl Outbound {
             nacks: self.nacks,
             unacknowledged: self.dirty.len(),
             oldest: oldest.map_or(Duration::ZERO, |since| now.since(since)),
-            walks: self.walks.len(),
-            walking: self
-                .walks
-                .values()
-                .map(|walk| walk.since)
-                .min()
-                .map_or(Duration::ZERO, |at| now.since(at)),
+            walks: self.copying().count(),
+            walking: walking.map_or(Duration::ZERO, |at| now.since(at)),
             walk_records: self.walked.sent,
             walk_confirmed: self.walked.confirmed,
             walk_backlog: self.queues.walk_len(),

@@ -54,12 +54,10 @@ impl Origin {
     }
 
     pub(super) fn begin_pass(&mut self, now: Time) {
-        if self.pass.is_some() || now < self.pass_not_before {
-            return;
-        }
+        let reads = self.pass.is_none() && now >= self.pass_not_before;
         let mut pass = Pass::new(PassId(self.passes + 1));
         for (&stream, outbound) in &mut self.streams {
-            for group in outbound.begin_walks(&mut self.walks) {
+            for group in outbound.begin_walks(now, &mut self.walks, reads) {
                 pass.add(stream, group.0, group.1);
             }
         }

@@ -126,7 +126,7 @@ impl Receiver {
             let (group, epoch) = (found.repair.group(), found.epoch);
             let inbound = self.streams.get(&stream).expect("looked up above");
             // Until the origin's walk of this epoch has ended, more is held or less; and what is ours nobody repairs.
-            let whole = inbound.complete(group).is_some_and(|(complete, _)| complete == epoch)
+            let whole = inbound.complete(group).is_some_and(|known| known.epoch == epoch)
                 && !inbound.is_walking(group)
                 && self.groups.highest(group) == epoch
                 && self.groups.owned(group).is_none()

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use lockstep_model::ids::{Epoch, GroupId};
+use lockstep_model::ids::{Epoch, GroupId, LogIndex};
 use lockstep_model::limits::MAX_GROUPS;
 
 use crate::limits::TAKEOVER_GRACE;
@@ -28,8 +28,8 @@ struct Known {
     spoken: Epoch,
     /// The epoch this node owns it in, and since when.
     owned: Option<(Epoch, Time)>,
-    /// The epoch this node owned it in last, and until when.
-    formerly: Option<(Epoch, Time)>,
+    /// The epoch this node owned it in last, until when, and as a replica since when.
+    formerly: Option<(Epoch, Time, LogIndex)>,
 }
 
 #[derive(Debug)]
@@ -37,11 +37,21 @@ pub(super) struct Groups {
     known: BTreeMap<GroupId, Known>,
     marks: BTreeMap<(GroupId, u8), u32>,
     next_mark: u32,
+    /// Since when this node is to hold groups.
+    memberships: BTreeMap<GroupId, LogIndex>,
+    /// Groups and shards that this node was told to remove, and has written nothing of since; whether that is done.
+    empty: BTreeMap<(GroupId, u8), bool>,
 }
 
 impl Groups {
     pub(super) fn new(first_mark: u32) -> Self {
-        Self { known: BTreeMap::new(), marks: BTreeMap::new(), next_mark: first_mark }
+        Self {
+            known: BTreeMap::new(),
+            marks: BTreeMap::new(),
+            next_mark: first_mark,
+            memberships: BTreeMap::new(),
+            empty: BTreeMap::new(),
+        }
     }
 
     pub(super) fn learn(&mut self, group: GroupId, epoch: Epoch) -> Result<(), &'static str> {
@@ -68,19 +78,52 @@ impl Groups {
         if known.owned.is_none_or(|(held, _)| held != epoch) {
             known.owned = Some((epoch, now));
         }
+        self.empty.retain(|(held, _), _| *held != group);
     }
 
     pub(super) fn disown(&mut self, now: Time, group: GroupId) {
+        let since = self.memberships.get(&group).copied();
         if let Some(known) = self.known.get_mut(&group)
             && let Some((epoch, _)) = known.owned.take()
         {
-            known.formerly = Some((epoch, now));
+            known.formerly = since.map(|since| (epoch, now, since));
         }
     }
 
     pub(super) fn forget(&mut self, group: GroupId) {
         self.known.remove(&group);
         self.marks.retain(|(held, _), _| *held != group);
+        self.empty.retain(|(held, _), _| *held != group);
+    }
+
+    /// A flow of it is written.
+    pub(super) fn fill(&mut self, group: GroupId, shard: u8) {
+        self.empty.remove(&(group, shard));
+    }
+
+    /// Its flows are about to be removed.
+    pub(super) fn emptying(&mut self, group: GroupId, shard: u8) {
+        self.empty.insert((group, shard), false);
+    }
+
+    /// They are.
+    pub(super) fn emptied(&mut self, group: GroupId, shard: u8) {
+        if let Some(done) = self.empty.get_mut(&(group, shard)) {
+            *done = true;
+        }
+    }
+
+    pub(super) fn is_empty(&self, group: GroupId, shard: u8) -> bool {
+        self.empty.get(&(group, shard)) == Some(&true)
+    }
+
+    pub(super) fn set_memberships(&mut self, memberships: BTreeMap<GroupId, LogIndex>) {
+        self.memberships = memberships;
+    }
+
+    /// Whether what was received, or made, as a replica since then is what this node is to hold now.
+    pub(super) fn counts(&self, group: GroupId, since: LogIndex) -> bool {
+        self.memberships.get(&group).is_some_and(|now| since == LogIndex(0) || since == *now)
     }
 
     /// The mark of the walk that began last; of none, 0.
@@ -130,7 +173,8 @@ impl Groups {
     }
 
     pub(super) fn formerly(&self, group: GroupId) -> Option<(Epoch, Time)> {
-        self.known.get(&group)?.formerly
+        let (epoch, until, since) = self.known.get(&group)?.formerly?;
+        self.counts(group, since).then_some((epoch, until))
     }
 
     pub(super) fn owned(&self, group: GroupId) -> Option<Epoch> {

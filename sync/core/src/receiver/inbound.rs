@@ -5,14 +5,14 @@ mod audits;
 use std::collections::{BTreeMap, VecDeque};
 
 use lockstep_model::flow::{FlowKey, FlowOp, WriteOutcome};
-use lockstep_model::ids::{Epoch, GroupId};
+use lockstep_model::ids::{Epoch, GroupId, LogIndex};
 
 use audits::{Audit, Differed};
 
 use super::WorkId;
 use super::counters::ReceiverCounters;
 use crate::limits::WINDOW;
-use crate::message::{Connection, Nack, NackReason, Session, WalkId};
+use crate::message::{Connection, Nack, NackReason, Purpose, Session, WalkId};
 use crate::time::Time;
 
 /// A walk between its markers.
@@ -20,6 +20,7 @@ use crate::time::Time;
 pub(super) struct OpenWalk {
     pub(super) walk: WalkId,
     pub(super) epoch: Epoch,
+    pub(super) purpose: Purpose,
     pub(super) mark: u32,
 }
 
@@ -29,7 +30,7 @@ pub(super) enum Work {
     /// Positions `first..=last`.
     Write { first: u64, last: u64, group: GroupId, mark: u32 },
     /// The end marker at `position`.
-    Sweep { position: u64, group: GroupId, epoch: Epoch, mark: u32 },
+    Sweep { position: u64, group: GroupId, epoch: Epoch, mark: u32, purpose: Purpose },
     /// Nothing, but it may be acknowledged only after what came before it.
     Nothing { position: u64, nacks: Vec<Nack> },
 }
@@ -40,6 +41,17 @@ struct Pending {
     work: Work,
     done: bool,
     nacks: Vec<Nack>,
+}
+
+/// What this node had of a group and shard.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Complete {
+    /// Everything of this epoch …
+    pub(super) epoch: Epoch,
+    /// … as a replica since then …
+    pub(super) since: LogIndex,
+    /// … when its walk ended, or the origin was last heard.
+    pub(super) at: Time,
 }
 
 #[derive(Debug, Default)]
@@ -58,10 +70,10 @@ pub(super) struct Inbound {
     /// Flows whose last write was refused, with their group and the mark of that time.
     refused: BTreeMap<FlowKey, (GroupId, u32)>,
     walks: BTreeMap<GroupId, OpenWalk>,
-    /// The last walk that ended, by group, and when.
-    complete: BTreeMap<GroupId, (Epoch, Time)>,
+    /// The last walk that ended, by group.
+    complete: BTreeMap<GroupId, Complete>,
     /// What was complete in an earlier session, and when the origin was last heard in it; until a walk of this one ends.
-    former: BTreeMap<GroupId, (Epoch, Time)>,
+    former: BTreeMap<GroupId, Complete>,
     audit: Option<Audit>,
     /// Of the last round of digests.
     differed: Differed,
@@ -118,8 +130,8 @@ impl Inbound {
             self.differed = Differed::default();
             // Until its walk ends, nobody knows what is missing here since then.
             let before = self.alive_before;
-            self.former
-                .extend(std::mem::take(&mut self.complete).into_iter().map(|(g, (e, _))| (g, (e, before))));
+            let complete = std::mem::take(&mut self.complete).into_iter();
+            self.former.extend(complete.map(|(group, known)| (group, Complete { at: before, ..known })));
         }
         self.welcomed = true;
         self.session = Some(session);
@@ -190,16 +202,19 @@ impl Inbound {
         }
     }
 
-    /// A sweep has finished: so has its walk. The group, unless the walk says nothing any more.
-    pub(super) fn swept(&mut self, now: Time, id: WorkId) -> Option<GroupId> {
+    /// A sweep has finished: so has its walk. What it was of, unless the walk says nothing any more.
+    pub(super) fn swept(&mut self, now: Time, id: WorkId) -> Option<(GroupId, Purpose)> {
         let pending = self.pending.iter_mut().find(|p| p.id == Some(id))?;
         pending.done = true;
-        let Work::Sweep { group, epoch, mark, .. } = pending.work else { return None };
-        self.complete.insert(group, (epoch, now));
+        let Work::Sweep { group, epoch, mark, purpose, .. } = pending.work else { return None };
         self.former.remove(&group);
+        match purpose {
+            Purpose::Hold(since) => drop(self.complete.insert(group, Complete { epoch, since, at: now })),
+            Purpose::Remove => drop(self.complete.remove(&group)),
+        }
         // Refused before the walk and not again during it: written since, or gone.
         self.refused.retain(|_, (held, at)| *held != group || *at == mark);
-        Some(group)
+        Some((group, purpose))
     }
 
     /// A sweep could not be done: its walk never ended, and the stream begins anew.
@@ -277,13 +292,13 @@ impl Inbound {
         self.refused.values().any(|(held, _)| *held == group)
     }
 
-    pub(super) fn complete(&self, group: GroupId) -> Option<(Epoch, Time)> {
+    pub(super) fn complete(&self, group: GroupId) -> Option<Complete> {
         self.complete.get(&group).copied()
     }
 
     /// What was complete, and until when: now, if it still is.
-    pub(super) fn once_complete(&self, group: GroupId) -> Option<(Epoch, Time)> {
-        let complete = self.complete.get(&group).map(|(epoch, _)| (*epoch, self.alive));
+    pub(super) fn once_complete(&self, group: GroupId) -> Option<Complete> {
+        let complete = self.complete.get(&group).map(|known| Complete { at: self.alive, ..*known });
         complete.or_else(|| self.former.get(&group).copied())
     }
 }

@@ -6,6 +6,7 @@ use lockstep_model::flow::SHARDS;
 use lockstep_model::ids::{Epoch, GroupId, NodeId};
 
 use super::Receiver;
+use super::inbound::Complete;
 use crate::message::StreamId;
 use crate::time::Time;
 
@@ -106,13 +107,20 @@ impl Receiver {
     fn best_former(&self, group: GroupId) -> Option<(Epoch, Option<NodeId>, Time)> {
         let former = |peer: NodeId| {
             let shards = (0..SHARDS)
-                .map(|shard| self.streams.get(&StreamId { peer, shard })?.once_complete(group))
+                .map(|shard| {
+                    self.counting(group, self.streams.get(&StreamId { peer, shard })?.once_complete(group))
+                })
                 .collect::<Option<Vec<_>>>()?;
-            let epoch = shards.iter().map(|(epoch, _)| *epoch).min()?;
-            Some((epoch, Some(peer), shards.iter().map(|(_, until)| *until).min()?))
+            let epoch = shards.iter().map(|known| known.epoch).min()?;
+            Some((epoch, Some(peer), shards.iter().map(|known| known.at).min()?))
         };
         let own = self.groups.formerly(group).map(|(epoch, until)| (epoch, None, until));
         self.origins().filter_map(former).chain(own).max()
+    }
+
+    /// What a node was sent counts for as long as it is to hold the group without a break.
+    fn counting(&self, group: GroupId, known: Option<Complete>) -> Option<Complete> {
+        known.filter(|known| self.groups.counts(group, known.since))
     }
 
     fn origins(&self) -> impl Iterator<Item = NodeId> {
@@ -124,7 +132,7 @@ impl Receiver {
         let complete = |peer: NodeId| {
             let epochs = (0..SHARDS).map(|shard| {
                 let inbound = self.streams.get(&StreamId { peer, shard })?;
-                inbound.complete(group).map(|(epoch, _)| epoch)
+                self.counting(group, inbound.complete(group)).map(|known| known.epoch)
             });
             epochs.collect::<Option<Vec<_>>>().and_then(|epochs| epochs.into_iter().min())
         };

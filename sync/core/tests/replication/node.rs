@@ -1,9 +1,9 @@
 //! One node: table, ring buffer, sweeper, writer, and both sides of the core.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
 use lockstep_model::flow::{FlowChange, FlowKey, FlowOp, FlowRecord, WriteOutcome};
-use lockstep_model::ids::{Epoch, NodeId};
+use lockstep_model::ids::{Epoch, LogIndex, NodeId};
 use lockstep_seeded::Rng;
 use lockstep_sync_core::audit::Difference;
 use lockstep_sync_core::{
@@ -38,6 +38,8 @@ pub(crate) struct Node {
     pub(crate) auditor: Auditor,
     /// Flows that this node found to differ from their owner's.
     pub(crate) diverged: Vec<(FlowKey, Difference)>,
+    /// Who holds the group, as far as it knows.
+    pub(crate) replicas: BTreeMap<NodeId, LogIndex>,
 }
 
 /// What leaves a node.
@@ -64,17 +66,32 @@ impl Node {
             starts: 0,
             auditor: Auditor::default(),
             diverged: Vec::new(),
+            replicas: BTreeMap::new(),
         };
         node.origin.set_peers([peer]);
         node
     }
 
+    pub(crate) fn learn_replicas(&mut self, now: Time, replicas: BTreeMap<NodeId, LogIndex>) {
+        let mine = replicas.get(&self.id).map(|since| (GROUP, *since));
+        self.receiver.set_memberships(mine.into_iter().collect());
+        self.replicas = replicas.clone();
+        self.origin.set_replicas(now, [(GROUP, replicas)].into());
+    }
+
     /// The daemon dies and starts again; the kernel keeps its table.
-    pub(crate) fn restart(&mut self, now: Time, peer: NodeId, owned: Option<Epoch>) {
+    pub(crate) fn restart(
+        &mut self,
+        now: Time,
+        peer: NodeId,
+        replicas: BTreeMap<NodeId, LogIndex>,
+        owned: Option<Epoch>,
+    ) {
         self.starts += 1;
         self.origin = Origin::new(session(self.id, self.starts));
         self.origin.set_peers([peer]);
         self.receiver = Receiver::new(self.starts * 1_000_000);
+        self.learn_replicas(now, replicas);
         self.jobs.clear();
         self.ring.clear();
         self.expired.clear();

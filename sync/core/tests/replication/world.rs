@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use lockstep_model::flow::{FlowKey, SHARDS};
-use lockstep_model::ids::{EndpointId, Epoch, NodeId};
+use lockstep_model::ids::{EndpointId, Epoch, LogIndex, NodeId};
 use lockstep_seeded::Rng;
 use lockstep_sync_core::audit::Difference;
 use lockstep_sync_core::limits::{AUDIT_PAUSE, TAKEOVER_GRACE};
@@ -22,6 +22,8 @@ pub(crate) struct Faults {
     pub(crate) refuse_writes: bool,
     pub(crate) restarts: bool,
     pub(crate) moves: bool,
+    /// The standby is taken out of those that hold the group, and back in.
+    pub(crate) leaves: bool,
     /// How many times more seldom than usual.
     pub(crate) rarity: u64,
 }
@@ -35,6 +37,7 @@ pub(crate) struct Seen {
     pub(crate) resumed: u64,
     pub(crate) swept: u64,
     pub(crate) moves: u64,
+    pub(crate) removals: u64,
     pub(crate) refused_old_epoch: u64,
     pub(crate) audits: u64,
 }
@@ -52,6 +55,7 @@ impl Seen {
             self.resumed += origin.resumed;
         }
         self.moves += world.moves;
+        self.removals += world.removals;
     }
 }
 
@@ -82,6 +86,10 @@ pub(crate) struct World {
     old: Vec<(usize, StreamId, Connection, Down)>,
     connections: u64,
     moves: u64,
+    /// Who holds the group, as was agreed; a node may learn of it later.
+    replicas: BTreeMap<NodeId, LogIndex>,
+    log: u64,
+    removals: u64,
     healing: bool,
 }
 
@@ -107,8 +115,12 @@ impl World {
             old: Vec::new(),
             connections: 0,
             moves: 0,
+            replicas: [(node_id(0), LogIndex(1)), (node_id(1), LogIndex(1))].into(),
+            log: 1,
+            removals: 0,
             healing: false,
         };
+        (0..2).for_each(|node| world.learn_replicas(node));
         world.take_over(0);
         world
     }
@@ -138,6 +150,10 @@ impl World {
             {
                 self.move_ownership()
             }
+            15 if self.faults.leaves && self.rng.one_in(2) => match self.rng.below(3) {
+                0 => self.change_replicas(),
+                node => self.learn_replicas(node as usize - 1),
+            },
             _ => self.connect(),
         }
         // Where faults are rare, nobody is slow either: rounds are to end.
@@ -156,6 +172,24 @@ impl World {
         for _ in 0..self.rng.below(deliveries) {
             self.deliver();
         }
+        if self.faults.leaves && self.owner.is_some() && self.settled() {
+            self.assert_equal();
+        }
+    }
+
+    /// The node that is not the owner is taken out, or back in.
+    fn change_replicas(&mut self) {
+        let other = node_id(1 - self.owner.unwrap_or(self.last_owner));
+        self.log += 1;
+        if self.replicas.remove(&other).is_some() {
+            self.removals += 1;
+        } else {
+            self.replicas.insert(other, LogIndex(self.log));
+        }
+    }
+
+    fn learn_replicas(&mut self, node: usize) {
+        self.nodes[node].learn_replicas(self.now, self.replicas.clone());
     }
 
     fn each_node(&mut self, f: impl Fn(&mut Node)) {
@@ -233,6 +267,9 @@ impl World {
         self.owner = Some(node);
         self.taken_over = self.now;
         self.moves += 1;
+        self.log += 1;
+        self.replicas.entry(node_id(node)).or_insert(LogIndex(self.log));
+        self.learn_replicas(node);
         self.nodes[node].receiver.own(self.now, GROUP, self.epoch);
         self.nodes[node].origin.own(self.now, GROUP, self.epoch);
     }
@@ -245,7 +282,8 @@ impl World {
             }
         }
         let owned = (self.owner == Some(index)).then_some(self.epoch);
-        self.nodes[index].restart(self.now, node_id(1 - index), owned);
+        let replicas = self.replicas.clone();
+        self.nodes[index].restart(self.now, node_id(1 - index), replicas, owned);
         if let Some(epoch) = owned {
             assert_eq!(self.nodes[index].origin.owned(), vec![(GROUP, epoch)]);
         }
@@ -354,6 +392,12 @@ impl World {
         if self.owner.is_none() {
             self.take_over(1 - self.last_owner);
         }
+        // Of every second seed the other node holds nothing in the end.
+        let other = node_id(1 - self.owner.expect("made above"));
+        if self.faults.leaves && self.replicas.contains_key(&other) != self.seed.is_multiple_of(2) {
+            self.change_replicas();
+        }
+        (0..2).for_each(|node| self.learn_replicas(node));
         self.traffic();
         for round in 0.. {
             assert!(round < 20_000, "seed {}: does not settle: {}", self.seed, self.state());
@@ -431,7 +475,16 @@ impl World {
             && standby.origin.is_flushed()
             && owner.receiver.is_idle()
             && standby.receiver.is_idle()
-            && standby.receiver.group_sync(self.now, GROUP).state == SyncState::CaughtUp
+            // What it says of itself counts when it has heard of what was agreed.
+            && standby.replicas == self.replicas
+            && match (self.holds(standby), standby.receiver.group_sync(self.now, GROUP)) {
+                (true, sync) => sync.state == SyncState::CaughtUp,
+                (false, sync) => standby.table.entries.is_empty() && sync.epoch == Epoch(0),
+            }
+    }
+
+    fn holds(&self, node: &Node) -> bool {
+        self.replicas.contains_key(&node.id)
     }
 
     pub(crate) fn walks(&self) -> u64 {
@@ -457,6 +510,10 @@ impl World {
     pub(crate) fn assert_equal(&self) {
         let owner = self.owner.expect("healing made one");
         let (held, copied) = (self.nodes[owner].table.content(), self.nodes[1 - owner].table.content());
+        if !self.holds(&self.nodes[1 - owner]) {
+            assert!(copied.is_empty(), "seed {}: {copied:?}", self.seed);
+            return;
+        }
         let missing: Vec<_> = held.iter().filter(|(key, flow)| copied.get(key) != Some(flow)).collect();
         let extra: Vec<_> = copied.iter().filter(|(key, flow)| held.get(key) != Some(flow)).collect();
         let seed = self.seed;

@@ -73,7 +73,8 @@ impl Outbound {
                 }
                 (Item::Begin(_, walk), _) => {
                     self.walk_begun(group, position);
-                    return Some(Down::WalkBegin { group, epoch, walk, position });
+                    let purpose = self.purpose(group).expect("an open walk's");
+                    return Some(Down::WalkBegin { group, epoch, walk, purpose, position });
                 }
                 (Item::End(_, walk), _) => return Some(Down::WalkEnd { group, epoch, walk, position }),
                 _ => unreachable!("a record has a change, and markers of rounds were sent above"),

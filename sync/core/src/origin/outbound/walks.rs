@@ -1,17 +1,19 @@
 //! The walks of a stream.
 
 use lockstep_model::flow::{FlowChange, FlowRecord};
-use lockstep_model::ids::GroupId;
+use lockstep_model::ids::{GroupId, LogIndex};
 
 use super::queues::{Item, Place};
 use super::{Outbound, Walked, rank};
-use crate::message::WalkId;
+use crate::limits::REMOVE_LATER;
+use crate::message::{Purpose, WalkId};
 use crate::origin::OriginCounters;
 use crate::time::Time;
 
 /// A walk of one group, from the need until its end is acknowledged.
 #[derive(Debug)]
 pub(super) struct Walk {
+    purpose: Purpose,
     phase: Phase,
     /// It is needed once more: something was lost after it began.
     again: Option<Time>,
@@ -37,6 +39,17 @@ enum Begin {
 }
 
 impl Walk {
+    /// Whether the table is read for it.
+    fn reads(&self) -> bool {
+        self.purpose != Purpose::Remove
+    }
+
+    /// Whether it is to begin. Those that are not for failures have time, and do not hold up those that are.
+    fn is_due(&self, now: Time, reads: bool) -> bool {
+        let may = if self.reads() { reads } else { now >= self.since + REMOVE_LATER };
+        may && self.phase == Phase::Needed
+    }
+
     /// The stream went down in the middle of it.
     pub(super) fn interrupt(&mut self) {
         self.phase = Phase::Needed;
@@ -45,12 +58,29 @@ impl Walk {
 }
 
 impl Outbound {
-    pub(in crate::origin) fn need_walk(&mut self, now: Time, group: GroupId) {
+    /// Whatever the peer holds of a group and is on its way counts no more.
+    pub(in crate::origin) fn begin_anew(&mut self, now: Time, group: GroupId, purpose: Purpose) {
+        self.forget_group(group);
+        self.cancel_audit();
+        if self.walks.is_empty() {
+            self.walked = Walked::default();
+        }
+        let walk = Walk { purpose, phase: Phase::Needed, again: None, since: now };
+        self.walks.insert(group, walk);
+    }
+
+    /// Something may be missing at a peer that holds the group since then.
+    pub(in crate::origin) fn need_walk(&mut self, now: Time, group: GroupId, since: LogIndex) {
         if self.walks.is_empty() {
             self.walked = Walked::default();
         }
         self.cancel_audit();
-        let walk = self.walks.entry(group).or_insert(Walk { phase: Phase::Needed, again: None, since: now });
+        let walk = self.walks.entry(group).or_insert(Walk {
+            purpose: Purpose::Hold(since),
+            phase: Phase::Needed,
+            again: None,
+            since: now,
+        });
         if walk.phase != Phase::Needed {
             walk.again.get_or_insert(now);
         }
@@ -60,20 +90,39 @@ impl Outbound {
         self.walks.remove(&group);
     }
 
-    /// Begins every walk that is needed, if the stream is up.
-    pub(in crate::origin) fn begin_walks(&mut self, ids: &mut u64) -> Vec<(GroupId, WalkId)> {
+    /// Begins every walk that is due, if the stream is up. Those that need a pass.
+    pub(in crate::origin) fn begin_walks(
+        &mut self,
+        now: Time,
+        ids: &mut u64,
+        reads: bool,
+    ) -> Vec<(GroupId, WalkId)> {
         if self.connection.is_none() {
             return Vec::new();
         }
         let mut begun = Vec::new();
-        for (&group, walk) in self.walks.iter_mut().filter(|(_, walk)| walk.phase == Phase::Needed) {
+        for (&group, walk) in self.walks.iter_mut().filter(|(_, walk)| walk.is_due(now, reads)) {
             *ids += 1;
             let id = WalkId(*ids);
             self.queues.push_live(Item::Begin(group, id));
             walk.phase = Phase::Open { id, begin: Begin::Queued(self.queues.last_ticket()) };
-            begun.push((group, id));
+            if walk.reads() {
+                begun.push((group, id));
+            } else {
+                self.queues.push_walk(Item::End(group, id));
+            }
         }
         begun
+    }
+
+    /// What a walk is for.
+    pub(super) fn purpose(&self, group: GroupId) -> Option<Purpose> {
+        self.walks.get(&group).map(|walk| walk.purpose)
+    }
+
+    /// Walks that the peer needs to hold what it should.
+    pub(super) fn copying(&self) -> impl Iterator<Item = &Walk> {
+        self.walks.values().filter(|walk| walk.reads())
     }
 
     pub(super) fn walk_begun(&mut self, group: GroupId, position: u64) {
@@ -142,9 +191,8 @@ impl Outbound {
         if !self.walking(group, id) {
             return false;
         }
-        let again = self.walks.remove(&group).and_then(|walk| walk.again);
-        if let Some(since) = again {
-            self.walks.insert(group, Walk { phase: Phase::Needed, again: None, since });
+        if let Some(Walk { purpose, again: Some(since), .. }) = self.walks.remove(&group) {
+            self.walks.insert(group, Walk { purpose, phase: Phase::Needed, again: None, since });
         }
         true
     }
@@ -156,7 +204,7 @@ impl Outbound {
 
     /// Whether a walk waits for a pass that could serve it.
     pub(in crate::origin) fn needs_pass(&self) -> bool {
-        self.connection.is_some() && self.walks.values().any(|walk| walk.phase == Phase::Needed)
+        self.connection.is_some() && self.copying().any(|walk| walk.phase == Phase::Needed)
     }
 
     pub(in crate::origin) fn walk_backlog(&self) -> usize {
