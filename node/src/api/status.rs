@@ -231,7 +231,9 @@ fn standby(
     we_own: bool,
 ) -> pb::StandbyStatus {
     let streams: Vec<_> = match parts.sync() {
-        Some(sync) if chosen && we_own => sync.lag().into_iter().filter(|lag| lag.stream.peer == node).collect(),
+        Some(sync) if chosen && we_own => {
+            sync.lag().into_iter().filter(|lag| lag.stream.peer == node).collect()
+        }
         _ => Vec::new(),
     };
     let (eligible, reason, caught_up) = match standing {

@@ -28,8 +28,15 @@ pub(super) struct Replicas {
     unable: BTreeMap<NodeId, Instant>,
     /// Since when there are more than are wanted, and enough of them hold the flows.
     surplus: Option<Instant>,
-    /// What was proposed, and when.
-    proposed: Option<(BTreeSet<NodeId>, Instant)>,
+    proposed: Option<Proposed>,
+}
+
+/// A change that is on its way.
+#[derive(Debug)]
+struct Proposed {
+    replaces: BTreeSet<NodeId>,
+    nodes: BTreeSet<NodeId>,
+    at: Instant,
 }
 
 impl Leader {
@@ -42,13 +49,13 @@ impl Leader {
         let mut memory = self.replicas.remove(&group).unwrap_or_default();
         let mut nodes = self.wanted(now, group, view, owner.node, &mut memory, log);
         nodes.insert(owner.node);
-        let waits =
-            |(proposed, at): &(BTreeSet<NodeId>, Instant)| *proposed == nodes && now < *at + PROPOSAL_RETRY;
         let replaces: BTreeSet<_> = view.replicas.keys().copied().collect();
+        let pending =
+            |proposed: &Proposed| proposed.replaces == replaces && now < proposed.at + PROPOSAL_RETRY;
         if nodes == replaces {
             memory.proposed = None;
-        } else if !memory.proposed.as_ref().is_some_and(waits) {
-            memory.proposed = Some((nodes.clone(), now));
+        } else if !memory.proposed.as_ref().is_some_and(pending) {
+            memory.proposed = Some(Proposed { replaces: replaces.clone(), nodes: nodes.clone(), at: now });
             self.counters.replicas += 1;
             self.outputs.push_back(Output::SetReplicas { group, epoch: owner.epoch, replaces, nodes });
         }
@@ -116,7 +123,7 @@ impl Leader {
     fn held_by(&self, node: NodeId, log: &LogView) -> usize {
         let holds = |(group, view): &(&GroupId, &GroupView)| {
             let proposed = self.replicas.get(group).and_then(|memory| memory.proposed.as_ref());
-            proposed.map_or(view.replicas.contains_key(&node), |(nodes, _)| nodes.contains(&node))
+            proposed.map_or(view.replicas.contains_key(&node), |change| change.nodes.contains(&node))
         };
         log.view().groups.iter().filter(holds).count()
     }
