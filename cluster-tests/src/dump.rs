@@ -97,8 +97,8 @@ pub fn missing(origin: &Table, other: &Table) -> usize {
 }
 
 /// An error unless owner and standby hold the same flows.
-pub fn demand_same(cluster: &Cluster, owner: Node) -> anyhow::Result<()> {
-    let (ours, theirs) = (table(cluster, owner)?, table(cluster, owner.other())?);
+pub fn demand_same(cluster: &Cluster, owner: Node, standby: Node) -> anyhow::Result<()> {
+    let (ours, theirs) = (table(cluster, owner)?, table(cluster, standby)?);
     ensure!(!ours.is_empty(), "the owner has no flow");
     let differ = differences(&ours, &theirs);
     ensure!(

@@ -27,6 +27,7 @@ mod reply_without_flow;
 mod restart_each;
 mod sigterm;
 mod standby_joins;
+mod standbys;
 mod sync_none;
 mod traffic;
 mod upgrade;
@@ -79,6 +80,11 @@ pub const ALL: &[Scenario] = &[
     scenario("no_fault", "nothing happens, and nothing changes hands", faults::none),
     scenario("sigterm", "SIGTERM of the owner gives the group away", sigterm::run),
     calm("group_move", "an operator moves a group there and back: no flow is lost", group_move::run),
+    scenario(
+        "standbys",
+        "a group's standby, and no other node, holds its flows, and is replaced when it is lost (I5)",
+        standbys::run,
+    ),
     scenario(
         "drain",
         "a drained owner's flows go on, it is given nothing until it is undrained, and then its group back",

@@ -18,7 +18,9 @@ const KINDS: [&str; 4] = ["cluster", "groups", "services", "snatrules"];
 pub(super) fn wait(cluster: &Cluster) -> anyhow::Result<()> {
     wait::until_ok("the same intent on all nodes", LIMIT, || same_intent(cluster))?;
     let owner = cluster.wait_ready()?;
-    wait::until_ok("the same flows on owner and standby", LIMIT, || dump::demand_same(cluster, owner))?;
+    wait::until_ok("the same flows on owner and standby", LIMIT, || {
+        dump::demand_same(cluster, owner, owner.other())
+    })?;
     for node in [owner, owner.other()] {
         let diverged = Comparisons::of(cluster, node)?.diverged;
         ensure!(

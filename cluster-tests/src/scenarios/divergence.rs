@@ -63,7 +63,9 @@ fn plant(cluster: &Cluster, owner: Node) -> anyhow::Result<()> {
     })?;
     wait::until("the lost flow to be there", FOUND, || Ok(value(&map, &lost)?.map(drop)))?;
     wait::until("the half flow to be whole", FOUND, || Ok(value(&map, reply)?.map(drop)))?;
-    wait::until_ok("the same flows on owner and standby", LIMIT, || dump::demand_same(cluster, owner))?;
+    wait::until_ok("the same flows on owner and standby", LIMIT, || {
+        dump::demand_same(cluster, owner, owner.other())
+    })?;
     let diverged = Comparisons::of(cluster, standby)?.diverged;
     ensure!(diverged == 3, "three flows differed, and {diverged} were counted");
     Ok(())

@@ -81,7 +81,9 @@ pub(in crate::scenarios) fn standby_isolated() -> anyhow::Result<()> {
         loss.end()?;
         cluster.wait_ready()?;
         tenure.demand_unmoved(cluster)?;
-        wait::until_ok("the same flows on both", LIMIT, || dump::demand_same(cluster, tenure.owner))
+        wait::until_ok("the same flows on both", LIMIT, || {
+            dump::demand_same(cluster, tenure.owner, tenure.owner.other())
+        })
     })
 }
 
