@@ -151,6 +151,16 @@ impl Cluster {
         }
     }
 
+    /// As many nodes hold the flows as are to.
+    async fn replicated(&mut self) {
+        let proposed = self.until(3, |e| matches!(e, Event::SetReplicas { .. })).await;
+        let Event::SetReplicas { group, epoch, replaces, nodes } = proposed else { unreachable!() };
+        self.index += 1;
+        let index = LogIndex(self.index);
+        state::apply(&mut self.state, index, &Command::SetReplicas { group, epoch, replaces, nodes });
+        self.nodes.values().for_each(|node| node.handle.applied(index, &self.state));
+    }
+
     /// Carries out what the threads ask for until `wanted` has come from node `id`.
     async fn until(&mut self, id: u64, wanted: impl Fn(&Event) -> bool) -> Event {
         let earlier = &mut self.nodes.get_mut(&NodeId(id)).unwrap().earlier;
@@ -296,6 +306,7 @@ async fn i3_single_owner_when_an_owner_falls_silent() {
     cluster.node(3).handle.leadership(true, Some(NodeId(3)));
     cluster.until(1, opened).await;
 
+    cluster.replicated().await;
     cluster.node(1).handle.stop();
     let assigned = cluster.until(3, |e| matches!(e, Event::Assign { .. })).await;
     let Event::Assign { replaces, node, cause, .. } = assigned else { unreachable!() };
