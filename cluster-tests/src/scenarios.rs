@@ -122,6 +122,11 @@ pub const ALL: &[Scenario] = &[
     calm("pause_others", "leader and standby stop, and nothing moves", oddities::stops::pause_others),
     calm("switch_forgets", "a switch floods, and no flow notices", oddities::stops::switch_forgets),
     calm(
+        "missed_announcements",
+        "clients and endpoints that send to the standby are told again where the owner is",
+        oddities::stops::missed_announcements,
+    ),
+    calm(
         "two_of_three_down",
         "an owner left alone stops serving, and serves again (I3)",
         oddities::deaths::two_of_three_down,
