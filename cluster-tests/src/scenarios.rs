@@ -12,6 +12,7 @@ mod doctor;
 mod drain;
 mod fault_back;
 mod faults;
+mod five_voters;
 mod flows_shown;
 mod group_move;
 mod harness;
@@ -150,6 +151,11 @@ pub const ALL: &[Scenario] = &[
         "blackout",
         "everything is powered on at once: served again, with all that was agreed on (I1, I3)",
         oddities::deaths::blackout,
+    ),
+    calm(
+        "five_voters",
+        "two of five voters lose power, the owner among them: every group is served, and writes are taken (I3)",
+        five_voters::run,
     ),
     calm(
         "deleted_data_dir",
