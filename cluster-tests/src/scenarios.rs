@@ -154,7 +154,7 @@ pub const ALL: &[Scenario] = &[
     ),
     calm(
         "five_voters",
-        "two of five voters lose power, the owner among them: every group is served, and writes are taken (I3)",
+        "two of five voters lose power, the owner among them: every group is served, and writes are taken (I1)",
         five_voters::run,
     ),
     calm(
