@@ -2,7 +2,7 @@
 //! everything is healed and has to come back; in the end nothing may be lost, and all must agree.
 
 use std::path::PathBuf;
-use std::process::ExitCode;
+use std::process::{Command, ExitCode};
 use std::time::Duration;
 
 use anyhow::Context;
@@ -12,6 +12,8 @@ use crate::cluster::Cluster;
 use crate::linear::recorder::{Judged, Recorder};
 use crate::linear::search::Verdict;
 use crate::manifest::{self, Profile};
+use crate::namespace::Handle;
+use crate::neighbours;
 use crate::topology::Node;
 use crate::wait;
 
@@ -32,6 +34,8 @@ pub const MIN_SECONDS: u64 = 10;
 pub const MAX_SECONDS: u64 = 600;
 /// How long the nodes may take to know a leader.
 const LEADER_LIMIT: Duration = Duration::from_secs(10);
+/// Connections of each host that are told of when something went wrong.
+const SOCKETS: usize = 4;
 
 /// What was asked for on the command line.
 #[derive(Debug, clap::Args)]
@@ -185,9 +189,13 @@ impl Chaos {
     }
 }
 
-/// What the balancers say when something went wrong.
+/// What the balancers say when something went wrong, and what clients and endpoints wait for: whether packets go to the wrong
+/// node, are late because TCP waits, or are dropped by the right one.
 fn status(cluster: &Cluster) -> String {
-    let mut text = String::new();
+    let mut text = format!("--- neighbours\n{}", neighbours::describe(&cluster.topology));
+    for host in [&cluster.topology.clients].into_iter().chain(&cluster.topology.endpoints) {
+        text += &format!("--- {}: sockets\n{}", host.name(), sockets(host));
+    }
     for node in Node::DATAPLANE {
         for command in [&["group", "status"][..], &["counters"]] {
             let said = match cluster.lockstep(node, command) {
@@ -200,6 +208,21 @@ fn status(cluster: &Cluster) -> String {
         }
     }
     text
+}
+
+/// The first of a host's TCP connections, with their timers.
+fn sockets(host: &Handle) -> String {
+    let mut command = Command::new("ss");
+    command.args(["-H", "-t", "-i", "-n", "-o", "-O", "state", "established"]);
+    host.place(&mut command);
+    match command.output() {
+        Ok(output) => String::from_utf8_lossy(&output.stdout)
+            .lines()
+            .take(SOCKETS)
+            .map(|line| format!("{line}\n"))
+            .collect(),
+        Err(error) => format!("cannot run `ss` (iproute2): {error}\n"),
+    }
 }
 
 fn wait_leader(cluster: &Cluster) -> anyhow::Result<Node> {

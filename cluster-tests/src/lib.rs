@@ -22,6 +22,7 @@ pub mod linear;
 pub mod machine;
 pub mod manifest;
 pub mod namespace;
+pub mod neighbours;
 pub mod nft;
 pub mod other_build;
 pub mod process;

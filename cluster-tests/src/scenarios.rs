@@ -12,6 +12,7 @@ mod doctor;
 mod drain;
 mod fault_back;
 mod faults;
+mod five_voters;
 mod flows_shown;
 mod group_move;
 mod harness;
@@ -128,6 +129,11 @@ pub const ALL: &[Scenario] = &[
     calm("pause_others", "leader and standby stop, and nothing moves", oddities::stops::pause_others),
     calm("switch_forgets", "a switch floods, and no flow notices", oddities::stops::switch_forgets),
     calm(
+        "missed_announcements",
+        "clients and endpoints that send to the standby are told again where the owner is",
+        oddities::stops::missed_announcements,
+    ),
+    calm(
         "two_of_three_down",
         "an owner left alone stops serving, and serves again (I3)",
         oddities::deaths::two_of_three_down,
@@ -151,6 +157,11 @@ pub const ALL: &[Scenario] = &[
         "blackout",
         "everything is powered on at once: served again, with all that was agreed on (I1, I3)",
         oddities::deaths::blackout,
+    ),
+    calm(
+        "five_voters",
+        "two of five voters lose power, the owner among them: every group is served, and writes are taken (I1)",
+        five_voters::run,
     ),
     calm(
         "deleted_data_dir",

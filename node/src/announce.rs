@@ -21,6 +21,24 @@ pub(crate) const SCHEDULE: [Duration; 5] = [
     Duration::from_secs(1),
 ];
 
+/// How often what is owned is announced after that.
+pub(crate) const REFRESH: Duration = Duration::from_secs(5);
+/// Apart so far at least: what every host of a segment has to read stays within 100 announcements a second, however
+/// many addresses there are.
+const APART: Duration = Duration::from_millis(10);
+
+/// How long to wait between any two of so many addresses that each have their turn within [`REFRESH`], if they can.
+pub(crate) fn pause_between(addresses: usize) -> Duration {
+    let addresses = u32::try_from(addresses).unwrap_or(u32::MAX).max(1);
+    (REFRESH / addresses).max(APART)
+}
+
+/// What may be announced while the lease lasts, which is looked at before each: whoever was held up since the last one
+/// speaks for an address no more that another may own by now.
+pub(crate) fn while_held<T>(answers: Vec<T>, held: impl Fn() -> bool) -> impl Iterator<Item = T> {
+    answers.into_iter().take_while(move |_| held())
+}
+
 /// One address on one segment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Announcement {
@@ -96,9 +114,11 @@ fn frame(mac: [u8; 6], address: Ipv4Addr, operation: Operation) -> [u8; FRAME] {
     frame[20..22].copy_from_slice(&(operation as u16).to_be_bytes());
     frame[22..28].copy_from_slice(&mac);
     frame[28..32].copy_from_slice(&address);
+    // Of a reply Linux believes that it is gratuitous, and so even what it learnt a moment ago to be over, only if both
+    // hardware addresses are the same (`arp_is_garp`; RFC 5944 section 4.6 asks for that too).
     frame[32..38].copy_from_slice(match operation {
         Operation::Request => &[0; 6],
-        Operation::Reply => &BROADCAST,
+        Operation::Reply => &mac,
     });
     frame[38..42].copy_from_slice(&address);
     frame
@@ -117,7 +137,25 @@ mod tests {
             assert_eq!(frame[21], code);
             assert_eq!(&frame[22..28], &mac, "sender hardware address");
             assert_eq!(&frame[28..32], &[192, 0, 2, 10], "sender protocol address");
+            let target = if code == 1 { [0; 6] } else { mac };
+            assert_eq!(&frame[32..38], &target, "target hardware address");
             assert_eq!(&frame[38..42], &[192, 0, 2, 10], "target protocol address");
         }
+    }
+
+    #[test]
+    fn i3_nothing_is_announced_once_the_lease_is_over() {
+        let left = std::cell::Cell::new(2);
+        let held = || left.replace(left.get() - 1) > 0;
+        assert_eq!(while_held(vec![1, 2, 3, 4], held).collect::<Vec<_>>(), [1, 2]);
+        assert_eq!(while_held(vec![1], || false).count(), 0);
+    }
+
+    #[test]
+    fn i13_many_addresses_are_announced_no_faster_than_the_limit() {
+        assert_eq!(pause_between(0), REFRESH);
+        assert_eq!(pause_between(1), REFRESH);
+        assert_eq!(pause_between(10) * 10, REFRESH);
+        assert_eq!(pause_between(100_000), APART);
     }
 }

@@ -5,13 +5,13 @@ use std::sync::{Arc, Mutex};
 
 use anyhow::{Context, Result};
 use lockstep_loader::{
-    AnswerTable, Counters, Dataplane, DataplaneConfig, FlowTable, Hook, HookReport, HopOptions,
+    Answer, AnswerTable, Counters, Dataplane, DataplaneConfig, FlowTable, Hook, HookReport, HopOptions,
     InterfaceConfig, LeaseWriter,
 };
-use lockstep_model::ids::GroupId;
+use lockstep_ownership::message::Tenure;
 use tokio::sync::watch;
 
-use crate::announce::{Announcement, Announcer, SCHEDULE};
+use crate::announce::{self, Announcement, Announcer, SCHEDULE};
 use crate::config::{self, Config};
 use crate::hops::Hops;
 use crate::links::Down;
@@ -199,44 +199,65 @@ impl Handle {
         ]
     }
 
-    /// Announces the group's addresses once; whether anything was sent.
-    pub(crate) fn announce(&self, group: GroupId) -> bool {
-        let answers = match self.answers.of(group) {
+    /// Announces the addresses of the tenure's group once, for as long as the kernel has its lease; whether anything was
+    /// sent.
+    pub(crate) fn announce(&self, tenure: Tenure) -> bool {
+        let answers = match self.answers.of(tenure.group) {
             Ok(answers) => answers,
             Err(error) => {
-                tracing::error!(%error, %group, "addresses to announce cannot be read");
+                tracing::error!(%error, group = %tenure.group, "addresses to announce cannot be read");
                 self.announce_failures.fetch_add(1, Ordering::Relaxed);
                 return false;
             }
         };
         let mut sent = false;
-        for answer in answers {
-            let address = answer.address;
-            let announcement = Announcement { interface: answer.ifindex, mac: answer.mac, address };
-            match self.announcer.send(&announcement) {
-                Ok(()) => {
-                    sent = true;
-                    self.announced.fetch_add(1, Ordering::Relaxed);
-                }
+        for answer in announce::while_held(answers, || self.holds(tenure)) {
+            match self.send(&answer) {
+                Ok(()) => sent = true,
                 Err(errno) => {
-                    self.announce_failures.fetch_add(1, Ordering::Relaxed);
-                    tracing::warn!(%errno, %address, interface = answer.ifindex, "an announcement was not sent");
+                    let Answer { address, ifindex: interface, .. } = answer;
+                    tracing::warn!(%errno, %address, interface, "an announcement was not sent");
                 }
             }
         }
         sent
     }
 
-    /// Repeats the announcement on schedule for as long as `held` says that the lease is still ours. The
-    /// first one was sent by whoever opened the lease.
-    pub(crate) async fn announce_again(&self, group: GroupId, held: impl Fn() -> bool) {
+    /// Repeats the announcement on schedule for as long as the lease is ours. The first one was sent by whoever opened
+    /// it.
+    pub(crate) async fn announce_again(&self, tenure: Tenure) {
         let start = tokio::time::Instant::now();
         for after in &SCHEDULE[1..] {
             tokio::time::sleep_until(start + *after).await;
-            if !held() {
+            if !self.holds(tenure) {
                 return;
             }
-            self.announce(group);
+            self.announce(tenure);
         }
+    }
+
+    /// Announces one address again, if the kernel still answers for it under the tenure's lease. What fails is counted.
+    pub(crate) fn refresh(&self, tenure: Tenure, answer: &Answer) {
+        match self.answers.has(tenure.group, answer) {
+            Ok(true) if self.holds(tenure) => drop(self.send(answer)),
+            Ok(_) => {}
+            Err(error) => {
+                self.announce_failures.fetch_add(1, Ordering::Relaxed);
+                tracing::error!(%error, group = %tenure.group, "addresses to announce cannot be read");
+            }
+        }
+    }
+
+    /// Whether the kernel forwards under this lease now: what the lease thread says of it is as old as its last turn.
+    fn holds(&self, tenure: Tenure) -> bool {
+        self.leases.is_held(tenure.group, tenure.epoch)
+    }
+
+    fn send(&self, answer: &Answer) -> nix::Result<()> {
+        let Answer { ifindex: interface, mac, address } = *answer;
+        let sent = self.announcer.send(&Announcement { interface, mac, address });
+        let counter = if sent.is_ok() { &self.announced } else { &self.announce_failures };
+        counter.fetch_add(1, Ordering::Relaxed);
+        sent
     }
 }

@@ -108,6 +108,7 @@ impl Start {
         if let Some(dataplane) = &parts.dataplane {
             let states = parts.raft.watch();
             tokio::spawn(announcements::run(parts.clone(), dataplane.watch_programmed()));
+            tokio::spawn(announcements::refresh(parts.clone()));
             tokio::spawn(reconcile::run(
                 node,
                 states,

@@ -3,11 +3,12 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use lockstep_abi::address::{AnswerKey, AnswerValue};
 use lockstep_abi::map as names;
 use lockstep_model::ids::GroupId;
 
 use crate::error::DataplaneError;
-use crate::family::ip_of_wide;
+use crate::family::{ip_of_wide, wide};
 use crate::maps::Maps;
 
 /// An address of a group on an interface: what a gratuitous ARP or an unsolicited neighbour advertisement says.
@@ -32,21 +33,40 @@ impl AnswerTable {
         Self { maps }
     }
 
-    /// The group's, in no order.
+    /// The group's, in no order. Without those that it may not serve yet: the kernel is silent about them.
     pub fn of(&self, group: GroupId) -> Result<Vec<Answer>, DataplaneError> {
-        let mut answers = Vec::new();
-        for (key, value) in self.maps.answers.entries().map_err(DataplaneError::map(names::ANSWERS))? {
-            let address = self.maps.address(value.address_index)?;
-            let owner = address.filter(|address| address.stamp == value.address_stamp);
-            if owner.map(|owner| owner.group) != Some(group.get()) {
-                continue;
-            }
-            let interface =
-                self.maps.interfaces.get(&key.ifindex).map_err(DataplaneError::map(names::INTERFACES))?;
-            let Some(interface) = interface else { continue };
-            let address = ip_of_wide(key.address, key.family);
-            answers.push(Answer { ifindex: key.ifindex, mac: interface.mac, address });
+        let entries = self.maps.answers.entries().map_err(DataplaneError::map(names::ANSWERS))?;
+        let answers = entries.into_iter().map(|(key, value)| self.answer(group, key, value));
+        answers.filter_map(Result::transpose).collect()
+    }
+
+    /// Whether the kernel has this one of the group's now.
+    pub fn has(&self, group: GroupId, answer: &Answer) -> Result<bool, DataplaneError> {
+        let Answer { ifindex, address, .. } = *answer;
+        let family = if address.is_ipv4() { 4 } else { 6 };
+        let key = AnswerKey { ifindex, family, address: wide(address) };
+        let Some(value) = self.maps.answers.get(&key).map_err(DataplaneError::map(names::ANSWERS))? else {
+            return Ok(false);
+        };
+        Ok(self.answer(group, key, value)?.as_ref() == Some(answer))
+    }
+
+    /// What an element says, if it is the group's.
+    fn answer(
+        &self,
+        group: GroupId,
+        key: AnswerKey,
+        value: AnswerValue,
+    ) -> Result<Option<Answer>, DataplaneError> {
+        let address = self.maps.address(value.address_index)?;
+        let owner = address.filter(|address| address.stamp == value.address_stamp);
+        let Some(owner) = owner.filter(|owner| owner.group == group.get()) else { return Ok(None) };
+        if self.maps.leases.slot_of(group) != Some(owner.lease_slot) {
+            return Ok(None);
         }
-        Ok(answers)
+        let interface =
+            self.maps.interfaces.get(&key.ifindex).map_err(DataplaneError::map(names::INTERFACES))?;
+        let address = ip_of_wide(key.address, key.family);
+        Ok(interface.map(|interface| Answer { ifindex: key.ifindex, mac: interface.mac, address }))
     }
 }

@@ -215,6 +215,15 @@ impl LeaseWriter {
         Some((Epoch(lease.epoch), until))
     }
 
+    /// Whether the programs would forward for the group under this epoch's lease now.
+    pub fn is_held(&self, group: GroupId, epoch: Epoch) -> bool {
+        let leases = &self.maps.leases;
+        let lease = leases.slot_of(group).and_then(|slot| leases.read(slot));
+        lease.is_some_and(|lease| {
+            lease.group == group.get() && lease.epoch == epoch.get() && lease.is_held(KernelInstant::now().0)
+        })
+    }
+
     fn cell(&self, group: GroupId) -> Result<&LeaseCell, LeaseError> {
         let slot = self.maps.leases.slot_of(group).ok_or(LeaseError::UnknownGroup(group))?;
         Ok(&self.maps.leases.cells()[slot as usize])

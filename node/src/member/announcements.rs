@@ -1,14 +1,17 @@
 //! Announcing once more while a lease is held: an interface returned, or got another hardware address, or an address
-//! joined the group. Neighbours that knew the address elsewhere would go on sending there until they ask again.
+//! joined the group; and every few seconds, because a neighbour may have missed what it was told. Neighbours that know
+//! the address elsewhere go on sending there until they ask again, which for some is hours.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use lockstep_loader::Answer;
 use lockstep_model::ids::GroupId;
+use lockstep_ownership::message::Tenure;
 use tokio::sync::watch;
 
 use super::events::announce_again;
+use crate::announce::{REFRESH, pause_between};
 use crate::parts::Parts;
 use crate::reconcile::Programmed;
 
@@ -26,11 +29,29 @@ pub(super) async fn run(parts: Arc<Parts>, mut programmed: watch::Receiver<Progr
                     group = parts.group_name(tenure.group),
                     "addresses have moved on this node: announced again"
                 );
-                dataplane.announce(tenure.group);
+                dataplane.announce(tenure);
                 tokio::spawn(announce_again(parts.clone(), tenure));
             }
         }
         before = now;
+    }
+}
+
+/// Runs forever.
+pub(super) async fn refresh(parts: Arc<Parts>) {
+    let Some(dataplane) = &parts.dataplane else { return };
+    loop {
+        let answers = dataplane.programmed().answers;
+        let held = parts.lease().map(|lease| lease.held()).unwrap_or_default();
+        let of = |tenure: Tenure| answers.get(&tenure.group).into_iter().flatten().map(move |a| (tenure, a));
+        let due: Vec<(Tenure, &Answer)> = held.into_iter().flat_map(of).collect();
+        if due.is_empty() {
+            tokio::time::sleep(REFRESH).await;
+        }
+        for (tenure, answer) in &due {
+            tokio::time::sleep(pause_between(due.len())).await;
+            dataplane.refresh(*tenure, answer);
+        }
     }
 }
 

@@ -96,8 +96,8 @@ fn tell_routing(parts: &Parts, event: &Event) {
 
 /// Repeats the announcement for as long as the lease is held.
 pub(super) async fn announce_again(parts: Arc<Parts>, tenure: Tenure) {
-    if let (Some(dataplane), Some(lease)) = (&parts.dataplane, parts.lease()) {
-        dataplane.announce_again(tenure.group, || lease.held().contains(&tenure)).await;
+    if let Some(dataplane) = &parts.dataplane {
+        dataplane.announce_again(tenure).await;
     }
 }
 

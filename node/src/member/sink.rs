@@ -54,7 +54,7 @@ impl LeaseSink for Kernel {
     }
 
     fn announce(&self, tenure: Tenure) -> bool {
-        self.parts.dataplane.as_ref().is_some_and(|dataplane| dataplane.announce(tenure.group))
+        self.parts.dataplane.as_ref().is_some_and(|dataplane| dataplane.announce(tenure))
     }
 
     fn wait_grace_period(&self) -> io::Result<()> {

@@ -1,17 +1,26 @@
-//! Those who do not own stop for longer than a lease (the owner: `pause`), and a switch forgets what it learnt.
+//! Those who do not own stop for longer than a lease (the owner: `pause`), a switch forgets what it learnt, and hosts miss
+//! what they were told.
 
 use std::time::Duration;
 
 use anyhow::ensure;
 
 use super::under_traffic;
+use crate::api;
+use crate::clock::{self, nanos};
 use crate::harm::{Harm, heal};
+use crate::neighbours;
 use crate::topology::Node;
 use crate::wait;
 
 /// Ten leases.
 const STOPPED: Duration = Duration::from_millis(1500);
 const LIMIT: Duration = Duration::from_secs(10);
+/// How long an owner announces again and again after it has taken over, and some more.
+const TAKEOVER: Duration = Duration::from_millis(1500);
+/// An owner says every five seconds where its addresses are. A host that hears nothing asks after 18 seconds at the
+/// earliest: 15 in which it knows, and 3 in which it asks the node that it knows.
+const TOLD_WITHIN: Duration = Duration::from_secs(8);
 /// How often the switch forgets.
 const TIMES: usize = 5;
 
@@ -50,5 +59,21 @@ pub(in crate::scenarios) fn switch_forgets() -> anyhow::Result<()> {
         let leader = cluster.leader(&Node::ALL)?;
         ensure!(leader != tenure.owner, "leadership went to the owner");
         Ok(())
+    })
+}
+
+/// Clients and endpoints send to the standby, as those do that missed all that the owner said when it took over.
+pub(in crate::scenarios) fn missed_announcements() -> anyhow::Result<()> {
+    under_traffic(|cluster, _, tenure| {
+        wait::until("the takeover's announcements to be over", LIMIT, || {
+            let records = api::failovers(cluster.topology.node(tenure.owner))?;
+            let announced = records.iter().filter_map(|record| record.announced_ns).max();
+            Ok(announced.filter(|at| clock::now() > at + nanos(TAKEOVER)).map(drop))
+        })?;
+        neighbours::mislead(&cluster.topology, tenure.owner.other())?;
+        wait::until_ok("hosts to be told again", TOLD_WITHIN, || {
+            neighbours::demand_sent_to(&cluster.topology, tenure.owner)
+        })?;
+        tenure.demand_unmoved(cluster)
     })
 }

@@ -1,6 +1,6 @@
 //! Where addresses are answered.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::net::IpAddr;
 
 use lockstep_abi::address::{AnswerKey, AnswerValue};
@@ -16,6 +16,7 @@ impl Apply<'_> {
     /// On which interfaces each address is answered. None at all: the node is unfit for the group.
     pub(super) fn wanted_answers(&mut self) -> HashMap<AnswerKey, AnswerValue> {
         let mut wanted = HashMap::new();
+        let withheld: HashSet<IpAddr> = self.report.withheld.iter().copied().collect();
         for group in &self.image.groups {
             let mut told = BTreeSet::new();
             for address in &group.addresses {
@@ -36,8 +37,10 @@ impl Apply<'_> {
                     };
                     let value = AnswerValue { address_index: found.index, address_stamp: found.stamp };
                     wanted.insert(key, value);
-                    let (ifindex, mac) = (interface.index, interface.mac);
-                    told.insert(Answer { ifindex, mac, address: address.address });
+                    if !withheld.contains(&address.address) {
+                        let (ifindex, mac) = (interface.index, interface.mac);
+                        told.insert(Answer { ifindex, mac, address: address.address });
+                    }
                 }
             }
             self.report.answers.insert(group.id, told);

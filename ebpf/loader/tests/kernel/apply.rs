@@ -7,7 +7,7 @@ use aya::Pod;
 use lockstep_abi::address::{AddressValue, AnswerKey, AnswerValue};
 use lockstep_abi::map as names;
 use lockstep_abi::service::{GuardKey4, GuardValue, ServiceKey4, ServiceRef, ServiceVersion};
-use lockstep_loader::Dataplane;
+use lockstep_loader::{Answer, Dataplane};
 use lockstep_model::flow::WriteOutcome;
 use lockstep_model::ids::{GroupId, Revision};
 use lockstep_model::image::{GroupImage, Image};
@@ -287,6 +287,27 @@ fn an_address_that_may_not_be_served_yet_has_no_lease() {
     assert!(slot(&bed) >= names::MAX_LEASES);
     assert!(dataplane.apply(&image(), |_| true).unwrap().withheld.is_empty());
     assert!(slot(&bed) < names::MAX_LEASES);
+}
+
+#[test]
+fn i3_an_address_that_may_not_be_served_yet_is_not_announced() {
+    let bed = Bed::new(1024);
+    let mut dataplane = bed.open();
+    let addresses = |answers: Vec<Answer>| -> Vec<IpAddr> { answers.iter().map(|a| a.address).collect() };
+    let report = dataplane.apply(&image(), |address| address.address != IpAddr::V4(VIP)).unwrap();
+    let told = report.answers[&GROUP].iter().copied().collect();
+    assert_eq!(addresses(told), [IpAddr::V4(FLOATING)]);
+    assert_eq!(addresses(dataplane.answering(GROUP).unwrap()), [IpAddr::V4(FLOATING)]);
+
+    let report = dataplane.apply(&image(), |_| true).unwrap();
+    let table = dataplane.answers();
+    assert_eq!(report.answers[&GROUP].len(), 2, "it is told when it may be");
+    assert!(report.answers[&GROUP].iter().all(|answer| table.has(GROUP, answer).unwrap()));
+    dataplane.apply(&image(), |address| address.address != IpAddr::V4(VIP)).unwrap();
+    let still: Vec<_> = report.answers[&GROUP].iter().filter(|a| table.has(GROUP, a).unwrap()).collect();
+    assert_eq!(still.iter().map(|a| a.address).collect::<Vec<_>>(), [IpAddr::V4(FLOATING)]);
+    let moved = Answer { mac: [2; 6], ..*still[0] };
+    assert!(!table.has(GROUP, &moved).unwrap(), "its interface has another hardware address");
 }
 
 #[test]

@@ -32,6 +32,10 @@ fn a_lease_is_what_the_kernel_reads() {
     assert!(first.is_held(before));
     assert_eq!(writer.read(GROUP), Some((Epoch(40), until)));
     assert!(first.since_ns >= before);
+    assert!(writer.is_held(GROUP, Epoch(40)));
+    assert!(!writer.is_held(GROUP, Epoch(39)) && !writer.is_held(GroupId(99), Epoch(40)));
+    writer.set(GROUP, Epoch(40), LeaseUntil::At(KernelInstant::now())).unwrap();
+    assert!(!writer.is_held(GROUP, Epoch(40)), "over, although nobody has closed it");
 
     writer.set(GROUP, Epoch(40), in_ms(200)).unwrap();
     assert_eq!(lease(&bed).since_ns, first.since_ns, "an extension is no takeover");
