@@ -7,6 +7,7 @@ mod cost;
 mod generator;
 mod lag;
 mod requests;
+mod scale;
 mod snapshot;
 mod step;
 
@@ -46,6 +47,8 @@ enum Part {
     Snapshot,
     /// Connections through the owner, with replication and without.
     Requests,
+    /// What each node sends, receives and holds, with two, three and five balancers.
+    Scale,
     /// conntrackd, beside us.
     Conntrackd,
 }
@@ -93,6 +96,12 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
         if only(Part::Requests) {
             let (pairs, length) = if quick { QUICK_PAIRS } else { PAIRS };
             report.rows.push(requests::measure(pairs, length)?);
+        }
+        if only(Part::Scale) {
+            let clusters: &[usize] = if quick { &scale::NODES[..2] } else { &scale::NODES };
+            for balancers in clusters {
+                report.rows.extend(scale::measure(*balancers)?);
+            }
         }
         Ok(())
     });

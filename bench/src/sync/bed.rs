@@ -22,14 +22,14 @@ use super::generator::Generator;
 use crate::interface::interface;
 
 /// The service that flows are made of.
-const SERVICE: (std::net::Ipv4Addr, u16) = (VIP, 443);
+pub(crate) const SERVICE: (std::net::Ipv4Addr, u16) = (VIP, 443);
 const ENDPOINT_PORT: u16 = 8443;
 /// Room for this many flows.
 pub(crate) const MAX_FLOWS: u32 = 2_000_000;
 /// The clients' interface, and the owner's towards them.
-const OUTER: &str = "eth0";
+pub(crate) const OUTER: &str = "eth0";
 /// Between the nodes.
-const WIRE: &str = "eth2";
+pub(crate) const WIRE: &str = "eth2";
 /// How long the first flows may take: neighbours are unknown yet.
 const WARM_UP: Duration = Duration::from_secs(10);
 

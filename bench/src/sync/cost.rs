@@ -50,7 +50,7 @@ fn busy_ticks() -> anyhow::Result<u64> {
 }
 
 /// Bytes that an interface of `namespace` sent and received.
-fn wire_bytes(namespace: &Handle, device: &str) -> anyhow::Result<u64> {
+pub(crate) fn wire_bytes(namespace: &Handle, device: &str) -> anyhow::Result<u64> {
     let text = namespace.run(|| {
         fs::read_to_string("/proc/thread-self/net/dev").context("cannot read /proc/thread-self/net/dev")
     })?;
