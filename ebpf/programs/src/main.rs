@@ -31,6 +31,7 @@ mod learn;
 mod lease;
 mod load;
 mod maps;
+mod open;
 mod skb;
 mod slow;
 mod special;
@@ -72,6 +73,16 @@ macro_rules! xdp_slow_stage {
 
 xdp_slow_stage!(xdp_slow4 = xdp_leave4, V4);
 xdp_slow_stage!(xdp_slow6 = xdp_leave6, V6);
+
+#[xdp]
+pub fn xdp_open4(ctx: XdpContext) -> u32 {
+    open::open::<Xdp, V4>(&Xdp(ctx)) as u32
+}
+
+#[xdp]
+pub fn xdp_open6(ctx: XdpContext) -> u32 {
+    open::open::<Xdp, V6>(&Xdp(ctx)) as u32
+}
 
 /// A function that the verifier looks at by itself.
 macro_rules! part {
