@@ -1,8 +1,9 @@
 //! The eBPF programs: thin shells that move bytes between the packet, the maps and `lockstep-packet`.
 //!
 //! One pipeline at two hooks. [`entry`] stands at the hook and does the fast path; it tail-calls [`slow`] when a TCP or
-//! UDP packet misses or needs a decision. tc does everything; XDP, where an interface has it, stands in front and
-//! hands on what is not plain TCP or UDP. [`age`] and [`learn`] are never attached: user space runs them.
+//! UDP packet misses or needs a decision, at XDP for a SYN by way of [`open`]. tc does everything; XDP, where an
+//! interface has it, stands in front and hands on what is not plain TCP or UDP. [`age`] and [`learn`] are never attached:
+//! user space runs them.
 
 #![no_std]
 #![no_main]
