@@ -98,9 +98,9 @@ fn what_a_service_asks_of_a_new_flow_is_asked_of_every_syn() {
         let last = rig.client_sends(&Packet { ttl: 1, ..rig.tcp(40001, SYN) });
         assert_eq!(last.count(Reason::TtlExceeded), 1);
         rig.freeze(true);
-        rig.client_sends(&rig.tcp(40001, SYN)).dropped(Reason::IntentStale);
+        rig.client_sends(&rig.tcp(40004, SYN)).dropped(Reason::IntentStale);
         rig.freeze(false);
         rig.drop_lease();
-        rig.client_sends(&rig.tcp(40001, SYN)).dropped(Reason::NoLease);
+        rig.client_sends(&rig.tcp(40004, SYN)).dropped(Reason::NoLease);
     });
 }
