@@ -164,8 +164,12 @@ pub const STAGE_ARP: u32 = 4;
 pub const STAGE_COMPLAIN4: u32 = 5;
 /// The same of IPv6.
 pub const STAGE_COMPLAIN6: u32 = 6;
+/// IPv4: a SYN that most likely begins a flow. At XDP.
+pub const STAGE_OPEN4: u32 = 7;
+/// IPv6: a SYN that most likely begins a flow. At XDP.
+pub const STAGE_OPEN6: u32 = 8;
 /// Size of the program arrays.
-pub const STAGES: u32 = 8;
+pub const STAGES: u32 = 9;
 
 /// What goes where: (map, position, program).
 pub const STAGE_PROGRAMS: &[(&str, u32, &str)] = &[
@@ -178,6 +182,8 @@ pub const STAGE_PROGRAMS: &[(&str, u32, &str)] = &[
     (TC_STAGES, STAGE_COMPLAIN6, "tc_complain6"),
     (XDP_STAGES, STAGE_SLOW4, "xdp_slow4"),
     (XDP_STAGES, STAGE_SLOW6, "xdp_slow6"),
+    (XDP_STAGES, STAGE_OPEN4, "xdp_open4"),
+    (XDP_STAGES, STAGE_OPEN6, "xdp_open6"),
 ];
 
 /// A `u64` global of the programs: nanoseconds of one of the kernel's ticks (1/HZ). 0 (the default): jiffies and the

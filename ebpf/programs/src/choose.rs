@@ -34,10 +34,26 @@ pub(crate) fn choose<A: Address>(
     now_ns: u64,
 ) -> u32 {
     // What most services have, and needs no call.
-    if version.algorithm == BY_TUPLE && version.flags & (KEEPS_CHOICES | RAMPS) == 0 {
+    if by_tuple_only(version) {
         return by_table(flow_hash(key), version_slot, version).unwrap_or(NOBODY);
     }
     choose_otherwise(key, version_slot, version, now_ns)
+}
+
+/// Whether nothing but a flow's tuple decides where it goes.
+#[inline(always)]
+const fn by_tuple_only(version: &ServiceVersion) -> bool {
+    version.algorithm == BY_TUPLE && version.flags & (KEEPS_CHOICES | RAMPS) == 0
+}
+
+/// What [`choose`] says where nothing but the tuple decides, however often it is asked.
+#[inline(always)]
+pub(crate) fn chosen_by_tuple<A: Address>(
+    key: &FlowKey<A>,
+    version_slot: u32,
+    version: &ServiceVersion,
+) -> Option<u32> {
+    if by_tuple_only(version) { by_table(flow_hash(key), version_slot, version) } else { None }
 }
 
 #[inline(never)]

@@ -11,18 +11,19 @@ use lockstep_abi::flow::{
 use lockstep_abi::lease::LeaseValue;
 use lockstep_abi::reason::Reason;
 use lockstep_abi::service::{
-    DSR_GUE, DSR_IPIP, DSR_L2, FULLNAT, MISS_RECOVER, MISS_RESET, NAT, RangeKey, SNAT_ADDRESSES,
+    DSR_GUE, DSR_IPIP, DSR_L2, Endpoint, FULLNAT, MISS_RECOVER, MISS_RESET, NAT, RangeKey, SNAT_ADDRESSES,
     SOURCES as RESTRICTED, SYNC_ESTABLISHED, SYNC_NONE, ServiceKey, ServiceRef, ServiceVersion, SourceKey,
 };
 use lockstep_abi::state::TENTATIVE;
 use lockstep_packet::select::flow_hash;
 use lockstep_packet::transition::{first, may_open, recovered};
 
-use crate::choose::choose;
+use crate::choose::{choose, chosen_by_tuple};
 use crate::count::count;
 use crate::family::Family;
-use crate::hop::endpoint_hop;
-use crate::insert::{Source, begin, begin_untranslated, draft};
+use crate::hook::Hook;
+use crate::hop::{self, Hop, endpoint_hop};
+use crate::insert::{Source, begin, begin_at_once, begin_untranslated, draft};
 use crate::lease::{may_begin, precise_ns};
 use crate::load::{admit, in_rate};
 use crate::maps::{ENDPOINTS, RECOVERY, SOURCES, VERSIONS};
@@ -97,6 +98,41 @@ pub(crate) fn create<F: Family>(
     admit(named.service_slot.into(), version, now_ns)?;
     let chosen = choose(key, named.version_slot, version, now_ns);
     let endpoint = ENDPOINTS.get(chosen).ok_or(Reason::NoEndpoint)?;
+    let to = To { named: &named, version, chosen, endpoint };
+    drafted_to::<F>(key, addressed, &to, state_bits, now_ns)?;
+    let source = if version.mode == FULLNAT || (version.mode == NAT && beside::<F>(key)) {
+        translated(key, version)?
+    } else {
+        Source::KEPT
+    };
+    let made = if !source.translate && !reopen {
+        begin_untranslated::<F>(address.group)
+    } else {
+        // The endpoint knows the connection from one port only.
+        begin::<F>(Source { first: recovers, ..source }, address.group, reopen)
+    };
+    Ok(if made? { Some(chosen) } else { None })
+}
+
+/// Where a new flow goes.
+struct To<'a> {
+    named: &'a ServiceRef,
+    version: &'a ServiceVersion,
+    chosen: u32,
+    endpoint: &'a Endpoint,
+}
+
+/// Drafts a client's flow.
+#[inline(always)]
+fn drafted_to<F: Family>(
+    key: &FlowKey<F::Address>,
+    addressed: &Addressed,
+    to: &To<'_>,
+    state_bits: u32,
+    now_ns: u64,
+) -> Result<(), Reason> {
+    let Addressed { value: address, lease, .. } = *addressed;
+    let To { named, version, chosen, endpoint } = *to;
     // Echo has no port on the side that answers.
     let keeps_port = endpoint.port_be == 0 || key.protocol == F::ICMP;
     let port_be = if keeps_port { key.destination_port_be } else { endpoint.port_be };
@@ -132,17 +168,38 @@ pub(crate) fn create<F: Family>(
     flow.flags = forwarding | sync;
     flow.service_slot = named.service_slot;
     flow.target = endpoint.target as u16;
-    // A client beside the endpoint would get the answer past the balancer, untranslated.
-    let beside =
-        version.mode == NAT && F::transit(&key.source_be).is_some_and(|network| network.flags & BESIDE != 0);
-    let source = if version.mode == FULLNAT || beside { translated(key, version)? } else { Source::KEPT };
-    let made = if !source.translate && !reopen {
-        begin_untranslated::<F>(address.group)
-    } else {
-        // The endpoint knows the connection from one port only.
-        begin::<F>(Source { first: recovers, ..source }, address.group, reopen)
-    };
-    Ok(if made? { Some(chosen) } else { None })
+    Ok(())
+}
+
+/// Whether the client is beside the endpoint: it would get the answer past the balancer, untranslated.
+#[inline(always)]
+fn beside<F: Family>(key: &FlowKey<F::Address>) -> bool {
+    F::transit(&key.source_be).is_some_and(|network| network.flags & BESIDE != 0)
+}
+
+/// Makes the flow of a SYN without having looked for it, if its service needs nothing that counts what it is asked,
+/// and its way is known, which is answered. `None`: nothing has changed.
+#[inline(always)]
+pub(crate) fn create_at_once<H: Hook, F: Family>(
+    hook: &H,
+    key: &FlowKey<F::Address>,
+    addressed: &Addressed,
+) -> Option<Hop> {
+    let named = *service::<F>(key, addressed.value, addressed.exact)?;
+    let version = VERSIONS.get(named.version_slot)?;
+    let limited = version.connection_limit != 0 || version.rate_interval_ns != 0;
+    if version.service != named.service || version.mode != NAT || version.flags & RESTRICTED != 0 || limited {
+        return None;
+    }
+    if F::stays_on_link(key) || beside::<F>(key) {
+        return None;
+    }
+    let chosen = chosen_by_tuple(key, named.version_slot, version)?;
+    let endpoint = ENDPOINTS.get(chosen)?;
+    let hop = hop::kept::<H>(endpoint_hop(chosen), || hook.largest(F::TRANSPORT, TCP))?;
+    let to = To { named: &named, version, chosen, endpoint };
+    drafted_to::<F>(key, addressed, &to, first(TCP), precise_ns()).ok()?;
+    if begin_at_once::<F>(addressed.value.group) { Some(hop) } else { None }
 }
 
 /// The state of a flow that is made again from the middle of a connection, if its service wants that and now is the

@@ -52,6 +52,10 @@ fn family<H: Hook, F: Family>(hook: &H) -> Verdict {
     let flags = flags?;
     // SAFETY: it was written.
     let key = unsafe { room.key() };
+    // The stage of all decisions does what that leaves.
+    if H::IN_FRONT && l4::opens(flags) {
+        hook.tail_call(F::STAGE_OPEN);
+    }
     if l4::needs_decision(flags) || !ip.may_be_forwarded() {
         return hook.stage(F::STAGE_SLOW);
     }

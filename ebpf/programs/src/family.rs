@@ -9,7 +9,8 @@ use lockstep_abi::checksum::{add, apply, replace};
 use lockstep_abi::flow::{Address, FlowKey, FlowValue};
 use lockstep_abi::learn::LearnEntry;
 use lockstep_abi::map::{
-    STAGE_COMPLAIN4, STAGE_COMPLAIN6, STAGE_SLOW4, STAGE_SLOW6, STAGE_SPECIAL4, STAGE_SPECIAL6,
+    STAGE_COMPLAIN4, STAGE_COMPLAIN6, STAGE_OPEN4, STAGE_OPEN6, STAGE_SLOW4, STAGE_SLOW6, STAGE_SPECIAL4,
+    STAGE_SPECIAL6,
 };
 use lockstep_abi::reason::Reason;
 use lockstep_abi::service::{GuardKey, GuardValue, RangeKey, ServiceKey, ServiceRef};
@@ -58,6 +59,7 @@ pub(crate) trait Family {
     /// ICMP type.
     const ECHO_REPLY: u8;
     const STAGE_SLOW: u32;
+    const STAGE_OPEN: u32;
     const STAGE_SPECIAL: u32;
     const STAGE_COMPLAIN: u32;
 
@@ -193,6 +195,7 @@ impl Family for V4 {
     const ECHO_REQUEST: u8 = 8;
     const ECHO_REPLY: u8 = 0;
     const STAGE_SLOW: u32 = STAGE_SLOW4;
+    const STAGE_OPEN: u32 = STAGE_OPEN4;
     const STAGE_SPECIAL: u32 = STAGE_SPECIAL4;
     const STAGE_COMPLAIN: u32 = STAGE_COMPLAIN4;
 
@@ -290,6 +293,7 @@ impl Family for V6 {
     const ECHO_REQUEST: u8 = 128;
     const ECHO_REPLY: u8 = 129;
     const STAGE_SLOW: u32 = STAGE_SLOW6;
+    const STAGE_OPEN: u32 = STAGE_OPEN6;
     const STAGE_SPECIAL: u32 = STAGE_SPECIAL6;
     const STAGE_COMPLAIN: u32 = STAGE_COMPLAIN6;
 

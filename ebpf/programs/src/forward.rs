@@ -166,12 +166,21 @@ pub(crate) fn by_drafted_hop<H: Hook, F: Family>(
         return Err(Reason::TtlExceeded);
     }
     match hop::kept::<H>(translation.hop, || hook.largest(F::TRANSPORT, ip.protocol)) {
-        Some(hop) => {
-            write::<H, F>(hook, ip, translation)?;
-            counted(hop::send(hook, &hop)).map(Some)
-        }
+        Some(hop) => by_hop::<H, F>(hook, ip, translation, &hop).map(Some),
         None => Ok(None),
     }
+}
+
+/// Rewrites a packet by the draft of the flow that it has made, and sends it to this next hop.
+#[inline(always)]
+pub(crate) fn by_hop<H: Hook, F: Family>(
+    hook: &H,
+    ip: &Ip<F::Address>,
+    translation: &Translation<F::Address>,
+    hop: &Hop,
+) -> Verdict {
+    write::<H, F>(hook, ip, translation)?;
+    counted(hop::send(hook, hop))
 }
 
 #[inline(always)]

@@ -107,6 +107,43 @@ pub(crate) fn begin_untranslated<F: Family>(group: u64) -> Result<bool, Reason> 
     write::<F>(Source::KEPT, group, false)
 }
 
+/// [`begin_untranslated`] for a flow that nobody has looked for. False: it could not be made, for whatever reason, and
+/// nothing has changed.
+#[inline(always)]
+pub(crate) fn begin_at_once<F: Family>(group: u64) -> bool {
+    let Some(room) = F::scratch(DRAFT_ROOM) else {
+        return false;
+    };
+    // SAFETY: the element is this CPU's own, and programs of one hook do not nest.
+    let flow = unsafe { &mut *room };
+    complete(flow);
+    let Some(reply) = reply_of::<F>(flow) else {
+        return false;
+    };
+    if F::flows().insert(&reply.key, &*reply, u64::from(BPF_NOEXIST)).is_err() {
+        return false;
+    }
+    if F::flows().insert(&flow.key, &*flow, u64::from(BPF_NOEXIST)).is_err() {
+        take_back::<F>(flow);
+        return false;
+    }
+    tell(flow, group);
+    true
+}
+
+/// Removes the reply entry of a flow that was there before, unless somebody who has made that anew has written this
+/// entry meanwhile.
+#[cold]
+#[inline(never)]
+fn take_back<F: Family>(flow: &FlowValue<F::Address>) {
+    if let Some(reply) = F::flows().get_ptr(&flow.twin)
+        // SAFETY: a live map value; one aligned word.
+        && unsafe { addr_of!((*reply).generation).read_volatile() } == flow.generation
+    {
+        let _ = F::flows().remove(&flow.twin);
+    }
+}
+
 /// [`begun`]'s answers; from [`FIRST_REASON`] on why there is no flow.
 const MADE: i32 = 0;
 const NOT_FIRST: i32 = 1;
@@ -140,18 +177,30 @@ fn write<F: Family>(source: Source, group: u64, reopen: bool) -> Result<bool, Re
     let room = F::scratch(DRAFT_ROOM).ok_or(Reason::FlowInsertFailed)?;
     // SAFETY: the element is this CPU's own, and programs of one hook do not nest.
     let flow = unsafe { &mut *room };
-    flow.flags |= ORIGINAL;
-    flow.path = state::path(state::bits(flow.state), flow.flags);
     let blocks = if source.translate { from_address::<F>(flow, source)? } else { 0 };
-    (flow.address_delta, flow.port_delta) = deltas(&flow.key, &flow.twin);
+    complete(flow);
     let made = if reopen { take_over::<F>(flow, source, blocks) } else { insert::<F>(flow, source, blocks) };
     if !made? {
         return Ok(false);
     }
+    tell(flow, group);
+    Ok(true)
+}
+
+/// Fills in what follows from the rest of a draft.
+#[inline(always)]
+fn complete<A: Address>(flow: &mut FlowValue<A>) {
+    flow.flags |= ORIGINAL;
+    flow.path = state::path(state::bits(flow.state), flow.flags);
+    (flow.address_delta, flow.port_delta) = deltas(&flow.key, &flow.twin);
+}
+
+/// Counts a flow whose entries are written, and tells of it.
+#[inline(always)]
+fn tell<A: Address>(flow: &FlowValue<A>, group: u64) {
     load::entered(flow.service_slot, flow.target);
     count(Reason::FlowCreated);
     report_now(flow, CREATED, flow.state, group, flow.epoch);
-    Ok(true)
 }
 
 /// The reply entry of a drafted original, or of a copy of one, beside it.

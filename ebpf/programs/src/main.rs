@@ -1,8 +1,9 @@
 //! The eBPF programs: thin shells that move bytes between the packet, the maps and `lockstep-packet`.
 //!
 //! One pipeline at two hooks. [`entry`] stands at the hook and does the fast path; it tail-calls [`slow`] when a TCP or
-//! UDP packet misses or needs a decision. tc does everything; XDP, where an interface has it, stands in front and
-//! hands on what is not plain TCP or UDP. [`age`] and [`learn`] are never attached: user space runs them.
+//! UDP packet misses or needs a decision, at XDP for a SYN by way of [`open`]. tc does everything; XDP, where an
+//! interface has it, stands in front and hands on what is not plain TCP or UDP. [`age`] and [`learn`] are never attached:
+//! user space runs them.
 
 #![no_std]
 #![no_main]
@@ -31,6 +32,7 @@ mod learn;
 mod lease;
 mod load;
 mod maps;
+mod open;
 mod skb;
 mod slow;
 mod special;
@@ -72,6 +74,16 @@ macro_rules! xdp_slow_stage {
 
 xdp_slow_stage!(xdp_slow4 = xdp_leave4, V4);
 xdp_slow_stage!(xdp_slow6 = xdp_leave6, V6);
+
+#[xdp]
+pub fn xdp_open4(ctx: XdpContext) -> u32 {
+    open::open::<Xdp, V4>(&Xdp(ctx)) as u32
+}
+
+#[xdp]
+pub fn xdp_open6(ctx: XdpContext) -> u32 {
+    open::open::<Xdp, V6>(&Xdp(ctx)) as u32
+}
 
 /// A function that the verifier looks at by itself.
 macro_rules! part {

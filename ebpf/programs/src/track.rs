@@ -86,7 +86,7 @@ fn open<H: Hook, F: Family>(
 
 /// The index of the group's address that a packet is for. A service that it names knows where that was.
 #[inline(always)]
-fn addressed<F: Family>(key: &FlowKey<F::Address>, exact: Option<&ServiceRef>) -> Option<u32> {
+pub(crate) fn addressed<F: Family>(key: &FlowKey<F::Address>, exact: Option<&ServiceRef>) -> Option<u32> {
     if let Some(named) = exact
         && let index = u32::from(named.address_index)
         && let Some(value) = ADDRESSES.get_ptr(index)

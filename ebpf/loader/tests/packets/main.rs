@@ -19,6 +19,7 @@ mod local;
 mod message;
 mod nat;
 mod neighbour;
+mod open;
 mod options;
 mod pool;
 mod rig;
