@@ -29,7 +29,7 @@ pub(crate) const MAX_FLOWS: u32 = 2_000_000;
 /// The clients' interface, and the owner's towards them.
 const OUTER: &str = "eth0";
 /// Between the nodes.
-const WIRE: &str = "eth2";
+pub(crate) const WIRE: &str = "eth2";
 /// How long the first flows may take: neighbours are unknown yet.
 const WARM_UP: Duration = Duration::from_secs(10);
 
