@@ -113,7 +113,7 @@ impl Sync {
             .context("the replication thread")?;
 
         const END: &str = "the replication listener ended: peers cannot subscribe to this node's flows";
-        serve::start(&streams, listener, server.add_service(service.clone().into_server()), END);
+        serve::start_gathered(&streams, listener, server.add_service(service.clone().into_server()), END);
         let peers = Peers::new(streams, identity, connector, connections, stream_events, transport.clone());
         let peers = Arc::new(peers);
         let sync =
