@@ -162,8 +162,8 @@ impl Sync {
         }
     }
 
-    /// Waits until every connected peer has everything or, under a load that never ends, nothing older than a
-    /// millisecond is missing; at most `timeout`. Whether that was reached. Blocks.
+    /// Waits until every connected peer has everything or, under a load that never ends, nothing older than
+    /// two milliseconds is missing; at most `timeout`. Whether that was reached. Blocks.
     pub(crate) fn flush(&self, timeout: Duration) -> bool {
         let (done, waiting) = blocking::sync_channel(1);
         self.command(Command::Flush { deadline: Instant::now() + timeout, done });
