@@ -1,12 +1,38 @@
 //! A gRPC listener that serves on a runtime of its own choice.
 
+use std::io;
 use std::net::TcpListener;
 
+use futures::{Stream, TryStreamExt};
+use lockstep_sync_transport::{Gathered, gathered};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::tcp::OwnedReadHalf;
 use tokio::runtime::Handle;
-use tonic::transport::server::{Router, TcpIncoming};
+use tonic::transport::server::{Connected, Router, TcpIncoming};
 
 /// Serves on `runtime` until that ends. `listener` does not block; `end` is logged should it fail, with the error.
 pub(crate) fn start(runtime: &Handle, listener: TcpListener, router: Router, end: &'static str) {
+    start_over(runtime, listener, router, end, incoming);
+}
+
+/// The same for flow replication, whose streams share connections.
+pub(crate) fn start_gathered(runtime: &Handle, listener: TcpListener, router: Router, end: &'static str) {
+    if std::env::var_os("LS_PLAIN").is_some() {
+        return start(runtime, listener, router, end);
+    }
+    start_over(runtime, listener, router, end, incoming_gathered);
+}
+
+fn start_over<I, C>(
+    runtime: &Handle,
+    listener: TcpListener,
+    router: Router,
+    end: &'static str,
+    incoming: impl FnOnce(tokio::net::TcpListener) -> I + Send + 'static,
+) where
+    I: Stream<Item = io::Result<C>> + Send,
+    C: AsyncRead + AsyncWrite + Connected + Unpin + Send + 'static,
+{
     runtime.spawn(async move {
         let served = match tokio::net::TcpListener::from_std(listener) {
             Ok(listener) => {
@@ -18,6 +44,17 @@ pub(crate) fn start(runtime: &Handle, listener: TcpListener, router: Router, end
             tracing::error!(error, "{end}");
         }
     });
+}
+
+fn incoming_gathered(
+    listener: tokio::net::TcpListener,
+) -> impl Stream<Item = io::Result<Gathered<OwnedReadHalf>>> {
+    incoming(listener).map_ok(|stream| {
+        let (read, write) = stream.into_split();
+        let (connection, sending) = gathered(read, write);
+        tokio::spawn(sending);
+        connection
+    })
 }
 
 /// The connections of a listener, for every server of this daemon. The server's own setting holds only for listeners that it

@@ -114,7 +114,7 @@ impl Sync {
             .context("the replication thread")?;
 
         const END: &str = "the replication listener ended: peers cannot subscribe to this node's flows";
-        serve::start(&streams, listener, server.add_service(service.clone().into_server()), END);
+        serve::start_gathered(&streams, listener, server.add_service(service.clone().into_server()), END);
         let peers = Peers::new(streams, identity, connector, connections, stream_events, transport.clone());
         let peers = Arc::new(peers);
         let sync = Self {
@@ -174,8 +174,8 @@ impl Sync {
         }
     }
 
-    /// Waits until every connected peer has everything or, under a load that never ends, nothing older than a
-    /// millisecond is missing; at most `timeout`. Whether that was reached. Blocks.
+    /// Waits until every connected peer has everything or, under a load that never ends, nothing older than
+    /// two milliseconds is missing; at most `timeout`. Whether that was reached. Blocks.
     pub(crate) fn flush(&self, timeout: Duration) -> bool {
         let (done, waiting) = blocking::sync_channel(1);
         self.command(Command::Flush { deadline: Instant::now() + timeout, done });

@@ -10,7 +10,8 @@ use lockstep_cluster_tests::interrupt;
 use lockstep_cluster_tests::manifest::Profile;
 use lockstep_cluster_tests::topology::{Node, VIP};
 
-use super::bed::{MAX_FLOWS, manifest};
+use super::bed::{MAX_FLOWS, WIRE, manifest};
+use super::cost::{Spent, Watched};
 use crate::e2e::{nginx, wrk};
 use crate::report::{Better, Row};
 use crate::statistics::{Sample, lower_bound};
@@ -22,7 +23,7 @@ const ENDPOINT_PORT: u16 = 8443;
 pub(crate) fn measure(pairs: usize, length: Duration) -> anyhow::Result<Row> {
     let room = |_: Node, file: &str| with_room(file, MAX_FLOWS);
     let mut cluster = Cluster::start_configured(&policy("immediate"), Profile::Lan, room)?;
-    let measured = pairs_of(&cluster, pairs, length).map_err(|error| cluster.explain(error));
+    let measured = pairs_of(&mut cluster, pairs, length).map_err(|error| cluster.explain(error));
     measured.map(|(on, off)| {
         let row = Row::new("sync/requests_per_second", "req/s", Better::Higher, &on);
         let row = row.beside("sync/requests_per_second/none", off.median()).low(lower_bound(&on, &off));
@@ -30,8 +31,15 @@ pub(crate) fn measure(pairs: usize, length: Duration) -> anyhow::Result<Row> {
     })
 }
 
-fn pairs_of(cluster: &Cluster, pairs: usize, length: Duration) -> anyhow::Result<(Sample, Sample)> {
+fn pairs_of(cluster: &mut Cluster, pairs: usize, length: Duration) -> anyhow::Result<(Sample, Sample)> {
     let owner = cluster.wait_ready()?;
+    let watched = Watched {
+        sender: cluster.process(owner)?.pid(),
+        receiver: cluster.process(owner.other())?.pid(),
+        wire: cluster.topology.node(owner).handle().clone(),
+        device: WIRE,
+    };
+    let cluster = &*cluster;
     let mut servers = Vec::new();
     for (number, endpoint) in cluster.topology.endpoints.iter().enumerate() {
         let folder = cluster.run.folder().join(format!("nginx-{number}"));
@@ -42,8 +50,9 @@ fn pairs_of(cluster: &Cluster, pairs: usize, length: Duration) -> anyhow::Result
         interrupt::check()?;
         cluster.apply(owner, &policy(sync))?;
         cluster.wait_programmed()?;
+        let before = watched.read()?;
         let measured = wrk::measure(&cluster.topology.clients, SERVICE, length, true, &cluster.run)?;
-        anyhow::Ok(measured.rate)
+        anyhow::Ok((measured.rate, watched.since(&before)?))
     };
     // Neighbours, routes and files are known after this.
     one("immediate")?;
@@ -56,11 +65,18 @@ fn pairs_of(cluster: &Cluster, pairs: usize, length: Duration) -> anyhow::Result
             let without = one("none")?;
             (one("immediate")?, without)
         };
-        println!("requests: pair {} of {pairs}: {with:.0} with sync, {without:.0} without", pair + 1);
-        on.push(with);
-        off.push(without);
+        println!("requests: pair {} of {pairs}: {:.0} with sync, {:.0} without", pair + 1, with.0, without.0);
+        println!("  with: {}", threads(&with));
+        println!("  without: {}", threads(&without));
+        on.push(with.0);
+        off.push(without.0);
     }
     Ok((on, off))
+}
+
+/// Where the daemons' time went, µs for each request.
+fn threads((rate, spent): &(f64, Spent)) -> String {
+    spent.threads((rate * spent.time.as_secs_f64()) as u64)
 }
 
 /// Connections end, and their flows with them; by the default timeouts they would stay for half a minute.

@@ -23,22 +23,24 @@ pub const MADE: i32 = 1;
 pub const CHANGED: i32 = 2;
 /// [`LearnEntry::outcome`]: the table holds something at least as new; only the mark was set.
 pub const STALE: i32 = 3;
-/// [`LearnEntry::outcome`]: nothing is changed; what the table holds is to be taken apart first. (The flow was on its way
-/// to another endpoint, or its key is that of another flow's replies.)
+/// [`LearnEntry::outcome`]: nothing is changed; what the table holds is to be taken apart first. (The flow's key is that of
+/// another flow's replies.) So is every removal behind it.
 pub const DEFERRED: i32 = 4;
+/// [`LearnEntry::outcome`]: no entry of the flow is left.
+pub const REMOVED: i32 = 5;
 
 /// One flow, in and out.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct LearnEntry<A> {
-    /// In: the entry of the client's direction.
+    /// In: the entry of the client's direction. Of a removal: its key, epoch, birth and changes.
     pub original: FlowValue<A>,
     /// In: that of the endpoint's; with direct return there is none, and this is not looked at.
     pub reply: FlowValue<A>,
     /// Out: one of the above. Negative: the kernel's error, and no half of the flow is there.
     pub outcome: i32,
-    /// Zero.
-    pub pad: u32,
+    /// In: not 0 if the flow is to be removed. A removal names the last version, so it wins over that version itself.
+    pub removes: u32,
 }
 /// Over IPv4.
 pub type LearnEntry4 = LearnEntry<u32>;

@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::ptr::NonNull;
 use std::sync::Mutex;
 
-use lockstep_abi::flow::NewFlow;
+use lockstep_abi::flow::{FlowValue, NewFlow};
 use lockstep_abi::learn::{LEARN_BATCH, LEARN_HEADER, LearnEntry, WAITING};
 use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
 
@@ -55,7 +55,14 @@ impl<A: KernelFamily> Learner<A> {
         if has_reply {
             entry.reply = flow.reply();
         }
-        entry.outcome = WAITING;
+        (entry.outcome, entry.removes) = (WAITING, 0);
+    }
+
+    /// Lays the removal of a flow at `position`, of which `original` says key and stamp.
+    pub(crate) fn lay_removal(&mut self, position: usize, original: FlowValue<A>) {
+        let entry = &mut self.entries()[position];
+        entry.original = original;
+        (entry.outcome, entry.removes) = (WAITING, 1);
     }
 
     /// Takes in the first `count`; the outcome of each.

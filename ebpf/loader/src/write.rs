@@ -1,7 +1,7 @@
 //! Writing learnt flows into the kernel, in batches.
 //!
-//! Most flows are new, or change their state: the programs' `learn` stage compares and writes those, many in one run. What it
-//! leaves alone, removals, repairs, and what may only fill gaps are looked up and written one by one.
+//! Most flows are new, change their state, or end: the programs' `learn` stage compares and writes those, many in one run. What
+//! it leaves alone, repairs, and what may only fill gaps are looked up and written one by one.
 //!
 //! I6 is decided by [`FlowOp::supersedes`] against what the kernel holds, and by the stage as `lockstep_abi::learn` says,
 //! which is the same.
@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{MutexGuard, PoisonError};
 
 use lockstep_abi::flow::{FlowKey, FlowValue, NewFlow, ORIGINAL, REPLY};
-use lockstep_abi::learn::{CHANGED, DEFERRED, LEARN_BATCH, MADE, STALE};
+use lockstep_abi::learn::{CHANGED, DEFERRED, LEARN_BATCH, MADE, REMOVED, STALE};
 use lockstep_abi::service::{AffinityKey, AffinityValue};
 use lockstep_abi::state;
 use lockstep_model::flow::{FlowChange, FlowOp, FlowRecord, WriteOutcome};
@@ -109,20 +109,38 @@ impl<'a, 'o, A: KernelFamily> Writer<'a, 'o, A> {
 
     /// Leaves it to the stage, if that can.
     fn lay(&mut self, index: usize, op: &'o FlowOp, key: FlowKey<A>) -> io::Result<bool> {
-        let FlowChange::Upsert(record) = &op.change else { return Ok(false) };
         if op.only_if_absent || op.repair || self.learner.is_none() {
             return Ok(false);
         }
+        let record = match &op.change {
+            FlowChange::Upsert(record) => record,
+            FlowChange::Remove { .. } => return Ok(self.lay_removal(index, op, key)),
+        };
         let Some(origin) = self.origin(record, &key).map_err(into_io)? else { return Ok(false) };
         let Some(flow) = self.flow(op, record, key, &origin) else { return Ok(false) };
         let Some(learner) = &mut self.learner else { return Ok(false) };
         learner.lay(self.laid.len(), &flow, has_reply(&flow));
         let choice = origin.affinity_mask.is_some().then_some(origin);
-        self.laid.push(Laid { index, op, key, choice });
+        self.laid(Laid { index, op, key, choice });
+        Ok(true)
+    }
+
+    fn lay_removal(&mut self, index: usize, op: &'o FlowOp, key: FlowKey<A>) -> bool {
+        let Some(learner) = &mut self.learner else { return false };
+        let version = op.change.version();
+        let n = u32::try_from(version.n).unwrap_or(u32::MAX);
+        let state = state::word(0, n);
+        let (epoch, birth_ns) = (op.epoch.get(), version.birth);
+        learner.lay_removal(self.laid.len(), FlowValue { key, state, epoch, birth_ns, ..Default::default() });
+        self.laid(Laid { index, op, key, choice: None });
+        true
+    }
+
+    fn laid(&mut self, laid: Laid<'o, A>) {
+        self.laid.push(laid);
         if self.laid.len() == LEARN_BATCH as usize {
             self.learn();
         }
-        Ok(true)
     }
 
     /// Has the stage take in what is laid.
@@ -155,7 +173,7 @@ impl<'a, 'o, A: KernelFamily> Writer<'a, 'o, A> {
                 }
                 Ok(WriteOutcome::Applied)
             }
-            CHANGED => Ok(WriteOutcome::Applied),
+            CHANGED | REMOVED => Ok(WriteOutcome::Applied),
             STALE => Ok(WriteOutcome::Stale),
             DEFERRED => self.compared(flow.op, flow.key),
             error if error < 0 => Err(io::Error::from_raw_os_error(-error)),

@@ -7,17 +7,23 @@ use core::ptr::{addr_of, addr_of_mut};
 use aya_ebpf::bindings::{BPF_ANY, BPF_NOEXIST};
 use aya_ebpf::helpers::generated::bpf_loop;
 use aya_ebpf::programs::TcContext;
-use lockstep_abi::flow::{FORWARD_NAT, FORWARDING, FlowValue, ORIGINAL};
-use lockstep_abi::learn::{CHANGED, DEFERRED, LEARN_BATCH, LEARN_HEADER, LearnEntry, MADE, STALE, Stamp};
+use lockstep_abi::flow::{FORWARD_NAT, FORWARDING, FlowKey, FlowValue, ORIGINAL, REPLY};
+use lockstep_abi::learn::{
+    CHANGED, DEFERRED, LEARN_BATCH, LEARN_HEADER, LearnEntry, MADE, REMOVED, STALE, Stamp,
+};
 
 use crate::atomic::same_key;
 use crate::family::Family;
 
 const EEXIST: i32 = -17;
+const ENOENT: i32 = -2;
 
-/// How many entries were considered.
 struct Run<F> {
+    /// How many entries were considered.
     done: i32,
+    /// Whether one of them was left to user space, which is to do it before any removal that follows: that may be of the same
+    /// flow, and leaves nothing behind that would hold the flow back.
+    deferred: bool,
     family: PhantomData<F>,
 }
 
@@ -25,7 +31,7 @@ struct Run<F> {
 pub(crate) fn learn<F: Family>(ctx: &TcContext) -> i32 {
     let Ok(count) = ctx.load::<u32>(LEARN_HEADER) else { return 0 };
     let count = if count > LEARN_BATCH { LEARN_BATCH } else { count };
-    let mut run = Run::<F> { done: 0, family: PhantomData };
+    let mut run = Run::<F> { done: 0, deferred: false, family: PhantomData };
     // A loop helper, so that the verifier looks at one round and not at all of them.
     // SAFETY: the callback has the signature that the helper calls, and `run` outlives the call.
     unsafe { bpf_loop(count, round::<F> as *mut c_void, addr_of_mut!(run).cast(), 0) };
@@ -36,8 +42,15 @@ extern "C" fn round<F: Family>(index: u32, run: *mut Run<F>) -> i64 {
     let Some(entry) = F::learnt(index) else { return 1 };
     // SAFETY: the pointer given to bpf_loop above, and a live array element that user space leaves alone meanwhile.
     unsafe {
-        let outcome = consider::<F>(&*entry);
+        let outcome = if (*entry).removes == 0 {
+            consider::<F>(&*entry)
+        } else if (*run).deferred {
+            DEFERRED
+        } else {
+            remove::<F>(&*entry)
+        };
         addr_of_mut!((*entry).outcome).write_volatile(outcome);
+        (*run).deferred |= outcome == DEFERRED;
         (*run).done += 1;
     }
     0
@@ -64,9 +77,46 @@ fn consider<F: Family>(entry: &LearnEntry<F::Address>) -> i32 {
             return STALE;
         }
         if !same_key(addr_of!((*held).twin), &told.twin) {
-            return DEFERRED;
+            // Another endpoint than before: its tuple is free again.
+            remove_reply::<F>(&told.key, &(*held).twin);
         }
         written(replace::<F>(entry), if birth_ns == told.birth_ns { CHANGED } else { MADE })
+    }
+}
+
+/// What the table holds goes unless it is newer. The entries are another flow's as soon as they are free.
+#[inline(always)]
+fn remove<F: Family>(entry: &LearnEntry<F::Address>) -> i32 {
+    let told = &entry.original;
+    let Some(held) = F::flows().get_ptr_mut(&told.key) else { return STALE };
+    // SAFETY: a live map value; words that packets change are read one at a time.
+    let twin = unsafe {
+        if (*held).kind() != ORIGINAL {
+            return STALE;
+        }
+        let word = addr_of!((*held).state).read_volatile();
+        let epoch = addr_of!((*held).epoch).read_volatile();
+        if Stamp::of(epoch, (*held).birth_ns, word).supersedes(&stamp(told)) {
+            return STALE;
+        }
+        (*held).twin
+    };
+    match F::flows().remove(&told.key) {
+        Ok(()) | Err(ENOENT) => {}
+        Err(error) => return error,
+    }
+    remove_reply::<F>(&told.key, &twin);
+    REMOVED
+}
+
+/// Removes the reply entry of the flow `key`, if `twin` is its own.
+#[inline(always)]
+fn remove_reply<F: Family>(key: &FlowKey<F::Address>, twin: &FlowKey<F::Address>) {
+    let Some(reply) = F::flows().get_ptr_mut(twin) else { return };
+    // SAFETY: a live map value, of whose key and kind nothing changes.
+    let own = unsafe { (*reply).kind() == REPLY && same_key(addr_of!((*reply).twin), key) };
+    if own {
+        let _ = F::flows().remove(twin);
     }
 }
 

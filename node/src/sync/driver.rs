@@ -7,6 +7,7 @@ mod ring;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::OwnedFd;
+use std::pin::pin;
 use std::sync::{Arc, mpsc as blocking};
 use std::time::{Duration, Instant};
 
@@ -22,6 +23,7 @@ use tokio::io::unix::AsyncFd;
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use tokio::task::yield_now;
+use tokio::time::sleep_until;
 
 use super::auditor::AuditJob;
 use super::peer_status::{self, Rates};
@@ -38,7 +40,7 @@ const EVENTS_PER_TURN: usize = 2048;
 const MESSAGES_PER_TURN: usize = 256;
 
 /// Acknowledgements leave at least this far apart: an origin does not need to know of each message by itself.
-const ACKNOWLEDGE: Duration = Duration::from_micros(500);
+const ACKNOWLEDGE: Duration = Duration::from_millis(1);
 
 /// How often lost events are looked for. The kernel wakes nobody for those.
 const TICK: Duration = Duration::from_millis(10);
@@ -53,7 +55,7 @@ const PUBLISH_SHARE: u32 = 20;
 const FLUSH_EVERYTHING: Duration = Duration::from_millis(5);
 
 /// See [`FLUSH_EVERYTHING`].
-const FLUSHED: Duration = Duration::from_millis(1);
+const FLUSHED: Duration = Duration::from_millis(2);
 
 /// From the rest of the daemon.
 pub(super) enum Command {
@@ -166,7 +168,10 @@ pub(super) fn start<E: Events>(
     };
     let handle = runtime.handle().clone();
     let run = move || {
-        runtime.block_on(driver.run(ring, &mut commands, &mut streams, &mut done));
+        // A task like the streams': those wake it by an entry in a queue.
+        let driving =
+            runtime.spawn(async move { driver.run(ring, &mut commands, &mut streams, &mut done).await });
+        runtime.block_on(driving).expect("the daemon does not survive a panic");
     };
     std::thread::Builder::new().name("flow-sync".into()).spawn(run)?;
     Ok(handle)
@@ -219,8 +224,13 @@ impl<E: Events> Driver<E> {
         streams: &mut mpsc::Receiver<StreamEvent>,
         done: &mut mpsc::UnboundedReceiver<Done>,
     ) {
+        let mut timer = pin!(sleep_until(self.next_wake().into()));
         loop {
-            let wake = tokio::time::Instant::from_std(self.next_wake());
+            // A timer that is set to an earlier time than the runtime last knew of wakes it by a system call.
+            let wake = self.next_wake().into();
+            if timer.is_elapsed() || wake < timer.deadline() {
+                timer.as_mut().reset(wake);
+            }
             let reading = self.takeovers.is_empty();
             tokio::select! {
                 biased;
@@ -245,7 +255,11 @@ impl<E: Events> Driver<E> {
                 Some(event) = streams.recv(), if reading => self.stream_event(event),
                 // The runtime's timers are a millisecond late.
                 () = std::future::ready(()), if self.more_events => {}
-                () = tokio::time::sleep_until(wake) => {}
+                () = timer.as_mut() => {
+                    if Instant::now() < self.next_wake() {
+                        continue;
+                    }
+                }
             }
             for _ in 0..MESSAGES_PER_TURN {
                 let Ok(finished) = done.try_recv() else { break };

@@ -10,6 +10,7 @@
 
 mod counters;
 mod event;
+mod gathered;
 mod line;
 mod record;
 mod refused;
@@ -20,6 +21,7 @@ mod wire;
 
 pub use counters::{TransportCounter, TransportCounters};
 pub use event::{Connections, Identity, StreamEvent, StreamSender};
+pub use gathered::{Gathered, Sending, gathered};
 pub use line::{Connector, Line};
 pub use record::{RECORD_VERSIONS, RecordError, RecordVersions, decode, encode};
 pub use refused::Refused;

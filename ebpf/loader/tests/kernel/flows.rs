@@ -167,18 +167,54 @@ fn i6_a_flow_that_moved_is_compared_with_what_came_with_it() {
     };
     use WriteOutcome::{Applied, Stale};
 
-    // The programs leave the moved flow alone, and take what is newer first: that stays.
     let [first, last] = others();
-    let outcomes = table.write(&[first, upsert(moved(2), 40), upsert(at(3), 40), last]);
-    assert_eq!(outcomes, [Applied, Stale, Applied, Applied]);
-    assert_eq!(held(), (3, at(3).endpoint_address));
+    let outcomes = table.write(&[first, upsert(moved(3), 40), upsert(at(2), 40), last]);
+    assert_eq!(outcomes, [Applied, Applied, Stale, Applied]);
+    assert_eq!(held(), (3, endpoint(77).address));
+    let outcomes = table.write(&[upsert(at(4), 40), upsert(moved(2), 40)]);
+    assert_eq!(outcomes, [Applied, Stale]);
+    assert_eq!(held(), (4, at(4).endpoint_address));
     assert_eq!(raw_entries(&bed), 6, "an entry for each direction");
 
     let [first, last] = others();
-    let outcomes = table.write(&[first, upsert(at(4), 40), upsert(moved(5), 40), last]);
+    let outcomes = table.write(&[first, upsert(at(5), 40), upsert(moved(6), 40), last]);
     assert_eq!(outcomes, [Stale, Applied, Applied, Stale]);
-    assert_eq!(held(), (5, endpoint(77).address));
+    assert_eq!(held(), (6, endpoint(77).address));
     assert_eq!(raw_entries(&bed), 6, "no reply is left behind");
+}
+
+#[test]
+fn a_removal_takes_what_was_told_before_with_it() {
+    let bed = Bed::new(4096);
+    let dataplane = bed.serving();
+    let table = dataplane.flows();
+    let made = |client| upsert(record(client, version(100, 0)), 40);
+    let gone = |client, n| remove(&record(client, version(0, 0)), version(100, n), 40);
+    table.write(&(0..300).map(made).collect::<Vec<_>>());
+    // Of each three one is gone, one has changed since, and one was never there.
+    table.write(&(1..300).step_by(3).map(|c| upsert(record(c, version(100, 7)), 40)).collect::<Vec<_>>());
+    let ops: Vec<_> = (0..300).map(|c| if c % 3 == 2 { gone(1000 + c, 1) } else { gone(c, 1) }).collect();
+    for (client, outcome) in (0..).zip(table.write(&ops)) {
+        let expected = if client % 3 == 0 { WriteOutcome::Applied } else { WriteOutcome::Stale };
+        assert_eq!(outcome, expected, "client {client}");
+    }
+    assert_eq!(raw_entries(&bed), 400, "an entry for each direction of what is left");
+}
+
+#[test]
+fn i6_a_removal_waits_for_a_flow_before_it_that_the_programs_left_alone() {
+    let bed = Bed::new(1024);
+    let dataplane = bed.serving();
+    let table = dataplane.flows();
+    // The replies of one have the key of the other.
+    let mut replied = record(1, version(1, 0));
+    replied.key.client = replied.key.service;
+    let mut flow = record(2, version(1, 0));
+    flow.key.client = replied.endpoint_address;
+    assert_eq!(one(&table, upsert(replied, 40)), WriteOutcome::Applied);
+    let outcomes = table.write(&[upsert(flow.clone(), 40), remove(&flow, version(1, 1), 40)]);
+    assert_eq!(outcomes, [WriteOutcome::Applied; 2]);
+    assert!(all(&table).iter().all(|held| held.record.key != flow.key), "removed before it was written");
 }
 
 #[test]
