@@ -89,7 +89,7 @@ fn group_text(group: &inspect::GroupStatus) -> String {
         let lag = standby.lag_ns.map_or_else(String::new, |lag| format!(", lag {}", print::nanoseconds(lag)));
         let behind = standby.unacknowledged.map_or_else(String::new, |n| format!(", {n} unacknowledged"));
         let caught_up = match (standby.chosen, standby.caught_up) {
-            (false, _) => "not chosen: holds no flows",
+            (false, _) => "not chosen",
             (true, true) => "caught up",
             (true, false) => "not caught up",
         };

@@ -73,8 +73,7 @@ pub struct GroupSpec {
     pub interfaces: Vec<String>,
     /// Node names in order of preference; empty: any data-plane node.
     pub nodes: Vec<String>,
-    /// How many standbys hold the group's flows. This version: 1, and without effect (every other data-plane node holds them)
-    /// or more than there are candidates, which means all of them.
+    /// How many standbys hold the group's flows, 1-63; with fewer nodes that can serve it, those.
     pub standbys: u8,
     /// Whether a node that comes earlier in `nodes` gets the group back when it can serve it again.
     pub failback: bool,

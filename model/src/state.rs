@@ -51,7 +51,8 @@ pub struct Group {
     pub spec: GroupSpec,
     /// Current assignment; `None` until the leader made one.
     pub assignment: Option<Assignment>,
-    /// Who holds its flows, or is to: its owner and its standbys, each with the index of the log since when.
+    /// Who holds its flows, or is to: its owner and its standbys, each with the index of the log since when. Empty until they
+    /// are named for the first time.
     pub replicas: BTreeMap<NodeId, LogIndex>,
     /// Revision of the last change.
     pub revision: Revision,

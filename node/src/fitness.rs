@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use lockstep_model::ids::{GroupId, LogIndex, Revision};
+use lockstep_model::ids::{GroupId, LogIndex, NodeId, Revision};
 use lockstep_model::state::State;
 use lockstep_ownership::status::{Candidacy, Flows, LocalStatus, Unfit};
 use lockstep_sync_core::{GroupSync, SyncState};
@@ -13,6 +13,7 @@ use crate::reconcile::Programmed;
 
 /// What is looked at.
 pub(crate) struct Inputs<'a> {
+    pub(crate) me: NodeId,
     pub(crate) state: &'a State,
     pub(crate) programmed: &'a Programmed,
     pub(crate) down: &'a Down,
@@ -68,13 +69,18 @@ pub(crate) fn fitness(inputs: &Inputs<'_>, group: GroupId) -> Result<(), Unfit> 
 }
 
 fn known(inputs: &Inputs<'_>, group: GroupId, sync: &GroupSync) -> Flows {
-    let newest = inputs.state.groups.get(&group).and_then(|g| g.assignment).map(|a| a.epoch);
+    let agreed = inputs.state.groups.get(&group);
+    let newest = agreed.and_then(|g| g.assignment).map(|a| a.epoch);
+    // What replication says of the time before this node was to hold the group, or before it was not, says nothing.
+    let heard =
+        agreed.is_none_or(|g| g.replicas.is_empty() || g.replicas.get(&inputs.me) == sync.replica.as_ref());
     match sync.state {
         // Somebody else is about to serve, or does already: from then on something is missing here.
         SyncState::Owner if newest > Some(sync.epoch) => Flows::Behind(Duration::ZERO),
-        SyncState::Owner | SyncState::CaughtUp => Flows::CaughtUp,
-        SyncState::Syncing if sync.epoch.get() > 0 => Flows::Behind(sync.age),
-        SyncState::Syncing | SyncState::Never => match inputs.kept {
+        SyncState::Owner => Flows::CaughtUp,
+        SyncState::CaughtUp if heard => Flows::CaughtUp,
+        SyncState::Syncing if heard && sync.epoch.get() > 0 => Flows::Behind(sync.age),
+        SyncState::CaughtUp | SyncState::Syncing | SyncState::Never => match inputs.kept {
             Some(up_to) if group.made_at() <= up_to => Flows::Kept,
             _ => Flows::Never,
         },
@@ -83,7 +89,7 @@ fn known(inputs: &Inputs<'_>, group: GroupId, sync: &GroupSync) -> Flows {
 
 #[cfg(test)]
 mod tests {
-    use lockstep_model::ids::{Epoch, NodeId};
+    use lockstep_model::ids::Epoch;
     use lockstep_model::intent::GroupSpec;
     use lockstep_model::state::{Assignment, Group};
 
@@ -110,7 +116,16 @@ mod tests {
         down: &'a Down,
         cut_off: &'a BTreeSet<GroupId>,
     ) -> Inputs<'a> {
-        Inputs { state, programmed, down, cut_off, draining: false, disk_full: false, kept: None }
+        Inputs {
+            me: NodeId(1),
+            state,
+            programmed,
+            down,
+            cut_off,
+            draining: false,
+            disk_full: false,
+            kept: None,
+        }
     }
 
     #[test]
@@ -132,6 +147,7 @@ mod tests {
             origin: None,
             age: Duration::from_secs(age_s),
             connected: false,
+            replica: Some(LogIndex(8)),
         };
         let assignment = Some(Assignment { epoch: Epoch(9), node: NodeId(1) });
         let state = State { groups: [(GROUP, group(assignment, 7))].into(), ..State::default() };
@@ -147,6 +163,15 @@ mod tests {
         assert_eq!(known(&inputs, GROUP, &behind), Flows::Behind(Duration::from_secs(3)));
         inputs.kept = Some(LogIndex(6));
         assert_eq!(known(&inputs, GROUP, &nothing), Flows::Never, "the group was made after that");
+
+        for (since, says) in [(8, Flows::CaughtUp), (9, Flows::Never)] {
+            let mut group = group(assignment, 7);
+            group.replicas.insert(NodeId(1), LogIndex(since));
+            let state = State { groups: [(GROUP, group)].into(), ..State::default() };
+            let inputs = well(&state, &programmed, &down, &cut_off);
+            let held = known(&inputs, GROUP, &sync(SyncState::CaughtUp, 9, 0));
+            assert_eq!(held, says, "a replica since {since}, and replication has heard of 8");
+        }
     }
 
     #[test]

@@ -159,7 +159,7 @@ async fn follow_state(parts: Arc<Parts>, me: NodeId) {
     loop {
         let published = states.borrow_and_update().clone();
         if let Some(member) = parts.member.get() {
-            let state = &published.state;
+            let (applied, state) = (published.applied.unwrap_or(LogIndex(0)), &published.state);
             // Before the lease thread gives anything away: no successor may serve while this node still says, as the owner that
             // it was, that it holds all flows.
             tell_status(&parts);
@@ -168,10 +168,10 @@ async fn follow_state(parts: Arc<Parts>, me: NodeId) {
             }
             if let Some(sync) = &member.sync {
                 sync.set_peers(peers(state, me));
-                sync.set_groups(epochs(state), replicas(state));
+                sync.set_groups(applied, epochs(state), replicas(state));
                 sync.set_ages(ages(state));
             }
-            member.lease.applied(published.applied.unwrap_or(LogIndex(0)), state);
+            member.lease.applied(applied, state);
         }
         if states.changed().await.is_err() {
             return;
@@ -237,6 +237,7 @@ fn tell_status(parts: &Parts) {
             let draining = parts.gives_away(&state);
             let cut_off = parts.health.cut_off();
             let inputs = fitness::Inputs {
+                me: parts.raft.identity().map_or(NodeId(0), |identity| identity.node),
                 state: &state,
                 programmed: &programmed,
                 down: &down,

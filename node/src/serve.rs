@@ -17,9 +17,6 @@ pub(crate) fn start(runtime: &Handle, listener: TcpListener, router: Router, end
 
 /// The same for flow replication, whose streams share connections.
 pub(crate) fn start_gathered(runtime: &Handle, listener: TcpListener, router: Router, end: &'static str) {
-    if std::env::var_os("LS_PLAIN").is_some() {
-        return start(runtime, listener, router, end);
-    }
     start_over(runtime, listener, router, end, incoming_gathered);
 }
 

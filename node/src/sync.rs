@@ -31,7 +31,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use arc_swap::ArcSwap;
-use lockstep_model::ids::{Epoch, GroupId, NodeId, ServiceId};
+use lockstep_model::ids::{Epoch, GroupId, LogIndex, NodeId, ServiceId};
 use lockstep_sync_core::{GroupSync, InboundStatus, Origin, Receiver, Replicas, Session, StreamLag};
 use lockstep_sync_transport::{Connections, Connector, Identity, Refused, Subscriptions, TransportCounters};
 use tokio::sync::mpsc;
@@ -136,12 +136,12 @@ impl Sync {
         self.command(Command::Peers(peers));
     }
 
-    /// Every group of the agreed state with the epoch of its assignment, and who holds its flows. To be called before the lease
+    /// Every group of the agreed state, as of an index of the log, with the epoch of its assignment, and who holds its flows. To be called before the lease
     /// thread hears of it: who takes a group over knows then whom to tell.
-    pub(crate) fn set_groups(&self, groups: BTreeMap<GroupId, Epoch>, replicas: Replicas) {
+    pub(crate) fn set_groups(&self, as_of: LogIndex, groups: BTreeMap<GroupId, Epoch>, replicas: Replicas) {
         let mine = |(group, nodes): (&GroupId, &BTreeMap<_, _>)| Some((*group, *nodes.get(&self.me)?));
         let memberships = replicas.iter().filter_map(mine).collect();
-        self.command(Command::Groups { groups, memberships, replicas });
+        self.command(Command::Groups { as_of, groups, memberships, replicas });
     }
 
     /// How long flows of these services live before they are sent to anybody.

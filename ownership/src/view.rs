@@ -1,6 +1,6 @@
 //! What the machines need of the agreed state.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -21,6 +21,8 @@ pub struct View {
     pub holders: BTreeMap<IpAddr, GroupId>,
     /// Every registered node.
     pub nodes: BTreeMap<NodeId, NodeRole>,
+    /// Those that an operator wants to own nothing.
+    pub draining: BTreeSet<NodeId>,
 }
 
 /// A group's part.
@@ -71,6 +73,7 @@ impl View {
             lease: state.settings.lease.duration(),
             groups,
             nodes: state.nodes.iter().map(|(id, n)| (*id, n.role)).collect(),
+            draining: state.draining.clone(),
         }
     }
 

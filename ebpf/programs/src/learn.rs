@@ -78,7 +78,10 @@ fn consider<F: Family>(entry: &LearnEntry<F::Address>) -> i32 {
         }
         if !same_key(addr_of!((*held).twin), &told.twin) {
             // Another endpoint than before: its tuple is free again.
-            remove_reply::<F>(&told.key, &(*held).twin);
+            let left = remove_reply::<F>(&told.key, &(*held).twin);
+            if left != 0 {
+                return left;
+            }
         }
         written(replace::<F>(entry), if birth_ns == told.birth_ns { CHANGED } else { MADE })
     }
@@ -101,22 +104,29 @@ fn remove<F: Family>(entry: &LearnEntry<F::Address>) -> i32 {
         }
         (*held).twin
     };
-    match F::flows().remove(&told.key) {
-        Ok(()) | Err(ENOENT) => {}
-        Err(error) => return error,
+    // The reply first: without its original nobody would know it again.
+    let left = remove_reply::<F>(&told.key, &twin);
+    if left != 0 {
+        return left;
     }
-    remove_reply::<F>(&told.key, &twin);
-    REMOVED
+    match F::flows().remove(&told.key) {
+        Ok(()) | Err(ENOENT) => REMOVED,
+        Err(error) => error,
+    }
 }
 
-/// Removes the reply entry of the flow `key`, if `twin` is its own.
+/// Removes the reply entry of the flow `key`, if `twin` is its own. 0, or what the kernel said.
 #[inline(always)]
-fn remove_reply<F: Family>(key: &FlowKey<F::Address>, twin: &FlowKey<F::Address>) {
-    let Some(reply) = F::flows().get_ptr_mut(twin) else { return };
+fn remove_reply<F: Family>(key: &FlowKey<F::Address>, twin: &FlowKey<F::Address>) -> i32 {
+    let Some(reply) = F::flows().get_ptr_mut(twin) else { return 0 };
     // SAFETY: a live map value, of whose key and kind nothing changes.
     let own = unsafe { (*reply).kind() == REPLY && same_key(addr_of!((*reply).twin), key) };
-    if own {
-        let _ = F::flows().remove(twin);
+    if !own {
+        return 0;
+    }
+    match F::flows().remove(twin) {
+        Ok(()) | Err(ENOENT) => 0,
+        Err(error) => error,
     }
 }
 

@@ -28,6 +28,9 @@ pub(super) fn assign(
     let line = format!("group/{name} assigned to {owner}, epoch {epoch}");
     let group = state.groups.get_mut(&id).expect("it was found above");
     group.assignment = Some(Assignment { epoch, node });
-    group.replicas.entry(node).or_insert(index);
+    // Of a group that no replicas were named for, each node that knows it must go on knowing the same.
+    if !group.replicas.is_empty() {
+        group.replicas.entry(node).or_insert(index);
+    }
     Ok(Applied::Changed { revision: state.revision, lines: vec![line] })
 }

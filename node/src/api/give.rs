@@ -32,9 +32,7 @@ impl Admin {
             return Ok(pb::MoveGroupResponse { epoch: epoch.get(), moved: false });
         }
         let lease = self.parts.lease().ok_or_else(|| Status::unavailable("no cluster yet"))?;
-        if !group.replicas.contains_key(&to) {
-            self.copy_to(&request, &state, id, to).await?;
-        }
+        self.copy_to(&request, &state, id, to).await?;
         check(&lease.snapshot(), &state, id, to, status::votes(&self.parts))?;
         let replaces = group.assignment.map(|owner| owner.epoch).unwrap_or_default();
         let command = Command::Assign { group: id, replaces, node: to };
@@ -56,8 +54,8 @@ impl Admin {
 }
 
 impl Admin {
-    /// Makes a node that could serve a group one of its standbys, and waits until it holds the flows. The leader takes another
-    /// out again.
+    /// Waits until a node that could serve a group holds its flows, which makes it one of the standbys if it is none. The leader
+    /// takes another out again.
     async fn copy_to(
         &self,
         request: &pb::MoveGroupRequest,
@@ -74,20 +72,22 @@ impl Admin {
             standings.iter().find(|(node, _)| *node == to).map(|(_, standing)| *standing)
         };
         let (Some(owner), Some(Ok(_))) = (known.assignment, standing()) else { return Ok(()) };
-        let replaces: BTreeSet<NodeId> = known.replicas.keys().copied().collect();
-        let mut nodes = replaces.clone();
-        nodes.insert(to);
-        let command = Command::SetReplicas { group, epoch: owner.epoch, replaces, nodes };
-        match self.parts.raft.write(command).await.map_err(|e| refuse::raft(&e))? {
-            Applied::Changed { .. } => {}
-            Applied::Unchanged { lines, .. } => return Err(Status::aborted(lines.join("; "))),
-            Applied::Refused(refusal) => return Err(refuse::refused(&refusal)),
+        if !known.replicas.contains_key(&to) {
+            let replaces: BTreeSet<NodeId> = known.replicas.keys().copied().collect();
+            let mut nodes = replaces.clone();
+            nodes.insert(to);
+            let command = Command::SetReplicas { group, epoch: owner.epoch, replaces, nodes };
+            match self.parts.raft.write(command).await.map_err(|e| refuse::raft(&e))? {
+                Applied::Changed { .. } => {}
+                Applied::Unchanged { lines, .. } => return Err(Status::aborted(lines.join("; "))),
+                Applied::Refused(refusal) => return Err(refuse::refused(&refusal)),
+            }
+            tracing::info!(
+                group = request.group,
+                node = request.node,
+                "its flows are copied there, as an operator asked"
+            );
         }
-        tracing::info!(
-            group = request.group,
-            node = request.node,
-            "its flows are copied there, as an operator asked"
-        );
         let copied = async {
             while !matches!(standing(), Some(Ok((_, Flows::CaughtUp)))) {
                 tokio::time::sleep(COPY_LOOK).await;

@@ -84,6 +84,7 @@ pub(super) fn node(parts: &Parts) -> pb::NodeStatusResponse {
         })
         .collect();
     let inputs = fitness::Inputs {
+        me: parts.raft.identity().map_or(NodeId(0), |identity| identity.node),
         state: &state,
         programmed: &programmed,
         down: &down,

@@ -61,6 +61,8 @@ const FLUSHED: Duration = Duration::from_millis(2);
 pub(super) enum Command {
     Peers(BTreeSet<NodeId>),
     Groups {
+        /// As of this index of the log.
+        as_of: LogIndex,
         /// With the epoch of each one's assignment.
         groups: BTreeMap<GroupId, Epoch>,
         /// Those that this node holds, or is to, since when in the log.
@@ -335,14 +337,14 @@ impl<E: Events> Driver<E> {
                 self.receiver.set_peers(&peers);
                 self.origin.set_peers(peers);
             }
-            Command::Groups { groups, memberships, replicas } => {
+            Command::Groups { as_of, groups, memberships, replicas } => {
                 for group in self.groups.iter().filter(|group| !groups.contains_key(group)) {
                     self.receiver.forget(*group);
                 }
                 groups.iter().for_each(|(group, epoch)| self.receiver.learn_epoch(*group, *epoch));
                 self.groups = groups.into_keys().collect();
                 self.receiver.set_memberships(memberships);
-                self.origin.set_replicas(self.now(), replicas);
+                self.origin.set_replicas(self.now(), as_of, replicas);
             }
             Command::Ages(ages) => self.origin.set_ages(self.now(), ages),
             Command::TakeOver { group, epoch, deadline, done } => {

@@ -61,6 +61,7 @@ impl Snapshot {
             origin: None,
             age: Duration::MAX,
             connected: false,
+            replica: None,
         };
         let mut sync = self.groups.get(&group).copied().unwrap_or(unknown);
         if sync.state != SyncState::Owner {

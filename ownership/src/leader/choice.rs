@@ -19,7 +19,7 @@ const CAUGHT_UP_WAIT: Duration = Duration::from_secs(1);
 /// daemon that was killed, with its flows in its kernel, is back by then.
 const EMPTY_WAIT: Duration = Duration::from_secs(3);
 /// What an owner is until it has programmed its kernel after a restart, and anybody with a new group.
-const NOT_PROGRAMMED: Ineligible = Ineligible::Unfit(Unfit::IntentNotApplied);
+pub(super) const NOT_PROGRAMMED: Ineligible = Ineligible::Unfit(Unfit::IntentNotApplied);
 
 impl Leader {
     /// The best candidate that is left.

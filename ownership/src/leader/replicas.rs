@@ -1,16 +1,16 @@
 //! Which nodes hold a group's flows beside its owner.
 //!
 //! As many standbys as the group wants: those that it has, for as long as they can serve it. One that cannot for
-//! [`REPLACE_AFTER`], or is drained, is replaced by the node that the group prefers, or that holds least. Whoever is replaced
-//! goes on holding the flows until enough others do.
+//! [`REPLACE_AFTER`], or that an operator drains, is replaced by the node that the group prefers, or that holds least. Whoever is
+//! replaced goes on holding the flows until enough others do, and nobody copies them any more.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use lockstep_model::ids::{GroupId, NodeId};
 
-use super::choice::{candidates, place};
-use super::{Ineligible, Leader, Output, PROPOSAL_RETRY, Standing};
+use super::choice::{NOT_PROGRAMMED, candidates, place};
+use super::{FIRST_OWNER_WAIT, Ineligible, Leader, Output, PROPOSAL_RETRY, Standing};
 use crate::log::LogView;
 use crate::status::Flows;
 use crate::time::Instant;
@@ -26,7 +26,9 @@ const SURPLUS_KEPT: Duration = Duration::from_secs(2);
 pub(super) struct Replicas {
     /// Since when each of those that cannot serve the group cannot.
     unable: BTreeMap<NodeId, Instant>,
-    /// Since when there are more than are wanted, and enough of them hold the flows.
+    /// Since when there are fewer than are wanted.
+    missing: Option<Instant>,
+    /// Since when there are more than are wanted, enough of them hold the flows, and none of them still copies.
     surplus: Option<Instant>,
     proposed: Option<Proposed>,
 }
@@ -81,14 +83,15 @@ impl Leader {
         for node in standbys.iter().filter(|node| stands(**node).is_err()) {
             memory.unable.entry(*node).or_insert(now);
         }
+        let drained = |node: &NodeId| log.view().draining.contains(node);
         let lost = |node: &NodeId| {
-            let since = memory.unable.get(node);
-            since.is_some_and(|at| now >= *at + REPLACE_AFTER || stands(*node) == Err(Ineligible::Draining))
+            drained(node) || memory.unable.get(node).is_some_and(|since| now >= *since + REPLACE_AFTER)
         };
         let kept: BTreeSet<_> = standbys.iter().copied().filter(|node| !lost(node)).collect();
 
         let rank = |node: &NodeId| (place(view, *node), self.held_by(*node, log), *node);
-        let able = |node: &NodeId| !view.replicas.contains_key(node) && stands(*node).is_ok();
+        let able =
+            |node: &NodeId| !view.replicas.contains_key(node) && stands(*node).is_ok() && !drained(node);
         let mut others: Vec<_> = may.iter().copied().filter(able).collect();
         others.sort_by_key(|node| (stands(*node).is_ok_and(|(s, _)| s == Standing::HeldDown), rank(node)));
         let missing = view.standbys.saturating_sub(kept.len());
@@ -97,16 +100,31 @@ impl Leader {
                 place(view, *best) < place(view, owner)
                     && kept.iter().all(|k| place(view, *best) < place(view, *k))
             });
-        let added = others.iter().take(missing.max(returns.into()));
-        if added.len() > 0 {
+        let added: Vec<_> = others.into_iter().take(missing.max(returns.into())).collect();
+        let since = *memory.missing.get_or_insert(now);
+        if missing == 0 {
+            memory.missing = None;
+        } else if now < since + FIRST_OWNER_WAIT {
+            // Nodes hear of a group, and program it, at slightly different times.
+            let late = |node: &NodeId| {
+                !view.replicas.contains_key(node)
+                    && matches!(stands(*node), Err(Ineligible::Behind | Ineligible::Unknown | NOT_PROGRAMMED))
+            };
+            let worst = added.iter().map(rank).max().filter(|_| added.len() == missing);
+            if may.iter().filter(|node| late(node)).any(|node| worst.is_none_or(|worst| rank(node) < worst)) {
+                return standbys;
+            }
+        }
+        if !added.is_empty() {
             memory.surplus = None;
             standbys.extend(added);
             return standbys;
         }
 
         let caught_up = |node: &NodeId| stands(*node).is_ok_and(|(_, flows)| flows == Flows::CaughtUp);
+        let copies = |node: &NodeId| stands(*node).is_ok() && !caught_up(node);
         let mut best: Vec<_> = kept.iter().copied().filter(caught_up).collect();
-        if standbys.len() <= view.standbys || best.len() < view.standbys {
+        if standbys.len() <= view.standbys || best.len() < view.standbys || kept.iter().any(copies) {
             memory.surplus = None;
             return standbys;
         }

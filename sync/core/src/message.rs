@@ -39,6 +39,8 @@ pub enum Up {
         credit: u64,
         /// Whether it understands digests: one of an older version does not.
         audits: bool,
+        /// Whether it understands [`Purpose::Remove`], likewise: it would take it for a group without flows.
+        removes: bool,
     },
     /// Sent only after the kernel write.
     Ack {
@@ -83,6 +85,8 @@ pub enum NackReason {
     Failed,
     /// The record's epoch is older than one the subscriber knows. Final.
     OldEpoch,
+    /// Of a walk that would remove the group: the subscriber has heard later than its origin that it is to hold it.
+    Outdated,
 }
 
 /// What a walk is for.
@@ -91,8 +95,15 @@ pub enum Purpose {
     /// The subscriber holds the group, or is to, since this index of the log. Who was out for a while is told by that to
     /// which of the times what it was sent belongs. 0: the origin is of a version that does not say.
     Hold(LogIndex),
-    /// It is not to hold it any more: nothing is mentioned.
-    Remove,
+    /// It is not to hold it any more, as of this index of the log: nothing is mentioned.
+    Remove(LogIndex),
+}
+
+impl Purpose {
+    /// Whether the table is read for it.
+    pub fn mentions(self) -> bool {
+        matches!(self, Purpose::Hold(_))
+    }
 }
 
 /// Origin to subscriber.

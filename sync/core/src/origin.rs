@@ -20,7 +20,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use lockstep_model::flow::{FlowChange, FlowKey, SHARDS};
-use lockstep_model::ids::{Epoch, GroupId, NodeId, ServiceId};
+use lockstep_model::ids::{Epoch, GroupId, LogIndex, NodeId, ServiceId};
 
 use crate::audit::{DigestJob, RoundId, Seed, Suspect};
 use crate::limits::DISOWNED_KEPT;
@@ -138,6 +138,8 @@ pub struct Origin {
     groups: BTreeMap<GroupId, Ownership>,
     peers: BTreeSet<NodeId>,
     replicas: Replicas,
+    /// The index of the log that `replicas` is of.
+    as_of: LogIndex,
     streams: BTreeMap<StreamId, Outbound>,
     young: Young,
     lags: BTreeMap<(NodeId, GroupId), Lags>,
@@ -162,6 +164,7 @@ impl Origin {
             groups: BTreeMap::new(),
             peers: BTreeSet::new(),
             replicas: Replicas::new(),
+            as_of: LogIndex(0),
             streams: BTreeMap::new(),
             young: Young::new(low ^ high),
             lags: BTreeMap::new(),
@@ -199,7 +202,7 @@ impl Origin {
         self.young.forget_group(group);
         for (id, stream) in &mut self.streams {
             stream.forget_group(group);
-            tell(stream, now, &self.replicas, group, id.peer);
+            tell(stream, now, &self.replicas, self.as_of, group, id.peer);
         }
     }
 
@@ -325,19 +328,22 @@ impl Origin {
             return;
         };
         match message {
-            Up::Hello { session, position, credit, audits } => {
+            Up::Hello { session, position, credit, audits, removes } => {
                 if outbound.connection().is_some_and(|current| current >= connection) {
                     return;
                 }
                 let known = session == Some(self.session);
-                let resume = outbound.connect(now, connection, known.then_some(position), credit, audits);
+                let resume =
+                    outbound.connect(now, connection, known.then_some(position), credit, (audits, removes));
                 let resumed = resume == Resume::Resumed;
                 if resumed {
                     self.counters.resumed += 1;
                 } else {
                     self.counters.not_resumed += 1;
                     let owned = self.groups.iter().filter(|(_, g)| g.disowned.is_none());
-                    owned.for_each(|(group, _)| tell(outbound, now, &self.replicas, *group, stream.peer));
+                    owned.for_each(|(group, _)| {
+                        tell(outbound, now, &self.replicas, self.as_of, *group, stream.peer)
+                    });
                 }
                 let message = Down::Welcome { session: self.session, resumed, position: outbound.position() };
                 self.outputs.push_back(OriginOutput::Send { stream, connection, message });
@@ -351,6 +357,12 @@ impl Origin {
                 let confirmed = &mut |group, lag| lags.entry((stream.peer, group)).or_default().add(now, lag);
                 let acknowledged =
                     outbound.acknowledge(now, position, &nacks, credit, &mut self.counters, confirmed);
+                for group in outbound.take_kept() {
+                    let owned = self.groups.get(&group).is_some_and(|g| g.disowned.is_none());
+                    if owned && since(&self.replicas, group, stream.peer).is_none() {
+                        tell(outbound, now, &self.replicas, self.as_of, group, stream.peer);
+                    }
+                }
                 if let Err(what) = acknowledged {
                     let reason = CloseReason::Protocol(what);
                     self.counters.protocol_errors += 1;

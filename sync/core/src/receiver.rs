@@ -186,7 +186,7 @@ impl Receiver {
     pub fn connected(&mut self, stream: StreamId, connection: Connection) {
         let inbound = self.streams.entry(stream).or_default();
         let (session, position) = inbound.connect(connection);
-        let message = Up::Hello { session, position, credit: WINDOW, audits: true };
+        let message = Up::Hello { session, position, credit: WINDOW, audits: true, removes: true };
         self.outputs.push_back(ReceiverOutput::Send { stream, connection, message });
     }
 
@@ -288,13 +288,16 @@ impl Receiver {
             return Ok(());
         }
         self.groups.hear(group, epoch)?;
-        if self.groups.may_sweep(group, epoch) {
+        // An owner that has yet to hear that this node is to hold the group would have it removed.
+        let outdated = matches!(purpose, Purpose::Remove(as_of) if !self.groups.may_remove(group, as_of));
+        if outdated || !self.groups.may_sweep(group, epoch) {
+            self.counters.walks_refused += 1;
+        } else {
             let mark = self.groups.new_mark(group, stream.shard);
             inbound.begin_walk(group, OpenWalk { walk, epoch, purpose, mark });
-        } else {
-            self.counters.walks_refused += 1;
         }
-        self.inbound(stream).push_done(position, Vec::new());
+        let nack = outdated.then_some(Nack { position, reason: NackReason::Outdated });
+        self.inbound(stream).push_done(position, nack.into_iter().collect());
         Ok(())
     }
 
@@ -317,7 +320,7 @@ impl Receiver {
             inbound.push_done(position, Vec::new());
             return Ok(());
         };
-        if open.purpose == Purpose::Remove {
+        if !open.purpose.mentions() {
             if self.groups.is_empty(group, stream.shard) {
                 inbound.push_done(position, Vec::new());
                 return Ok(());
@@ -375,7 +378,7 @@ impl Receiver {
         let Some(stream) = self.working.remove(&work) else { return };
         let Some(inbound) = self.streams.get_mut(&stream) else { return };
         let Some((group, purpose)) = inbound.swept(now, work) else { return };
-        if purpose == Purpose::Remove {
+        if !purpose.mentions() {
             self.groups.emptied(group, stream.shard);
         }
         if removed > 0 && self.groups.owned(group).is_some() {

@@ -28,10 +28,10 @@ impl World {
     fn new() -> Self {
         let mut origin = Origin::new(Session([1; 16]));
         origin.set_peers([NodeId(2)]);
-        origin.set_replicas(START, [(GROUP, [(NodeId(2), LogIndex(1))].into())].into());
+        origin.set_replicas(START, LogIndex(1), [(GROUP, [(NodeId(2), LogIndex(1))].into())].into());
         origin.own(START, GROUP, EPOCH);
         for shard in 0..SHARDS {
-            let hello = Up::Hello { session: None, position: 0, credit: 100, audits: false };
+            let hello = Up::Hello { session: None, position: 0, credit: 100, audits: false, removes: true };
             origin.handle_up(START, StreamId { peer: NodeId(2), shard }, Connection(1), hello);
         }
         let mut world = Self { origin, now: START, table: Table::default() };

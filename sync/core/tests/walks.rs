@@ -55,13 +55,13 @@ fn acknowledge(origin: &mut Origin, credit: u64) {
 fn walking() -> (Origin, PassId) {
     let mut origin = Origin::new(SESSION);
     origin.set_peers([NodeId(2)]);
-    origin.set_replicas(NOW, [(GROUP, [(NodeId(2), LogIndex(1))].into())].into());
+    origin.set_replicas(NOW, LogIndex(1), [(GROUP, [(NodeId(2), LogIndex(1))].into())].into());
     origin.own(NOW, GROUP, EPOCH);
     origin.handle_up(
         NOW,
         stream(),
         CONNECTION,
-        Up::Hello { session: None, position: 0, credit: 100, audits: false },
+        Up::Hello { session: None, position: 0, credit: 100, audits: false, removes: true },
     );
     let (messages, page) = outputs(&mut origin);
     assert!(
@@ -170,7 +170,7 @@ fn i5_a_stream_cut_in_a_walk_walks_again_when_it_resumes() {
     acknowledge(&mut origin, 100);
     origin.disconnected(stream(), CONNECTION);
     origin.handle_page(NOW, pass, Vec::new(), true);
-    let hello = Up::Hello { session: Some(SESSION), position: 1, credit: 100, audits: false };
+    let hello = Up::Hello { session: Some(SESSION), position: 1, credit: 100, audits: false, removes: true };
     origin.handle_up(NOW, stream(), Connection(2), hello);
     let (messages, page) = outputs(&mut origin);
     assert!(
@@ -184,7 +184,7 @@ fn i5_a_stream_cut_in_a_walk_walks_again_when_it_resumes() {
 fn i5_a_position_below_what_was_acknowledged_is_walked() {
     let mut origin = walked();
     origin.disconnected(stream(), CONNECTION);
-    let hello = Up::Hello { session: Some(SESSION), position: 1, credit: 100, audits: false };
+    let hello = Up::Hello { session: Some(SESSION), position: 1, credit: 100, audits: false, removes: true };
     origin.handle_up(NOW, stream(), Connection(2), hello);
     let (messages, page) = outputs(&mut origin);
     assert!(

@@ -58,12 +58,13 @@ impl World {
     fn new() -> Self {
         let mut origin = Origin::new(Session([1; 16]));
         origin.set_peers([PEER]);
-        origin.set_replicas(Time::default(), [(GROUP, [(PEER, LogIndex(1))].into())].into());
+        origin.set_replicas(Time::default(), LogIndex(1), [(GROUP, [(PEER, LogIndex(1))].into())].into());
         origin.set_ages(Time::default(), BTreeMap::from([(LATE, AGE)]));
         origin.own(Time::default(), GROUP, EPOCH);
         let mut world = Self { origin, now: Time::default() };
         for shard in 0..SHARDS {
-            let hello = Up::Hello { session: None, position: 0, credit: 1 << 20, audits: false };
+            let hello =
+                Up::Hello { session: None, position: 0, credit: 1 << 20, audits: false, removes: true };
             world.origin.handle_up(world.now, StreamId { peer: PEER, shard }, Connection(1), hello);
         }
         assert_eq!(world.sent(Vec::new()), []);

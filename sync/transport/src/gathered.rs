@@ -53,8 +53,10 @@ struct Waiting {
     dropped: bool,
     /// Nothing leaves any more, and why.
     ended: Option<io::ErrorKind>,
-    /// Who sends.
+    /// Who sends, if it waits for something to send …
     sender: Option<Waker>,
+    /// … and whatever it waits for.
+    ender: Option<Waker>,
     /// Who waits for room, or for the end.
     writer: Option<Waker>,
 }
@@ -164,7 +166,9 @@ impl<R> Drop for Gathered<R> {
     fn drop(&mut self) {
         let mut waiting = self.shared.lock();
         (waiting.closing, waiting.dropped) = (true, true);
-        waiting.wake_sender();
+        if let Some(ender) = waiting.ender.take() {
+            ender.wake();
+        }
     }
 }
 
@@ -205,6 +209,7 @@ impl<W: AsyncWrite + Unpin> Future for Sending<W> {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        self.shared.lock().ender = Some(cx.waker().clone());
         let ended = match self.poll_send(cx) {
             // What the kernel does not take at once is lost with the connection, as without this.
             Poll::Pending if self.shared.lock().dropped => Ok(()),

@@ -24,7 +24,8 @@ pub enum WireError {
 pub fn up_to_proto(identity: Identity, shard: u8, message: Up) -> pb::Up {
     use pb::up::Message;
     let message = match message {
-        Up::Hello { session, position, credit, audits } => Message::Hello(pb::Hello {
+        Up::Hello { session, position, credit, audits, removes } => Message::Hello(pb::Hello {
+            removes,
             cluster_id: identity.cluster.to_vec(),
             node: identity.node.get(),
             shard: shard.into(),
@@ -60,7 +61,7 @@ pub fn up_from_proto(message: pb::Up) -> Result<Up, WireError> {
                 _ => Some(session(&hello.session)?),
             };
             let (position, credit, audits) = (hello.position, hello.credit, hello.audits);
-            Ok(Up::Hello { session, position, credit, audits })
+            Ok(Up::Hello { session, position, credit, audits, removes: hello.removes })
         }
         pb::up::Message::AuditReady(ready) => Ok(Up::AuditReady { round: RoundId(ready.round) }),
         pb::up::Message::AuditResult(result) => Ok(Up::AuditResult {
@@ -116,10 +117,9 @@ pub fn down_to_proto(identity: Identity, shard: u8, version: u32, message: Down)
             walk: walk.0,
             position,
             since: match purpose {
-                Purpose::Hold(since) => since.get(),
-                Purpose::Remove => 0,
+                Purpose::Hold(since) | Purpose::Remove(since) => since.get(),
             },
-            remove: purpose == Purpose::Remove,
+            remove: !purpose.mentions(),
         }),
         Down::WalkEnd { group, epoch, walk, position } => Message::WalkEnd(pb::WalkEnd {
             group: group.get(),
@@ -187,7 +187,10 @@ pub fn down_from_proto(
             group: GroupId(begin.group),
             epoch: Epoch(begin.epoch),
             walk: WalkId(begin.walk),
-            purpose: if begin.remove { Purpose::Remove } else { Purpose::Hold(LogIndex(begin.since)) },
+            purpose: match (begin.remove, LogIndex(begin.since)) {
+                (true, as_of) => Purpose::Remove(as_of),
+                (false, since) => Purpose::Hold(since),
+            },
             position: begin.position,
         }),
         pb::down::Message::WalkEnd(end) if !wrong_shard(end.shard) => Ok(Down::WalkEnd {
@@ -254,6 +257,7 @@ fn reason_to_proto(reason: NackReason) -> pb::NackReason {
         NackReason::UnknownGroup => pb::NackReason::UnknownGroup,
         NackReason::Failed => pb::NackReason::Failed,
         NackReason::OldEpoch => pb::NackReason::OldEpoch,
+        NackReason::Outdated => pb::NackReason::Outdated,
     }
 }
 
@@ -263,6 +267,7 @@ fn reason_from_proto(reason: pb::NackReason) -> Result<NackReason, WireError> {
         pb::NackReason::UnknownGroup => Ok(NackReason::UnknownGroup),
         pb::NackReason::Failed => Ok(NackReason::Failed),
         pb::NackReason::OldEpoch => Ok(NackReason::OldEpoch),
+        pb::NackReason::Outdated => Ok(NackReason::Outdated),
         pb::NackReason::Unspecified => Err(WireError::Field("a refusal without a reason")),
     }
 }

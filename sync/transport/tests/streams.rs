@@ -97,7 +97,7 @@ impl Node {
 }
 
 fn hello() -> Up {
-    Up::Hello { session: Some(Session([9; 16])), position: 41, credit: 100, audits: true }
+    Up::Hello { session: Some(Session([9; 16])), position: 41, credit: 100, audits: true, removes: true }
 }
 
 async fn connected(standby: &mut Node) -> (Connection, StreamSender<Up>) {
@@ -144,7 +144,7 @@ async fn messages_arrive_as_they_were_sent() {
     let messages = [
         welcome(),
         Down::WalkBegin { group, epoch, walk, purpose: Purpose::Hold(LogIndex(9)), position: 42 },
-        Down::WalkBegin { group, epoch, walk, purpose: Purpose::Remove, position: 43 },
+        Down::WalkBegin { group, epoch, walk, purpose: Purpose::Remove(LogIndex(9)), position: 43 },
         Down::Batch { group, epoch, position: 43, changes: vec![removed] },
         Down::WalkEnd { group, epoch, walk, position: 44 },
         Down::Heartbeat { position: 44, owned: vec![(group, epoch)] },

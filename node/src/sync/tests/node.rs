@@ -325,7 +325,7 @@ impl Pair {
         for (node, peer) in [(&self.a, B), (&self.b, A)] {
             node.sync.set_peers(BTreeSet::from([peer]));
             let both = [(A, LogIndex(1)), (B, LogIndex(1))];
-            node.sync.set_groups([(GROUP, Epoch(0))].into(), [(GROUP, both.into())].into());
+            node.sync.set_groups(LogIndex(1), [(GROUP, Epoch(0))].into(), [(GROUP, both.into())].into());
         }
     }
 

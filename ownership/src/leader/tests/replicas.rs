@@ -15,6 +15,8 @@ struct Cluster {
     /// Nodes that say they hold all flows of what they are a replica of.
     caught_up: BTreeSet<u64>,
     draining: BTreeSet<u64>,
+    /// Nodes that have applied nothing of these groups yet.
+    behind: BTreeSet<u64>,
     proposed: usize,
 }
 
@@ -39,6 +41,7 @@ impl Cluster {
             applied: 9,
             caught_up: (1..=NODES).collect(),
             draining: BTreeSet::new(),
+            behind: BTreeSet::new(),
             proposed: 0,
         };
         cluster.apply(0);
@@ -63,6 +66,7 @@ impl Cluster {
             lease: LEASE,
             groups: self.owners.iter().map(group).collect(),
             nodes: (1..=NODES).map(|n| (NodeId(n), NodeRole::Dataplane)).collect(),
+            draining: self.draining.iter().copied().map(NodeId).collect(),
             ..View::default()
         });
         self.leader.handle_log(at(ms), &self.log);
@@ -87,8 +91,7 @@ impl Cluster {
         let flows =
             if self.caught_up.contains(&node) { Flows::CaughtUp } else { Flows::Behind(Duration::ZERO) };
         Report {
-            applied: self.log.view().applied,
-            draining: self.draining.contains(&node),
+            applied: if self.behind.contains(&node) { LogIndex(1) } else { self.log.view().applied },
             heard: owned.iter().map(heard).collect(),
             candidacies: self
                 .owners
@@ -118,8 +121,7 @@ impl Cluster {
                         held.entry(node).or_insert(LogIndex(self.applied));
                     }
                 }
-                Output::Assign { cause: Cause::OwnerDraining | Cause::Failback, .. }
-                | Output::TransferLeader(_) => {}
+                Output::Assign { cause: Cause::Failback, .. } | Output::TransferLeader(_) => {}
                 other => panic!("{other:?}"),
             }
         }
@@ -143,6 +145,23 @@ fn a_group_has_as_many_standbys_as_it_wants_and_groups_are_spread() {
     c.apply(9000);
     c.pass(9000, 9400, &[1, 2, 3, 4]);
     assert_eq!([1, 2, 3].map(|group| c.of(group).len()), [3, 3, 3]);
+}
+
+#[test]
+fn whom_a_group_prefers_is_waited_for_if_it_hears_of_it_later() {
+    let mut c = Cluster::new(&[1], 1);
+    c.preference = vec![NodeId(1), NodeId(2), NodeId(3)];
+    c.behind.insert(2);
+    c.apply(0);
+    c.pass(0, 1000, &[1, 2, 3]);
+    assert_eq!(c.of(1), [1], "node 2 has not applied the assignment yet");
+    c.behind.clear();
+    c.pass(1000, 1080, &[1, 2, 3]);
+    assert_eq!(c.of(1), [1, 2]);
+    let mut c = Cluster::new(&[1], 1);
+    c.behind.insert(2);
+    c.pass(0, 2400, &[1, 2, 3]);
+    assert_eq!(c.of(1), [1, 3], "but not for ever");
 }
 
 #[test]
@@ -180,7 +199,10 @@ fn a_standby_that_comes_back_before_another_has_caught_up_stays() {
     c.caught_up.remove(&3);
     c.pass(400, 8000, &[1, 3]);
     assert_eq!(c.of(1), [1, 2, 3]);
-    c.pass(8000, 12_000, &[1, 2, 3]);
+    c.pass(8000, 20_000, &[1, 2, 3]);
+    assert_eq!(c.of(1), [1, 2, 3], "who is being copied to may be about to get the group");
+    c.caught_up.insert(3);
+    c.pass(20_000, 23_000, &[1, 2, 3]);
     assert_eq!(c.of(1), [1, 2]);
 }
 
@@ -189,6 +211,7 @@ fn a_drained_standby_is_replaced_at_once() {
     let mut c = Cluster::new(&[1], 1);
     c.pass(0, 400, &[1, 2, 3]);
     c.draining.insert(2);
+    c.apply(400);
     c.pass(400, 480, &[1, 2, 3]);
     assert_eq!(c.of(1), [1, 2, 3]);
     c.pass(480, 3000, &[1, 2, 3]);
@@ -220,7 +243,12 @@ fn a_group_that_goes_back_is_copied_to_whom_it_prefers() {
     c.apply(0);
     c.pass(0, 400, &[2, 3]);
     assert_eq!(c.of(1), [2, 3]);
-    c.pass(400, 3000, &[1, 2, 3]);
+    c.caught_up.remove(&1);
+    let before = c.proposed;
+    c.pass(400, 30_000, &[1, 2, 3]);
+    assert_eq!((c.of(1), c.proposed - before), (vec![1, 2, 3], 1), "however long the copy takes");
+    c.caught_up.insert(1);
+    c.pass(30_000, 33_000, &[1, 2, 3]);
     assert_eq!(c.of(1), [1, 2], "it can go back only to a node that holds its flows");
 }
 

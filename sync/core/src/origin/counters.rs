@@ -55,6 +55,8 @@ counters! {
         nacks_failed,
         /// Refused for good: the peer knows a newer epoch.
         nacks_old_epoch,
+        /// Walks that would have removed a group from a peer that has heard later that it is to hold it.
+        nacks_outdated,
         /// Acknowledgements that belong to an earlier life of the stream.
         late_acks,
         /// Streams closed because the subscriber broke the protocol.

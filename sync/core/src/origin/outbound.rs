@@ -22,7 +22,7 @@ mod sent;
 mod store;
 mod walks;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use lockstep_model::flow::{FlowChange, FlowState, FlowVersion};
@@ -88,6 +88,8 @@ pub(super) struct Outbound {
     credit: u64,
     /// The peer understands digests.
     audits: bool,
+    /// It understands that it is to remove a group.
+    removes: bool,
     audit: Option<Audit>,
     /// The last position given. Never given twice in a session.
     position: u64,
@@ -99,6 +101,8 @@ pub(super) struct Outbound {
     peeked: Option<(Place, Item)>,
     sent: Sent,
     walks: BTreeMap<GroupId, Walk>,
+    /// Groups that the peer would not remove.
+    kept: BTreeSet<GroupId>,
     /// Records refused by the peer.
     nacks: u64,
     /// Records sent since the start.
@@ -118,6 +122,7 @@ impl Outbound {
             tracking: false,
             credit: 0,
             audits: false,
+            removes: false,
             audit: None,
             position: 0,
             acknowledged: 0,
@@ -126,6 +131,7 @@ impl Outbound {
             peeked: None,
             sent: Sent::default(),
             walks: BTreeMap::new(),
+            kept: BTreeSet::new(),
             nacks: 0,
             records: 0,
             walked: Walked::default(),
@@ -141,12 +147,12 @@ impl Outbound {
         connection: Connection,
         known: Option<u64>,
         credit: u64,
-        audits: bool,
+        (audits, removes): (bool, bool),
     ) -> Resume {
         self.disconnect();
         self.connection = Some(connection);
         self.credit = credit;
-        self.audits = audits;
+        (self.audits, self.removes) = (audits, removes);
         self.progress = now;
         self.spoke = now;
         let known = known.filter(|p| self.tracking && (self.acknowledged..=self.position).contains(p));
@@ -240,6 +246,12 @@ impl Outbound {
         self.peeked = None;
         self.sent.take();
         self.walks.clear();
+        self.kept.clear();
+    }
+
+    /// Groups that the peer would not remove, because it has heard later that it is to hold them.
+    pub(super) fn take_kept(&mut self) -> BTreeSet<GroupId> {
+        std::mem::take(&mut self.kept)
     }
 
     /// The subscriber has handled everything up to `position`.
@@ -279,6 +291,11 @@ impl Outbound {
             NackReason::UnknownGroup => counters.nacks_unknown_group += 1,
             NackReason::Failed => counters.nacks_failed += 1,
             NackReason::OldEpoch => counters.nacks_old_epoch += 1,
+            NackReason::Outdated => counters.nacks_outdated += 1,
+        }
+        if let Some(Item::Begin(group, _)) = self.sent.get(nack.position) {
+            self.kept.insert(group);
+            return;
         }
         let Some(Item::Record(slot)) = self.sent.get(nack.position) else { return };
         let Some(dirty) = self.dirty.get_mut(slot) else { return };

@@ -13,16 +13,23 @@ use crate::time::Time;
 pub type Replicas = BTreeMap<GroupId, BTreeMap<NodeId, LogIndex>>;
 
 impl Origin {
-    /// Who is told of each group. Of what this node owns, who is new gets a walk, and who was named until now is told to remove
-    /// what it holds. Who was out for a while is new.
-    pub fn set_replicas(&mut self, now: Time, replicas: Replicas) {
+    /// Who is told of each group, as of an index of the log. Of what this node owns, who is new gets a walk, and who was named until
+    /// now is told to remove what it holds. Who was out for a while is new.
+    pub fn set_replicas(&mut self, now: Time, as_of: LogIndex, replicas: Replicas) {
+        self.as_of = as_of;
+        if self.replicas == replicas {
+            return;
+        }
         let before = std::mem::replace(&mut self.replicas, replicas);
         for (group, _) in self.owned() {
+            if before.get(&group) == self.replicas.get(&group) {
+                continue;
+            }
             for (stream, outbound) in &mut self.streams {
-                let now_told = purpose(&self.replicas, group, stream.peer);
+                let told = told(&self.replicas, group, stream.peer);
                 // Of a group that nothing was known of, nobody is told to remove anything by mistake.
-                if let Some(purpose) = now_told.filter(|_| purpose(&before, group, stream.peer) != now_told) {
-                    outbound.begin_anew(now, group, purpose);
+                if let Some(is) = told.filter(|_| self::told(&before, group, stream.peer) != told) {
+                    outbound.begin_anew(now, group, is.map_or(Purpose::Remove(as_of), Purpose::Hold));
                 }
             }
         }
@@ -36,17 +43,24 @@ pub(super) fn since(replicas: &Replicas, group: GroupId, peer: NodeId) -> Option
     replicas.get(&group)?.get(&peer).copied()
 }
 
-/// What a peer is to do with a group; `None`: this node does not know who is to hold it.
-fn purpose(replicas: &Replicas, group: GroupId, peer: NodeId) -> Option<Purpose> {
-    let nodes = replicas.get(&group)?;
-    Some(nodes.get(&peer).map_or(Purpose::Remove, |since| Purpose::Hold(*since)))
+/// The same; `None`: this node does not know who is to hold the group, or nobody was named yet.
+fn told(replicas: &Replicas, group: GroupId, peer: NodeId) -> Option<Option<LogIndex>> {
+    let nodes = replicas.get(&group).filter(|nodes| !nodes.is_empty())?;
+    Some(nodes.get(&peer).copied())
 }
 
 /// A peer that holds the group is told what it may lack, another to remove what it may hold.
-pub(super) fn tell(outbound: &mut Outbound, now: Time, replicas: &Replicas, group: GroupId, peer: NodeId) {
-    match purpose(replicas, group, peer) {
-        Some(Purpose::Hold(since)) => outbound.need_walk(now, group, since),
-        Some(Purpose::Remove) => outbound.begin_anew(now, group, Purpose::Remove),
+pub(super) fn tell(
+    outbound: &mut Outbound,
+    now: Time,
+    replicas: &Replicas,
+    as_of: LogIndex,
+    group: GroupId,
+    peer: NodeId,
+) {
+    match told(replicas, group, peer) {
+        Some(Some(since)) => outbound.need_walk(now, group, since),
+        Some(None) => outbound.begin_anew(now, group, Purpose::Remove(as_of)),
         None => {}
     }
 }

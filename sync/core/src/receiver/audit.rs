@@ -155,6 +155,7 @@ impl Receiver {
             while !ops.is_empty() {
                 let rest = ops.split_off(ops.len().min(MAX_BATCH_RECORDS));
                 let work = self.next_work(stream);
+                self.groups.fill(group, stream.shard);
                 let inbound = self.streams.get_mut(&stream).expect("looked up above");
                 inbound.push(work, Work::Write { first: 0, last: 0, group, mark });
                 self.outputs.push_back(ReceiverOutput::Write { work, ops });

@@ -121,9 +121,18 @@ impl Groups {
         self.memberships = memberships;
     }
 
+    pub(super) fn membership(&self, group: GroupId) -> Option<LogIndex> {
+        self.memberships.get(&group).copied()
+    }
+
     /// Whether what was received, or made, as a replica since then is what this node is to hold now.
     pub(super) fn counts(&self, group: GroupId, since: LogIndex) -> bool {
         self.memberships.get(&group).is_some_and(|now| since == LogIndex(0) || since == *now)
+    }
+
+    /// Whether this node is not to hold the group, by the word of somebody who knows as much of the log.
+    pub(super) fn may_remove(&self, group: GroupId, as_of: LogIndex) -> bool {
+        self.memberships.get(&group).is_none_or(|since| *since <= as_of)
     }
 
     /// The mark of the walk that began last; of none, 0.

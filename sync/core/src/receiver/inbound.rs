@@ -210,7 +210,7 @@ impl Inbound {
         self.former.remove(&group);
         match purpose {
             Purpose::Hold(since) => drop(self.complete.insert(group, Complete { epoch, since, at: now })),
-            Purpose::Remove => drop(self.complete.remove(&group)),
+            Purpose::Remove(_) => drop(self.complete.remove(&group)),
         }
         // Refused before the walk and not again during it: written since, or gone.
         self.refused.retain(|_, (held, at)| *held != group || *at == mark);

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use lockstep_model::flow::SHARDS;
-use lockstep_model::ids::{Epoch, GroupId, NodeId};
+use lockstep_model::ids::{Epoch, GroupId, LogIndex, NodeId};
 
 use super::Receiver;
 use super::inbound::Complete;
@@ -36,6 +36,8 @@ pub struct GroupSync {
     pub age: Duration,
     /// Whether every stream of the origin is up.
     pub connected: bool,
+    /// Since when in the log this node is to hold the group, as the receiver has heard; `None`: it is not.
+    pub replica: Option<LogIndex>,
 }
 
 /// Where a stream from an origin is.
@@ -77,9 +79,10 @@ impl Receiver {
 
     /// How much of a group's flows this node holds.
     pub fn group_sync(&self, now: Time, group: GroupId) -> GroupSync {
+        let replica = self.groups.membership(group);
         if let Some(epoch) = self.groups.owned(group) {
             let (origin, age) = (None, Duration::ZERO);
-            return GroupSync { state: SyncState::Owner, epoch, origin, age, connected: true };
+            return GroupSync { state: SyncState::Owner, epoch, origin, age, connected: true, replica };
         }
         let highest = self.groups.highest(group);
         let complete = self.best_origin(group);
@@ -87,19 +90,26 @@ impl Receiver {
         if let Some((epoch, origin, until)) = former.filter(|f| complete.is_none_or(|(epoch, _)| f.0 > epoch))
         {
             let age = now.since(until);
-            return GroupSync { state: SyncState::Syncing, epoch, origin, age, connected: false };
+            return GroupSync { state: SyncState::Syncing, epoch, origin, age, connected: false, replica };
         }
         let Some((epoch, origin)) = complete else {
             let begun = highest > Epoch(0) && self.streams.values().any(|i| i.connection.is_some());
             let state = if begun { SyncState::Syncing } else { SyncState::Never };
-            return GroupSync { state, epoch: Epoch(0), origin: None, age: Duration::MAX, connected: false };
+            return GroupSync {
+                state,
+                epoch: Epoch(0),
+                origin: None,
+                age: Duration::MAX,
+                connected: false,
+                replica,
+            };
         };
         let shards = (0..SHARDS).filter_map(|shard| self.streams.get(&StreamId { peer: origin, shard }));
         let refused = shards.clone().any(|inbound| inbound.has_refused(group));
         let age = shards.clone().map(|inbound| now.since(inbound.alive)).max().unwrap_or(Duration::MAX);
         let connected = shards.clone().all(|inbound| inbound.connection.is_some());
         let state = if epoch == highest && !refused { SyncState::CaughtUp } else { SyncState::Syncing };
-        GroupSync { state, epoch, origin: Some(origin), age, connected }
+        GroupSync { state, epoch, origin: Some(origin), age, connected, replica }
     }
 
     /// The newest epoch of which this node once had everything, from whom, and until when: its own, or of an earlier session

@@ -40,6 +40,7 @@ pub(crate) struct Node {
     pub(crate) diverged: Vec<(FlowKey, Difference)>,
     /// Who holds the group, as far as it knows.
     pub(crate) replicas: BTreeMap<NodeId, LogIndex>,
+    pub(crate) as_of: LogIndex,
 }
 
 /// What leaves a node.
@@ -67,16 +68,22 @@ impl Node {
             auditor: Auditor::default(),
             diverged: Vec::new(),
             replicas: BTreeMap::new(),
+            as_of: LogIndex(0),
         };
         node.origin.set_peers([peer]);
         node
     }
 
-    pub(crate) fn learn_replicas(&mut self, now: Time, replicas: BTreeMap<NodeId, LogIndex>) {
+    pub(crate) fn learn_replicas(
+        &mut self,
+        now: Time,
+        as_of: LogIndex,
+        replicas: BTreeMap<NodeId, LogIndex>,
+    ) {
         let mine = replicas.get(&self.id).map(|since| (GROUP, *since));
         self.receiver.set_memberships(mine.into_iter().collect());
-        self.replicas = replicas.clone();
-        self.origin.set_replicas(now, [(GROUP, replicas)].into());
+        (self.as_of, self.replicas) = (as_of, replicas.clone());
+        self.origin.set_replicas(now, as_of, [(GROUP, replicas)].into());
     }
 
     /// The daemon dies and starts again; the kernel keeps its table.
@@ -84,14 +91,14 @@ impl Node {
         &mut self,
         now: Time,
         peer: NodeId,
-        replicas: BTreeMap<NodeId, LogIndex>,
+        (as_of, replicas): (LogIndex, BTreeMap<NodeId, LogIndex>),
         owned: Option<Epoch>,
     ) {
         self.starts += 1;
         self.origin = Origin::new(session(self.id, self.starts));
         self.origin.set_peers([peer]);
         self.receiver = Receiver::new(self.starts * 1_000_000);
-        self.learn_replicas(now, replicas);
+        self.learn_replicas(now, as_of, replicas);
         self.jobs.clear();
         self.ring.clear();
         self.expired.clear();

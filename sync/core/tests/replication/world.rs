@@ -189,7 +189,7 @@ impl World {
     }
 
     fn learn_replicas(&mut self, node: usize) {
-        self.nodes[node].learn_replicas(self.now, self.replicas.clone());
+        self.nodes[node].learn_replicas(self.now, LogIndex(self.log), self.replicas.clone());
     }
 
     fn each_node(&mut self, f: impl Fn(&mut Node)) {
@@ -282,7 +282,12 @@ impl World {
             }
         }
         let owned = (self.owner == Some(index)).then_some(self.epoch);
-        let replicas = self.replicas.clone();
+        // The state of its disk may be of a while ago.
+        let (as_of, replicas) = match self.faults.leaves && self.rng.one_in(2) {
+            true => (self.nodes[index].as_of, self.nodes[index].replicas.clone()),
+            false => (LogIndex(self.log), self.replicas.clone()),
+        };
+        let replicas = (as_of, replicas);
         self.nodes[index].restart(self.now, node_id(1 - index), replicas, owned);
         if let Some(epoch) = owned {
             assert_eq!(self.nodes[index].origin.owned(), vec![(GROUP, epoch)]);

@@ -149,6 +149,18 @@ fn a_dropped_connection_does_not_wait_for_a_peer_that_does_not_read() {
 }
 
 #[tokio::test]
+async fn i13_a_dropped_connection_ends_whoever_waits_for_a_peer_that_does_not_read() {
+    let wire = Wire::default();
+    wire.0.lock().unwrap().full = true;
+    let (mut connection, sending) = gathered(empty(), wire);
+    let sending = tokio::spawn(sending);
+    assert!(say(&mut connection, b"a").is_ready());
+    tokio::task::yield_now().await;
+    drop(connection);
+    tokio::time::timeout(std::time::Duration::from_secs(10), sending).await.expect("it ends").unwrap();
+}
+
+#[tokio::test]
 async fn reading_is_the_connections_own() {
     let (mut connection, _sending) = gathered(&b"said"[..], Wire::default());
     let mut heard = Vec::new();

@@ -41,7 +41,7 @@ enum Begin {
 impl Walk {
     /// Whether the table is read for it.
     fn reads(&self) -> bool {
-        self.purpose != Purpose::Remove
+        self.purpose.mentions()
     }
 
     /// Whether it is to begin. Those that are not for failures have time, and do not hold up those that are.
@@ -62,6 +62,9 @@ impl Outbound {
     pub(in crate::origin) fn begin_anew(&mut self, now: Time, group: GroupId, purpose: Purpose) {
         self.forget_group(group);
         self.cancel_audit();
+        if !purpose.mentions() && !self.removes {
+            return;
+        }
         if self.walks.is_empty() {
             self.walked = Walked::default();
         }
