@@ -7,8 +7,8 @@ mod table;
 use lockstep_model::flow::{FlowChange, FlowRecord, SHARDS, WriteOutcome};
 use lockstep_model::ids::{Epoch, LogIndex, NodeId};
 use lockstep_sync_core::{
-    Connection, Down, Origin, OriginOutput, PassId, Purpose, Receiver, ReceiverOutput, Session, StreamId,
-    SyncState, Time, Up, WalkId,
+    Connection, Down, Nack, NackReason, Origin, OriginOutput, PassId, Purpose, Receiver, ReceiverOutput,
+    Session, StreamId, SyncState, Time, Up, WalkId,
 };
 
 use table::{GROUP, Table, key};
@@ -368,4 +368,29 @@ fn i5_a_former_owner_is_behind_since_it_closed_until_the_next_ones_walk() {
     assert_eq!(receiver.group_sync(at(6), GROUP).age, std::time::Duration::from_secs(4));
     receiver.forget(GROUP);
     assert_eq!(receiver.group_sync(at(6), GROUP).state, SyncState::Never);
+}
+
+#[test]
+fn i5_an_owner_that_has_not_heard_of_a_standby_has_nothing_removed_there() {
+    let mut receiver = Receiver::new(1);
+    receiver.set_memberships([(GROUP, LogIndex(5))].into());
+    receiver.learn_epoch(GROUP, EPOCH);
+    begun(&mut receiver, NOW, stream(), CONNECTION, SESSION);
+    for (position, as_of, removed) in [(1, 4, false), (3, 5, true)] {
+        let (walk, purpose) = (WalkId(position), Purpose::Remove(LogIndex(as_of)));
+        let begin = Down::WalkBegin { group: GROUP, epoch: EPOCH, walk, purpose, position };
+        let end = Down::WalkEnd { group: GROUP, epoch: EPOCH, walk, position: position + 1 };
+        [begin, end].into_iter().for_each(|message| receiver.handle_down(NOW, stream(), CONNECTION, message));
+        let (mut swept, mut nacks) = (false, Vec::new());
+        while let Some(output) = receiver.poll_output() {
+            match output {
+                ReceiverOutput::Sweep { .. } => swept = true,
+                ReceiverOutput::Send { message: Up::Ack { nacks: more, .. }, .. } => nacks.extend(more),
+                _ => {}
+            }
+        }
+        let refused = Nack { position, reason: NackReason::Outdated };
+        let expected = if removed { Vec::new() } else { vec![refused] };
+        assert_eq!((swept, nacks), (removed, expected), "as of {as_of}");
+    }
 }
