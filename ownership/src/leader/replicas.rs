@@ -49,7 +49,10 @@ impl Leader {
             return;
         }
         let mut memory = self.replicas.remove(&group).unwrap_or_default();
-        let mut nodes = self.wanted(now, group, view, owner.node, &mut memory, log);
+        let Some(mut nodes) = self.wanted(now, group, view, owner.node, &mut memory, log) else {
+            self.replicas.insert(group, memory);
+            return;
+        };
         nodes.insert(owner.node);
         let replaces: BTreeSet<_> = view.replicas.keys().copied().collect();
         let pending =
@@ -64,7 +67,7 @@ impl Leader {
         self.replicas.insert(group, memory);
     }
 
-    /// The standbys that a group is to have next.
+    /// The standbys that a group is to have next; `None`: somebody is waited for.
     fn wanted(
         &self,
         now: Instant,
@@ -73,7 +76,7 @@ impl Leader {
         owner: NodeId,
         memory: &mut Replicas,
         log: &LogView,
-    ) -> BTreeSet<NodeId> {
+    ) -> Option<BTreeSet<NodeId>> {
         let may: BTreeSet<_> = candidates(view, log).filter(|node| *node != owner).collect();
         let stands = |node: NodeId| self.standing(now, node, group, view, log);
         let mut standbys: BTreeSet<_> =
@@ -112,13 +115,13 @@ impl Leader {
             };
             let worst = added.iter().map(rank).max().filter(|_| added.len() == missing);
             if may.iter().filter(|node| late(node)).any(|node| worst.is_none_or(|worst| rank(node) < worst)) {
-                return standbys;
+                return None;
             }
         }
         if !added.is_empty() {
             memory.surplus = None;
             standbys.extend(added);
-            return standbys;
+            return Some(standbys);
         }
 
         let caught_up = |node: &NodeId| stands(*node).is_ok_and(|(_, flows)| flows == Flows::CaughtUp);
@@ -126,14 +129,14 @@ impl Leader {
         let mut best: Vec<_> = kept.iter().copied().filter(caught_up).collect();
         if standbys.len() <= view.standbys || best.len() < view.standbys || kept.iter().any(copies) {
             memory.surplus = None;
-            return standbys;
+            return Some(standbys);
         }
         let since = *memory.surplus.get_or_insert(now);
         if now < since + SURPLUS_KEPT {
-            return standbys;
+            return Some(standbys);
         }
         best.sort_by_key(rank);
-        best.into_iter().take(view.standbys).collect()
+        Some(best.into_iter().take(view.standbys).collect())
     }
 
     /// Of how many groups a node holds the flows, or is about to: several groups that look for a standby at once do not all
