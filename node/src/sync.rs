@@ -136,8 +136,8 @@ impl Sync {
         self.command(Command::Peers(peers));
     }
 
-    /// Every group of the agreed state, as of an index of the log, with the epoch of its assignment, and who holds its flows. To be called before the lease
-    /// thread hears of it: who takes a group over knows then whom to tell.
+    /// Every group of the agreed state, as of an index of the log, with the epoch of its assignment, and who holds its flows. To
+    /// be called before the lease thread hears of it: who takes a group over knows then whom to tell.
     pub(crate) fn set_groups(&self, as_of: LogIndex, groups: BTreeMap<GroupId, Epoch>, replicas: Replicas) {
         let mine = |(group, nodes): (&GroupId, &BTreeMap<_, _>)| Some((*group, *nodes.get(&self.me)?));
         let memberships = replicas.iter().filter_map(mine).collect();

@@ -36,11 +36,7 @@ impl Admin {
         check(&lease.snapshot(), &state, id, to, status::votes(&self.parts))?;
         let replaces = group.assignment.map(|owner| owner.epoch).unwrap_or_default();
         let command = Command::Assign { group: id, replaces, node: to };
-        match self.parts.raft.write(command).await.map_err(|e| refuse::raft(&e))? {
-            Applied::Changed { .. } => {}
-            Applied::Unchanged { lines, .. } => return Err(Status::aborted(lines.join("; "))),
-            Applied::Refused(refusal) => return Err(refuse::refused(&refusal)),
-        }
+        self.change(command).await?;
         tracing::info!(group = request.group, node = request.node, "group moved, as an operator asked");
         // The write may have gone through another node: what it made is read back.
         let state = self.state(false).await?;
@@ -54,6 +50,15 @@ impl Admin {
 }
 
 impl Admin {
+    /// Has a command applied that is to change something.
+    async fn change(&self, command: Command) -> Result<(), Status> {
+        match self.parts.raft.write(command).await.map_err(|e| refuse::raft(&e))? {
+            Applied::Changed { .. } => Ok(()),
+            Applied::Unchanged { lines, .. } => Err(Status::aborted(lines.join("; "))),
+            Applied::Refused(refusal) => Err(refuse::refused(&refusal)),
+        }
+    }
+
     /// Waits until a node that could serve a group holds its flows, which makes it one of the standbys if it is none. The leader
     /// takes another out again.
     async fn copy_to(
@@ -77,11 +82,7 @@ impl Admin {
             let mut nodes = replaces.clone();
             nodes.insert(to);
             let command = Command::SetReplicas { group, epoch: owner.epoch, replaces, nodes };
-            match self.parts.raft.write(command).await.map_err(|e| refuse::raft(&e))? {
-                Applied::Changed { .. } => {}
-                Applied::Unchanged { lines, .. } => return Err(Status::aborted(lines.join("; "))),
-                Applied::Refused(refusal) => return Err(refuse::refused(&refusal)),
-            }
+            self.change(command).await?;
             tracing::info!(
                 group = request.group,
                 node = request.node,

@@ -40,35 +40,14 @@ fn run(faults: Faults, count: u64, steps: usize) -> world::Seen {
 
 #[test]
 fn i5_standby_equals_owner_after_lost_events_cuts_restarts_and_refusals() {
-    let seen = run(
-        Faults {
-            lose_events: true,
-            refuse_writes: true,
-            restarts: true,
-            moves: false,
-            leaves: false,
-            rarity: 1,
-        },
-        1000,
-        250,
-    );
+    let seen =
+        run(Faults { lose_events: true, refuse_writes: true, restarts: true, ..Faults::NONE }, 1000, 250);
     assert!(seen.walks > 1000 && seen.nacks > 1000 && seen.lost > 1000 && seen.resumed > 100, "{seen:?}");
 }
 
 #[test]
 fn i5_standby_equals_owner_when_ownership_moves() {
-    let seen = run(
-        Faults {
-            lose_events: true,
-            refuse_writes: false,
-            restarts: true,
-            moves: true,
-            leaves: false,
-            rarity: 1,
-        },
-        1000,
-        250,
-    );
+    let seen = run(Faults { lose_events: true, restarts: true, moves: true, ..Faults::NONE }, 1000, 250);
     assert!(seen.moves > 1000 && seen.swept > 100 && seen.refused_old_epoch > 100, "{seen:?}");
 }
 
@@ -81,28 +60,14 @@ fn i5_who_holds_a_group_no_more_holds_nothing_of_it_and_who_does_again_holds_eve
         assert!(seen.removals > 1000 && seen.swept > 1000, "{seen:?}");
     }
     // Seldom enough for both to settle in between, and for rounds of digests to end.
-    let faults = Faults {
-        lose_events: false,
-        refuse_writes: false,
-        restarts: true,
-        moves: true,
-        leaves: true,
-        rarity: 20,
-    };
+    let faults = Faults { restarts: true, moves: true, leaves: true, rarity: 20, ..Faults::NONE };
     let seen = run(faults, 40, 2000);
     assert!(seen.removals > 200 && seen.audits > 40, "{seen:?}");
 }
 
 #[test]
 fn i5_a_cut_stream_goes_on_without_a_walk() {
-    let faults = Faults {
-        lose_events: false,
-        refuse_writes: false,
-        restarts: false,
-        moves: false,
-        leaves: false,
-        rarity: 1,
-    };
+    let faults = Faults::NONE;
     for seed in seeds(300) {
         let mut world = World::new(seed, faults);
         world.heal();
@@ -131,14 +96,7 @@ fn i5_digests_of_equal_nodes_never_differ() {
 
 #[test]
 fn i5_what_changed_behind_a_daemons_back_is_found_and_repaired() {
-    let faults = Faults {
-        lose_events: false,
-        refuse_writes: false,
-        restarts: false,
-        moves: false,
-        leaves: false,
-        rarity: 1,
-    };
+    let faults = Faults::NONE;
     for (seed, at_owner) in seeds(200).into_iter().flat_map(|seed| [(seed, false), (seed, true)]) {
         let mut world = World::new(seed, faults);
         (0..150).for_each(|_| world.step());

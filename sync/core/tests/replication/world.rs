@@ -28,6 +28,17 @@ pub(crate) struct Faults {
     pub(crate) rarity: u64,
 }
 
+impl Faults {
+    pub(crate) const NONE: Self = Self {
+        lose_events: false,
+        refuse_writes: false,
+        restarts: false,
+        moves: false,
+        leaves: false,
+        rarity: 1,
+    };
+}
+
 /// What the schedules met, so that a test can see that it tested something.
 #[derive(Debug, Default)]
 pub(crate) struct Seen {
