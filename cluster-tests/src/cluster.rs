@@ -10,6 +10,7 @@ use lockstep_proto::inspect::v1::GroupStatus;
 
 use crate::api;
 use crate::certificates::Keys;
+use crate::disk::Disks;
 use crate::ip;
 use crate::manifest::{self, Profile};
 use crate::process::Process;
@@ -43,6 +44,8 @@ pub struct Cluster {
     members: &'static [Node],
     /// The daemon's file, if it is not the usual one.
     program: Option<PathBuf>,
+    /// The nodes' disks, if they are small ones.
+    disks: Option<Disks>,
     /// The network.
     pub topology: Topology,
     keys: Keys,
@@ -63,8 +66,16 @@ impl Cluster {
         let run = Run::begin()?;
         let topology = Topology::create(&run, members)?;
         let keys = Keys::create(&run.folder().join("keys"), members)?;
-        let cluster =
-            Cluster { processes: BTreeMap::new(), members, program: None, alone: false, topology, keys, run };
+        let cluster = Cluster {
+            processes: BTreeMap::new(),
+            members,
+            program: None,
+            disks: None,
+            alone: false,
+            topology,
+            keys,
+            run,
+        };
         for node in members {
             cluster.configure(*node, str::to_owned)?;
         }
@@ -148,6 +159,21 @@ impl Cluster {
         self.lockstep(node, &[&["cluster", "join"], arguments].concat())
     }
 
+    /// Starts a node that forgot who it was, and lets it take the place it had before, as another of the same name.
+    pub fn replace(&mut self, node: Node) -> anyhow::Result<()> {
+        self.start_node(node)?;
+        self.wait_answering(node)?;
+        // The first of them who answers; whom the cluster has lost was perhaps the leader.
+        let other = node.others()[0];
+        wait::until_ok(&format!("{} to leave", node.name()), READY_LIMIT, || {
+            self.lockstep(other, &["cluster", "leave", node.name()])
+        })?;
+        wait::until_ok(&format!("{} to join again", node.name()), READY_LIMIT, || {
+            self.lockstep(node, &["cluster", "join"])
+        })?;
+        Ok(())
+    }
+
     /// As [`Cluster::start`], with IPv6 beside IPv4, and what `adjust` changes in each balancer's file.
     pub fn start_dual(
         manifest: &str,
@@ -185,6 +211,20 @@ impl Cluster {
     /// From now on daemons are started from this file; with `None`, from the usual one.
     pub fn use_program(&mut self, program: Option<PathBuf>) {
         self.program = program;
+    }
+
+    /// Gives every node a small disk for its data, before any is started.
+    pub fn use_small_disks(&mut self) -> anyhow::Result<()> {
+        let of: Vec<_> = self.members.iter().map(|node| (*node, self.data_dir(*node))).collect();
+        let disks = Disks::create(&self.run.folder(), &of)?;
+        self.program = Some(disks.program());
+        self.disks = Some(disks);
+        Ok(())
+    }
+
+    /// The nodes' small disks.
+    pub fn disks(&self) -> anyhow::Result<&Disks> {
+        self.disks.as_ref().context("this cluster has no small disks")
     }
 
     /// Starts the members, makes the cluster, and applies `manifest`: the group is served, with a standby ready.

@@ -20,6 +20,10 @@ pub enum Harm {
     Cut(Node, Side),
     /// Nodes do not hear each other.
     Lost(Loss),
+    /// Not a page is left on its disk.
+    DiskFull(Node),
+    /// Its daemon is dead, and its data directory empty.
+    DataDeleted(Node),
 }
 
 impl Harm {
@@ -48,6 +52,19 @@ impl Harm {
         Ok(Harm::Cut(node, side))
     }
 
+    /// Its disk is filled; of a cluster with small disks.
+    pub fn fill_disk(cluster: &Cluster, node: Node) -> anyhow::Result<Self> {
+        cluster.disks()?.fill(node)?;
+        Ok(Harm::DiskFull(node))
+    }
+
+    /// SIGKILL of its daemon, and everything on its disk is deleted; of a cluster with small disks.
+    pub fn delete_data(cluster: &mut Cluster, node: Node) -> anyhow::Result<Self> {
+        cluster.process(node)?.kill()?;
+        cluster.disks()?.empty(node)?;
+        Ok(Harm::DataDeleted(node))
+    }
+
     fn undo(self, cluster: &mut Cluster) -> anyhow::Result<()> {
         match self {
             Harm::Killed(node) => cluster.start_node(node),
@@ -67,6 +84,8 @@ impl Harm {
                 cluster.topology.set_port(&side.port(node), true)
             }
             Harm::Lost(loss) => loss.end(),
+            Harm::DiskFull(node) => cluster.disks()?.free(node),
+            Harm::DataDeleted(node) => cluster.replace(node),
         }
     }
 }

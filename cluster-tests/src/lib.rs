@@ -13,6 +13,7 @@ pub mod clock;
 pub mod cluster;
 pub mod comparisons;
 pub mod demo;
+pub mod disk;
 pub mod dump;
 pub mod fault;
 pub mod harm;

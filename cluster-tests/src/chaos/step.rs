@@ -35,6 +35,12 @@ pub(crate) enum Step {
     BothBalancersKilled,
     Blackout,
     SwitchForgets,
+    OwnerDiskFull,
+    StandbyDiskFull,
+    LeaderDiskFull,
+    EveryDiskFull,
+    WitnessDataDeleted,
+    StandbyDataDeleted,
 }
 
 /// Who is who when a fault begins.
@@ -45,7 +51,7 @@ pub(crate) struct Roles {
 }
 
 impl Step {
-    pub(crate) const ALL: [Step; 22] = [
+    pub(crate) const ALL: [Step; 28] = [
         Step::OwnerLosesPower,
         Step::StandbyLosesPower,
         Step::OwnerKilled,
@@ -68,6 +74,12 @@ impl Step {
         Step::BothBalancersKilled,
         Step::Blackout,
         Step::SwitchForgets,
+        Step::OwnerDiskFull,
+        Step::StandbyDiskFull,
+        Step::LeaderDiskFull,
+        Step::EveryDiskFull,
+        Step::WitnessDataDeleted,
+        Step::StandbyDataDeleted,
     ];
 
     /// As in the timeline.
@@ -95,6 +107,12 @@ impl Step {
             Step::BothBalancersKilled => "both balancers' daemons are killed",
             Step::Blackout => "everything loses power, and gets it back at once",
             Step::SwitchForgets => "the switch forgets its addresses",
+            Step::OwnerDiskFull => "the owner's disk is full",
+            Step::StandbyDiskFull => "the standby's disk is full",
+            Step::LeaderDiskFull => "the leader's disk is full",
+            Step::EveryDiskFull => "every disk is full",
+            Step::WitnessDataDeleted => "the witness's data directory is deleted",
+            Step::StandbyDataDeleted => "the standby's data directory is deleted",
         }
     }
 
@@ -168,6 +186,15 @@ impl Step {
                 topology.forget_addresses()?;
                 Vec::new()
             }
+            Step::OwnerDiskFull => vec![Harm::fill_disk(cluster, owner)?],
+            Step::StandbyDiskFull => vec![Harm::fill_disk(cluster, standby)?],
+            Step::LeaderDiskFull => vec![Harm::fill_disk(cluster, leader)?],
+            Step::EveryDiskFull => Node::ALL
+                .into_iter()
+                .map(|node| Harm::fill_disk(cluster, node))
+                .collect::<anyhow::Result<_>>()?,
+            Step::WitnessDataDeleted => vec![Harm::delete_data(cluster, Node::W)?],
+            Step::StandbyDataDeleted => vec![Harm::delete_data(cluster, standby)?],
         })
     }
 }
