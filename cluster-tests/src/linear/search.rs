@@ -3,6 +3,10 @@
 //!
 //! An operation may come next if it began before any that has not come yet was answered. One whose outcome is unknown
 //! is never answered: it may come at any time, or not at all.
+//!
+//! Two things are not tried, since they lead nowhere else. What may come next and changes nothing comes at once: were it to
+//! come later, everything between would do as well after it. And an unknown write comes only right before an operation
+//! that cannot come without it: before any other it may as well come later, or never.
 
 use std::collections::HashSet;
 
@@ -46,11 +50,24 @@ struct Search {
     seen: HashSet<(Vec<u64>, State)>,
 }
 
-/// A point on the way: what may come next, and which of it is tried.
+/// A point on the way: what may come next, and how much of it was tried.
 struct Point {
     state: State,
-    next: Vec<usize>,
+    steps: Vec<Step>,
     tried: usize,
+}
+
+/// An operation, or an unknown write and the operation that needs it; and the state after.
+struct Step {
+    unknown: Option<usize>,
+    operation: usize,
+    state: State,
+}
+
+impl Step {
+    fn operations(&self) -> impl Iterator<Item = usize> {
+        self.unknown.into_iter().chain([self.operation])
+    }
 }
 
 impl Search {
@@ -59,32 +76,56 @@ impl Search {
         let mut way = vec![self.point(initial)];
         while self.left > 0 {
             let Some(point) = way.last_mut() else { return Verdict::Violation(best.1) };
-            let Some(&index) = point.next.get(point.tried) else {
+            let Some(step) = point.steps.get(point.tried) else {
                 if self.left < best.0 {
-                    best = (self.left, self.stuck(way.last().expect("it is there")));
+                    best = (self.left, self.stuck(&way.pop().expect("it is there").state));
+                } else {
+                    way.pop();
                 }
-                way.pop();
-                if let Some(index) = way.last().map(|point| point.next[point.tried - 1]) {
-                    self.take_back(index);
+                if let Some(point) = way.last() {
+                    point.steps[point.tried - 1].operations().for_each(|index| self.take_back(index));
                 }
                 continue;
             };
             point.tried += 1;
-            let Some(state) = point.state.after(&self.history[index]) else { continue };
-            self.place(index);
+            step.operations().for_each(|index| self.place(index));
             if self.seen.len() >= MAX_POINTS {
                 return Verdict::Undecided;
             }
-            if self.seen.insert((self.done.clone(), state.clone())) {
+            if self.seen.insert((self.done.clone(), step.state.clone())) {
+                let state = step.state.clone();
                 way.push(self.point(state));
             } else {
-                self.take_back(index);
+                step.operations().for_each(|index| self.take_back(index));
             }
         }
         Verdict::Linearizable
     }
 
     fn point(&self, state: State) -> Point {
+        let mut next = self.next();
+        next.sort_by_key(|index| rank(&self.history[*index]));
+        let unknown: Vec<usize> = next.iter().copied().filter(|index| self.is_unknown(*index)).collect();
+        let (mut steps, mut helped) = (Vec::new(), Vec::new());
+        for operation in next.into_iter().filter(|index| !self.is_unknown(*index)) {
+            match state.after(&self.history[operation]) {
+                Some(after) if after == state => {
+                    steps = vec![Step { unknown: None, operation, state: after }];
+                    return Point { state, steps, tried: 0 };
+                }
+                Some(state) => steps.push(Step { unknown: None, operation, state }),
+                None => helped.extend(unknown.iter().filter_map(|helper| {
+                    let state = state.after(&self.history[*helper])?.after(&self.history[operation])?;
+                    Some(Step { unknown: Some(*helper), operation, state })
+                })),
+            }
+        }
+        steps.append(&mut helped);
+        Point { state, steps, tried: 0 }
+    }
+
+    /// Operations without a place that began before any of them was answered.
+    fn next(&self) -> Vec<usize> {
         let mut answered = Nanos::MAX;
         let mut next = Vec::new();
         for (index, operation) in self.history.iter().enumerate() {
@@ -97,21 +138,17 @@ impl Search {
             }
         }
         next.retain(|index| self.history[*index].invoked <= answered);
-        next.sort_by_key(|index| rank(&self.history[*index]));
-        Point { state, next, tried: 0 }
+        next
     }
 
-    fn stuck(&self, point: &Point) -> String {
-        let answered: Vec<&Operation> = point
-            .next
-            .iter()
-            .map(|index| &self.history[*index])
-            .filter(|operation| operation.completed.is_some())
-            .collect();
-        format!(
-            "{} operations are left, and after {:?} none of {answered:?} can come",
-            self.left, point.state
-        )
+    fn stuck(&self, state: &State) -> String {
+        let next = self.next().into_iter().map(|index| &self.history[index]);
+        let answered: Vec<&Operation> = next.filter(|operation| operation.completed.is_some()).collect();
+        format!("{} operations are left, and after {state:?} none of {answered:?} can come", self.left)
+    }
+
+    fn is_unknown(&self, index: usize) -> bool {
+        matches!(self.history[index].call, Call::Write { outcome: Outcome::Unknown, .. })
     }
 
     fn is_done(&self, index: usize) -> bool {

@@ -166,3 +166,52 @@ fn i2_random_histories_with_one_stale_read_are_rejected() {
         rejected(&history);
     }
 }
+
+/// Every order of every part of what is unknown and all of the rest, without any of the search's shortcuts.
+fn has_an_order(state: &State, left: &[Operation]) -> bool {
+    if left.iter().all(|operation| operation.completed.is_none()) {
+        return true;
+    }
+    let answered = left.iter().filter_map(|operation| operation.completed).min().unwrap_or(Nanos::MAX);
+    left.iter().enumerate().filter(|(_, operation)| operation.invoked <= answered).any(
+        |(index, operation)| {
+            let rest = [&left[..index], &left[index + 1..]].concat();
+            state.after(operation).is_some_and(|state| has_an_order(&state, &rest))
+        },
+    )
+}
+
+#[test]
+fn i2_the_shortcuts_change_no_verdict() {
+    let mut verdicts = [0, 0];
+    for seed in 0..3000 {
+        let mut rng = Rng::new(seed);
+        let mut history = random(seed, 9);
+        for _ in 0..rng.below(3) {
+            let index = rng.below(9) as usize;
+            match &mut history[index] {
+                Operation { call: Call::Read { value, .. }, .. } => *value = 1000 + rng.below(9),
+                Operation { call: Call::Write { outcome, .. }, completed, .. } => {
+                    (*outcome, *completed) = (Outcome::Unknown, None);
+                }
+            }
+        }
+        pin(&mut history);
+        let initial = State::new(10, vec![100, 200]);
+        let ordered = has_an_order(&initial, &history);
+        verdicts[usize::from(ordered)] += 1;
+        match check(initial, history.clone()) {
+            Verdict::Linearizable => assert!(ordered, "seed {seed}: {history:?} has no order"),
+            Verdict::Violation(why) => assert!(!ordered, "seed {seed}: {history:?} has one: {why}"),
+            Verdict::Undecided => panic!("seed {seed} is not decided"),
+        }
+    }
+    assert!(verdicts.iter().all(|count| *count > 300), "{verdicts:?} without and with an order");
+}
+
+#[test]
+fn i2_a_long_history_with_many_unknown_writes_is_decided() {
+    for seed in 0..3 {
+        accepted(&random(seed, 10_000));
+    }
+}
