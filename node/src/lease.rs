@@ -32,6 +32,7 @@ use lockstep_ownership::time::Instant;
 
 pub(crate) use self::clock::refuse_shifted;
 pub(crate) use self::handle::Handle;
+pub(crate) use self::realtime::Lendable;
 pub(crate) use self::sink::{KernelUntil, LeaseSink, NotInKernel};
 pub(crate) use self::snapshot::Snapshot;
 pub(crate) use self::thread::spawn;

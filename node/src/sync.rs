@@ -45,6 +45,7 @@ use peers::Peers;
 use status::Snapshot;
 use writer::Owned;
 
+use crate::lease::Lendable;
 use crate::serve;
 
 /// Stream messages that wait for the driver; beyond it the streams wait, which is back-pressure to the peer.
@@ -79,6 +80,7 @@ pub(crate) struct Sync {
     transport: Arc<TransportCounters>,
     refused: Refused,
     late_takeovers: Arc<AtomicU64>,
+    threads: Lendable,
 }
 
 impl Sync {
@@ -92,7 +94,9 @@ impl Sync {
         let (done, done_queue) = mpsc::unbounded_channel();
         let table = Arc::new(table);
         let owned = Owned::default();
-        let line = writer::start(table.clone(), owned.clone(), done.clone()).context("the writer thread")?;
+        let threads = Lendable::default();
+        let line = writer::start(table.clone(), owned.clone(), done.clone(), threads.clone())
+            .context("the writer thread")?;
         let audits = auditor::start(table.clone(), done.clone()).context("the auditor thread")?;
         let pages = walker::start(table, done.clone()).context("the walker thread")?;
         sweeper::start(ager, owned.clone(), done).context("the sweeper thread")?;
@@ -110,7 +114,7 @@ impl Sync {
             status.clone(),
             service.sent(),
         );
-        let streams = driver::start(driver, command_queue, stream_queue, done_queue)
+        let streams = driver::start(driver, command_queue, stream_queue, done_queue, threads.clone())
             .context("the replication thread")?;
 
         const END: &str = "the replication listener ended: peers cannot subscribe to this node's flows";
@@ -126,6 +130,7 @@ impl Sync {
             transport,
             refused,
             late_takeovers: Arc::default(),
+            threads,
         };
         Ok((sync, service))
     }
@@ -153,6 +158,7 @@ impl Sync {
     /// most until `deadline`; what is left then fills gaps only. Whether everything was written in time.
     /// Blocks; for the lease's thread.
     pub(crate) fn before_open(&self, group: GroupId, epoch: Epoch, deadline: Instant) -> bool {
+        let _lent = self.threads.lend();
         let (done, waiting) = blocking::sync_channel(1);
         let drain_until = deadline.checked_sub(ONE_BATCH).unwrap_or(deadline);
         self.command(Command::TakeOver { group, epoch, deadline: drain_until, done });

@@ -2,9 +2,10 @@
 //! to be read back or another thread had the CPU is a failover for nothing.
 
 use std::io;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
-use nix::unistd::Pid;
+use nix::unistd::{Pid, gettid};
 
 /// Above ordinary real-time work, below interrupt threads (50) and the kernel's own (99).
 const PRIORITY: libc::c_int = 40;
@@ -45,11 +46,62 @@ fn punctual() {
 }
 
 fn fifo() -> io::Result<()> {
-    let param = libc::sched_param { sched_priority: PRIORITY };
-    let policy = libc::SCHED_FIFO | libc::SCHED_RESET_ON_FORK;
-    // SAFETY: pid 0 is the calling thread; the kernel copies the parameter.
-    let result = unsafe { libc::sched_setscheduler(0, policy, &raw const param) };
+    schedule(Pid::from_raw(0), libc::SCHED_FIFO | libc::SCHED_RESET_ON_FORK, PRIORITY)
+}
+
+/// 0 is the calling thread.
+fn schedule(thread: Pid, policy: libc::c_int, priority: libc::c_int) -> io::Result<()> {
+    let param = libc::sched_param { sched_priority: priority };
+    // SAFETY: the kernel copies the parameter.
+    let result = unsafe { libc::sched_setscheduler(thread.as_raw(), policy, &raw const param) };
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Ordinary threads that a lease thread's helper waits for now and then: while it does, nobody is served, so they
+/// then run before all other ordinary threads.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Lendable(Arc<Mutex<Vec<Pid>>>);
+
+impl Lendable {
+    /// The calling thread is one of them. It must not end before the process does.
+    pub(crate) fn enrol(&self) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(gettid());
+    }
+
+    /// Gives them real-time priority, below the lease threads', until what is returned is dropped. What is refused was logged
+    /// by the lease thread, for itself.
+    pub(crate) fn lend(&self) -> Lent {
+        let threads = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        for thread in &threads {
+            let _refused = schedule(*thread, libc::SCHED_FIFO | libc::SCHED_RESET_ON_FORK, PRIORITY - 1);
+        }
+        Lent(threads)
+    }
+}
+
+#[cfg(test)]
+impl Lendable {
+    /// How many of them have real-time priority now, and how many there are.
+    pub(crate) fn lent(&self) -> (usize, usize) {
+        let threads = self.0.lock().unwrap();
+        let has = |thread: &&Pid| {
+            // SAFETY: takes a number.
+            let policy = unsafe { libc::sched_getscheduler(thread.as_raw()) };
+            policy & !libc::SCHED_RESET_ON_FORK == libc::SCHED_FIFO
+        };
+        (threads.iter().filter(has).count(), threads.len())
+    }
+}
+
+/// Takes the priority back when it is dropped.
+pub(crate) struct Lent(Vec<Pid>);
+
+impl Drop for Lent {
+    fn drop(&mut self) {
+        for thread in &self.0 {
+            let _refused = schedule(*thread, libc::SCHED_OTHER, 0);
+        }
+    }
 }
 
 /// On fault: only what is in use counts, not every byte of every map and stack that is reserved.

@@ -31,6 +31,7 @@ use super::status::Snapshot;
 use super::table::Events;
 use super::walker::NextPage;
 use super::writer::{Line, Written};
+use crate::lease::Lendable;
 use pace::Pace;
 
 /// Kernel events taken in one turn, so that under a flood of new flows acknowledgements are heard as well.
@@ -160,6 +161,7 @@ pub(super) fn start<E: Events>(
     mut commands: mpsc::UnboundedReceiver<Command>,
     mut streams: mpsc::Receiver<StreamEvent>,
     mut done: mpsc::UnboundedReceiver<Done>,
+    threads: Lendable,
 ) -> std::io::Result<Handle> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let descriptor = driver.events.descriptor()?;
@@ -170,6 +172,7 @@ pub(super) fn start<E: Events>(
     };
     let handle = runtime.handle().clone();
     let run = move || {
+        threads.enrol();
         // A task like the streams': those wake it by an entry in a queue.
         let driving =
             runtime.spawn(async move { driver.run(ring, &mut commands, &mut streams, &mut done).await });

@@ -3,7 +3,7 @@
 mod node;
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use lockstep_model::ids::Epoch;
 use lockstep_sync_core::SyncState;
@@ -62,6 +62,27 @@ async fn i5_a_takeover_finds_what_had_arrived_and_replicates_it_back() {
     until("the former owner to be caught up", || pair.a.sync.group_sync(GROUP).state == SyncState::CaughtUp)
         .await;
     until("the new owner to show as that", || pair.b.sync.group_sync(GROUP).state == SyncState::Owner).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_is_waited_for_in_a_takeover_runs_before_ordinary_threads() {
+    let pair = Pair::start();
+    pair.a.own(Epoch(10));
+    until("caught up", || pair.b.sync.group_sync(GROUP).state == SyncState::CaughtUp).await;
+    let lent = || pair.b.sync.threads.lent();
+    assert_eq!(lent(), (0, 2));
+    std::thread::scope(|scope| {
+        let held = pair.b.table.hold(1, Epoch(10));
+        scope.spawn(|| pair.b.own(Epoch(11)));
+        let deadline = Instant::now() + Duration::from_secs(4);
+        while lent() != (2, 2) && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        let meanwhile = lent();
+        drop(held);
+        assert_eq!(meanwhile, (2, 2), "threads with real-time priority, which root may give");
+    });
+    assert_eq!(lent(), (0, 2));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -16,6 +16,7 @@ use tokio::sync::mpsc;
 
 use super::driver::Done;
 use super::table::{Table, Unmentioned};
+use crate::lease::Lendable;
 pub(super) use line::Line;
 use sweeps::Sweeps;
 
@@ -90,6 +91,7 @@ pub(super) fn start<T: Table>(
     table: Arc<T>,
     owned: Owned,
     done: mpsc::UnboundedSender<Done>,
+    threads: Lendable,
 ) -> std::io::Result<Line> {
     let (jobs, queue) = blocking::channel();
     let line = Line::new(jobs, {
@@ -97,6 +99,7 @@ pub(super) fn start<T: Table>(
         Box::new(move |batch| write(&*table, &owned, batch))
     });
     let run = move || {
+        threads.enrol();
         let mut writer = Writer { table, owned, queue, next: None, sweeps: Sweeps::default() };
         while let Some(finished) = writer.work() {
             for finished in finished {

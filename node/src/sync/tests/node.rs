@@ -142,6 +142,15 @@ impl Memory {
         inner.entries.remove(&key(missing)).unwrap();
     }
 
+    /// Who reads or writes waits until what is returned is dropped. Something is there to be read.
+    pub(super) fn hold(&self, number: u64, epoch: Epoch) -> impl Drop + use<'_> {
+        let change = self.change(number, epoch);
+        let mut inner = self.0.lock().unwrap();
+        inner.ring.push_back((change, epoch));
+        let _full = inner.wake.write(&[0]);
+        inner
+    }
+
     pub(super) fn limit(&self, entries: usize) {
         self.0.lock().unwrap().limit = entries;
     }
