@@ -2,9 +2,12 @@
 //!
 //! ```text
 //!   assigned here          a quorum has promised              assigned elsewhere, or a quorum
-//!   ───────────► Asking ─────────────────────────► Open ────► will not renew ───► Yielding
-//!                  │                               │ ▲                              │ flushed, or
-//!                  │ assigned elsewhere            └─┘ renewal                      │ the lease ended
+//!   ───────────► Asking ─────────────────────────► Open ────► will not renew ───► Awaiting
+//!                  │                               │ ▲                              │ the successor has asked,
+//!                  │                               └─┘ renewal                      │ there is none, or patience ended
+//!                  │                                                                ▼
+//!                  │ assigned elsewhere                                           Yielding
+//!                  │                                                                │ flushed, or the lease ended
 //!                  ▼                                                                ▼
 //!              Abandoned ──────────────► released ◄──────── grace period over ── Closing
 //! ```
@@ -20,6 +23,7 @@ mod inspect;
 mod output;
 mod release;
 mod staleness;
+mod succession;
 #[cfg(test)]
 mod tests;
 
@@ -35,6 +39,7 @@ pub use self::output::{Counters, Output};
 use self::release::Releases;
 pub use self::staleness::STALE_AFTER;
 use self::staleness::Staleness;
+use self::succession::{Asked, PATIENCE};
 use crate::identity::Identity;
 use crate::log::LogView;
 use crate::membership::{LogId, Membership};
@@ -61,6 +66,7 @@ pub struct Owner {
     /// Groups seen assigned to somebody else: what an earlier run left in the kernel has been closed.
     foreign: BTreeSet<GroupId>,
     releases: Releases,
+    asked: Asked,
     sent: BTreeMap<u64, Sent>,
     next_nonce: u64,
     next_request: Option<Instant>,
@@ -84,6 +90,7 @@ impl Owner {
             forgone: Epoch(0),
             foreign: BTreeSet::new(),
             releases: Releases::default(),
+            asked: Asked::default(),
             sent: BTreeMap::new(),
             next_nonce: 1,
             next_request: None,
@@ -127,10 +134,11 @@ impl Owner {
             }
         }
         for tenure in over {
-            self.end(now, tenure);
+            self.end(now, tenure, log);
         }
         self.given_back.retain(|group, _| log.view().groups.contains_key(group));
         self.foreign.retain(|group| log.view().groups.contains_key(group));
+        self.asked.retain(log);
         self.bind_unbounded(now, log);
         // A new voter is asked at once: until it has promised, the lease runs on what is left of the last renewal.
         if self.next_request.is_some() && self.asked_under != log.membership_id() {
@@ -148,7 +156,7 @@ impl Owner {
     }
 
     /// No more renewals of a claim.
-    fn end(&mut self, now: Instant, tenure: Tenure) {
+    fn end(&mut self, now: Instant, tenure: Tenure, log: &LogView) {
         let Some(claim) = self.claims.get_mut(&tenure) else { return };
         let given_back = self.given_back.entry(tenure.group).or_default();
         *given_back = (*given_back).max(tenure.epoch);
@@ -162,11 +170,11 @@ impl Owner {
                     None => now,
                 };
                 claim.until = Some(Until::At(deadline));
-                self.outputs.push_back(Output::Flush { tenure, deadline });
-                Phase::Yielding
+                Phase::Awaiting { patience: now + PATIENCE }
             }
             ended => ended,
         };
+        self.flush_for_successors(now, log);
     }
 
     /// The kernel is empty: what was assigned up to this epoch is given back unclaimed, so that a standby which still has the
@@ -180,7 +188,7 @@ impl Owner {
     pub fn surrender(&mut self, now: Instant, log: &LogView) {
         let all: Vec<Tenure> = self.claims.keys().copied().collect();
         for tenure in all {
-            self.end(now, tenure);
+            self.end(now, tenure, log);
         }
         self.handle_timeout(now, log);
     }
@@ -290,10 +298,10 @@ impl Owner {
         let ends = match claim.phase {
             Phase::Open => true,
             Phase::Asking => reason == RefusalReason::Released,
-            Phase::Yielding | Phase::Closing | Phase::Abandoned => false,
+            Phase::Awaiting { .. } | Phase::Yielding | Phase::Closing | Phase::Abandoned => false,
         };
         if ends && !membership.is_quorum(|n| !claim.refused_by.contains(&n)) {
-            self.end(now, tenure);
+            self.end(now, tenure, log);
         }
     }
 
@@ -353,6 +361,7 @@ impl Owner {
     /// Time passes.
     pub fn handle_timeout(&mut self, now: Instant, log: &LogView) {
         self.note_lapsed(now);
+        self.flush_for_successors(now, log);
         let ended: Vec<Tenure> = self
             .claims
             .iter()
@@ -462,6 +471,7 @@ impl Owner {
     /// When [`Self::handle_timeout`] has something to do.
     pub fn next_deadline(&self) -> Option<Instant> {
         let claims = self.claims.values().filter_map(|c| match (c.phase, c.until) {
+            (Phase::Awaiting { patience }, Some(Until::At(until))) => Some(until.min(patience)),
             (Phase::Yielding | Phase::Open, Some(Until::At(until))) => Some(until),
             _ => None,
         });

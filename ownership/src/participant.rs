@@ -153,7 +153,10 @@ impl Participant {
 
     fn deliver(&mut self, now: Instant, from: Identity, message: Message) {
         match message {
-            Message::Request(request) => self.voter.handle_request(now, from, &request, &self.log),
+            Message::Request(request) => {
+                self.voter.handle_request(now, from, &request, &self.log);
+                self.owner.handle_asked(now, from, &request.tenures, &self.log);
+            }
             Message::Reply(reply) => self.owner.handle_reply(now, from.node, &reply, &self.log),
             Message::Release(release) => self.voter.handle_release(now, from, &release, &self.log),
             Message::ReleaseAck(ack) => self.owner.handle_release_ack(from.node, &ack),

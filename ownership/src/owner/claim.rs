@@ -32,7 +32,12 @@ pub enum Phase {
     Asking,
     /// A lease was had; it may have lapsed, and is renewed.
     Open,
-    /// Somebody else is to serve: no more renewals; flows are flushed while the lease lasts.
+    /// Somebody else is to serve: no more renewals. It has not asked for promises yet.
+    Awaiting {
+        /// Not longer than until then.
+        patience: Instant,
+    },
+    /// Flows are flushed while the lease lasts.
     Yielding,
     /// The kernel lease is being closed.
     Closing,
@@ -66,7 +71,7 @@ impl Claim {
 
     /// Whether the kernel may hold a lease for it.
     pub(crate) fn may_serve(&self) -> bool {
-        matches!(self.phase, Phase::Open | Phase::Yielding | Phase::Closing)
+        matches!(self.phase, Phase::Open | Phase::Awaiting { .. } | Phase::Yielding | Phase::Closing)
     }
 
     pub(crate) fn asks(&self) -> bool {
@@ -74,6 +79,7 @@ impl Claim {
     }
 
     pub(crate) fn holds(&self, now: Instant) -> bool {
-        matches!(self.phase, Phase::Open | Phase::Yielding) && self.until.is_some_and(|u| u.holds(now))
+        matches!(self.phase, Phase::Open | Phase::Awaiting { .. } | Phase::Yielding)
+            && self.until.is_some_and(|u| u.holds(now))
     }
 }

@@ -29,6 +29,12 @@ fn membership(index: u64, nodes: &[u64]) -> LogEvent {
     LogEvent::Membership(Membership { id, configs: vec![nodes.iter().copied().map(NodeId).collect()] })
 }
 
+/// Of a lease of [`tenure`] 5 that was asked for at 2000.
+const FLUSH: Output = Output::Flush {
+    tenure: Tenure { group: G, epoch: Epoch(5) },
+    deadline: Instant::from_nanos(2_098_000_000),
+};
+
 struct Bench {
     owner: Owner,
     log: LogView,
@@ -79,6 +85,12 @@ impl Bench {
         let reply = Reply { to: me(), nonce, applied: LogIndex(1), answers };
         self.owner.handle_reply(at(ms), NodeId(voter), &reply, &self.log);
         self.outputs()
+    }
+
+    /// `node` asks the voter here for the epoch.
+    fn asked(&mut self, ms: u64, node: u64, epoch: u64) {
+        let from = Identity { node: NodeId(node), boot: BootId([9; 16]), incarnation: 1 };
+        self.owner.handle_asked(at(ms), from, &[tenure(epoch)], &self.log);
     }
 
     fn open(&mut self, ms: u64, epoch: u64) {
@@ -164,8 +176,8 @@ fn a_hand_over_flushes_closes_releases_and_is_final() {
     let mut b = Bench::new(&[1, 2, 3]);
     b.open(2000, 5);
     b.assigned(2010, 6, 2);
-    let deadline = at(2098);
-    assert_eq!(b.outputs(), [Output::Flush { tenure: tenure(5), deadline }], "it serves until that is done");
+    b.asked(2011, 2, 6);
+    assert_eq!(b.outputs(), [FLUSH], "it serves until that is done");
     assert_eq!(b.pass(2050), [], "no renewal");
     b.owner.handle_flushed(tenure(5));
     assert_eq!(b.outputs(), [Output::CloseLease(tenure(5))]);
@@ -187,10 +199,69 @@ fn a_hand_over_flushes_closes_releases_and_is_final() {
 }
 
 #[test]
+fn a_successor_that_has_not_asked_is_waited_for() {
+    let mut b = Bench::new(&[1, 2, 3]);
+    b.open(2000, 5);
+    b.assigned(2010, 6, 2);
+    b.asked(2011, 1, 6);
+    b.asked(2012, 2, 4);
+    assert_eq!(b.pass(2029), [], "neither this node nor an earlier epoch counts");
+    assert_eq!(b.owner.holding(at(2029)).collect::<Vec<_>>(), [tenure(5)]);
+    assert_eq!(b.owner.next_deadline(), Some(at(2030)));
+    b.asked(2029, 2, 6);
+    assert_eq!(b.outputs(), [FLUSH]);
+}
+
+#[test]
+fn a_successor_that_does_not_ask_is_waited_for_so_long_and_no_longer_than_the_lease() {
+    let mut b = Bench::new(&[1, 2, 3]);
+    b.open(2000, 5);
+    b.assigned(2010, 6, 2);
+    assert_eq!(b.pass(2029), []);
+    assert_eq!(b.pass(2030), [FLUSH]);
+
+    let mut b = Bench::new(&[1, 2, 3]);
+    b.open(2000, 5);
+    b.assigned(2090, 6, 2);
+    assert_eq!(b.owner.next_deadline(), Some(at(2098)));
+    assert_eq!(b.pass(2098), [FLUSH, Output::CloseLease(tenure(5))]);
+}
+
+#[test]
+fn a_successor_that_asked_before_this_node_knew_of_it_is_not_waited_for() {
+    let mut b = Bench::new(&[1, 2, 3]);
+    b.open(2000, 5);
+    b.asked(2009, 2, 6);
+    b.assigned(2010, 6, 2);
+    assert_eq!(b.outputs(), [FLUSH]);
+}
+
+#[test]
+fn nobody_is_waited_for_who_is_not_known_or_asks_others_only() {
+    let mut b = Bench::new(&[1, 2, 3]);
+    b.open(2000, 5);
+    b.owner.surrender(at(2010), &b.log);
+    assert_eq!(b.outputs(), [FLUSH], "no successor");
+
+    let mut b = Bench::new(&[2, 3, 4]);
+    b.assigned(2000, 5, 1);
+    let nonce = match b.outputs().as_slice() {
+        [Output::Request(r)] => r.nonce,
+        other => panic!("a request was expected, not {other:?}"),
+    };
+    b.answer(2000, 2, nonce, 5, Ok(()));
+    b.answer(2000, 3, nonce, 5, Ok(()));
+    b.outputs();
+    b.assigned(2010, 6, 2);
+    assert_eq!(b.outputs(), [FLUSH], "it has no vote here");
+}
+
+#[test]
 fn a_lease_that_ends_before_the_flush_does_is_closed() {
     let mut b = Bench::new(&[1, 2, 3]);
     b.open(2000, 5);
     b.assigned(2010, 6, 2);
+    b.asked(2011, 2, 6);
     b.outputs();
     assert_eq!(b.pass(2098), [Output::CloseLease(tenure(5))]);
     b.owner.handle_flushed(tenure(5));
