@@ -134,7 +134,7 @@ impl Owner {
             }
         }
         for tenure in over {
-            self.end(now, tenure, log);
+            self.end(now, tenure, PATIENCE, log);
         }
         self.given_back.retain(|group, _| log.view().groups.contains_key(group));
         self.foreign.retain(|group| log.view().groups.contains_key(group));
@@ -155,8 +155,8 @@ impl Owner {
         self.claims.iter().any(|(tenure, claim)| tenure.group == group && claim.may_serve())
     }
 
-    /// No more renewals of a claim.
-    fn end(&mut self, now: Instant, tenure: Tenure, log: &LogView) {
+    /// No more renewals of a claim, whose successor is waited for so long at most.
+    fn end(&mut self, now: Instant, tenure: Tenure, patience: Duration, log: &LogView) {
         let Some(claim) = self.claims.get_mut(&tenure) else { return };
         let given_back = self.given_back.entry(tenure.group).or_default();
         *given_back = (*given_back).max(tenure.epoch);
@@ -170,7 +170,7 @@ impl Owner {
                     None => now,
                 };
                 claim.until = Some(Until::At(deadline));
-                Phase::Awaiting { patience: now + PATIENCE }
+                Phase::Awaiting { patience: now + patience }
             }
             ended => ended,
         };
@@ -188,7 +188,7 @@ impl Owner {
     pub fn surrender(&mut self, now: Instant, log: &LogView) {
         let all: Vec<Tenure> = self.claims.keys().copied().collect();
         for tenure in all {
-            self.end(now, tenure, log);
+            self.end(now, tenure, Duration::ZERO, log);
         }
         self.handle_timeout(now, log);
     }
@@ -301,7 +301,7 @@ impl Owner {
             Phase::Awaiting { .. } | Phase::Yielding | Phase::Closing | Phase::Abandoned => false,
         };
         if ends && !membership.is_quorum(|n| !claim.refused_by.contains(&n)) {
-            self.end(now, tenure, log);
+            self.end(now, tenure, PATIENCE, log);
         }
     }
 

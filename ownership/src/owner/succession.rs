@@ -41,13 +41,16 @@ impl Owner {
         self.flush_for_successors(now, log);
     }
 
-    /// Flushes what is to be given to somebody who has asked for it, will not ask, or has let this node wait too long.
+    /// Flushes what is to be given to somebody who has asked for it, cannot ask here, or has let this node wait too long.
     pub(super) fn flush_for_successors(&mut self, now: Instant, log: &LogView) {
+        let votes = log.membership().is_some_and(|m| m.voters().contains(&self.me.node));
         let waited_for = |tenure: &Tenure| {
-            let votes = log.membership().is_some_and(|m| m.voters().contains(&self.me.node));
-            let next = log.view().assignment(tenure.group);
-            let next = next.filter(|next| next.node != self.me.node && next.epoch > tenure.epoch);
-            votes && next.is_some_and(|next| self.asked.0.get(&tenure.group).is_none_or(|e| *e < next.epoch))
+            let Some(group) = log.view().groups.get(&tenure.group) else { return false };
+            let next = group.assignment.filter(|next| next.epoch > tenure.epoch);
+            // Of an epoch that is not applied here, only what it is above is known.
+            let wanted = next.map_or(Epoch(tenure.epoch.0 + 1), |next| next.epoch);
+            let asked = self.asked.0.get(&tenure.group).is_some_and(|asked| *asked >= wanted);
+            votes && !asked && next.is_none_or(|next| next.node != self.me.node)
         };
         let mut ready = Vec::new();
         for (tenure, claim) in &self.claims {

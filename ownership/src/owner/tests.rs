@@ -167,6 +167,7 @@ fn one_voter_that_knows_of_another_epoch_is_no_reason_to_yield() {
     b.answer(2035, 1, nonce, 5, Ok(()));
     assert!(matches!(b.answer(2035, 2, nonce, 5, Ok(()))[..], [Output::SetLease { first: false, .. }]));
     let nonce = b.request(2070);
+    b.asked(2070, 2, 8);
     let outputs = b.answer(2071, 2, nonce, 5, below(8));
     assert!(matches!(outputs[..], [Output::Flush { .. }]), "two of three: {outputs:?}");
 }
@@ -233,6 +234,20 @@ fn a_successor_that_asked_before_this_node_knew_of_it_is_not_waited_for() {
     b.open(2000, 5);
     b.asked(2009, 2, 6);
     b.assigned(2010, 6, 2);
+    assert_eq!(b.outputs(), [FLUSH]);
+}
+
+#[test]
+fn a_successor_whose_epoch_voters_know_of_and_this_node_does_not_is_waited_for() {
+    let mut b = Bench::new(&[1, 2, 3]);
+    b.open(2000, 5);
+    let nonce = b.request(2034);
+    b.answer(2035, 2, nonce, 5, below(6));
+    b.answer(2035, 3, nonce, 5, below(6));
+    assert_eq!(b.pass(2040), [], "it is not committed yet, perhaps");
+    b.assigned(2041, 6, 2);
+    assert_eq!(b.outputs(), []);
+    b.asked(2042, 2, 6);
     assert_eq!(b.outputs(), [FLUSH]);
 }
 
