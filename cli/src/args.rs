@@ -72,6 +72,12 @@ pub(crate) enum Command {
         #[arg(long)]
         prune: bool,
     },
+    /// Show what `apply` of a manifest would change, field by field. Exit code 0: nothing, 6: something.
+    Diff {
+        /// The manifest; - for standard input.
+        #[arg(short, value_name = "FILE")]
+        file: String,
+    },
     /// Show objects: groups, services, snatrules, nodes, cluster, endpoints.
     Get {
         /// group(s), service(s) or svc, snatrule(s) or snat, node(s), cluster, endpoint(s) or ep (of the service NAME)
@@ -107,6 +113,9 @@ pub(crate) enum Command {
     },
     /// Every reason this node's dataplane counts, also at zero.
     Counters,
+    /// Change one endpoint of a service.
+    #[command(subcommand)]
+    Endpoint(EndpointCommand),
     /// Who owns a group, how long, and who could.
     #[command(subcommand)]
     Group(GroupCommand),
@@ -122,6 +131,37 @@ pub(crate) enum Command {
         /// The node's configuration.
         #[arg(long, value_name = "FILE", default_value = "/etc/lockstep/node.toml")]
         config: PathBuf,
+    },
+    /// Print a script that completes this command's words in a shell.
+    Completion {
+        /// Whose.
+        shell: clap_complete::Shell,
+    },
+}
+
+/// An endpoint.
+#[derive(Debug, clap::Args)]
+pub(crate) struct EndpointName {
+    /// The service's name.
+    pub(crate) service: String,
+    /// The endpoint's address, e.g. 10.0.0.11, or with its port, 10.0.0.11:8443 or [2001:db8::1]:8443.
+    pub(crate) address: String,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum EndpointCommand {
+    /// Its flows go on, and it gets no new ones.
+    Drain(EndpointName),
+    /// It gets new flows.
+    Enable(EndpointName),
+    /// As drained; and it is not probed.
+    Disable(EndpointName),
+    /// Its share of the new flows, in proportion to those of the others.
+    Weight {
+        #[command(flatten)]
+        name: EndpointName,
+        /// 0 to 1000; 0: no new flows.
+        weight: u16,
     },
 }
 

@@ -20,6 +20,9 @@ pub(crate) enum Failure {
     /// 5: somebody else changed it meanwhile.
     #[error("{0}")]
     Conflict(String),
+    /// 6: `diff` found something, and has printed it.
+    #[error("the cluster is not what the manifest says")]
+    Differs,
 }
 
 impl Failure {
@@ -30,6 +33,7 @@ impl Failure {
             Failure::Unreachable(_) => 3,
             Failure::NotFound(_) => 4,
             Failure::Conflict(_) => 5,
+            Failure::Differs => 6,
         })
     }
 }

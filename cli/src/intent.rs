@@ -1,11 +1,13 @@
-//! `apply`, `get`, `describe`, `delete`.
+//! `apply`, `diff`, `get`, `describe`, `delete`.
 
+mod diff;
 mod read;
 mod tables;
 mod watch;
 
 use std::io::Read;
 
+use lockstep_model::manifest::Document;
 use lockstep_proto::admin::v1 as admin;
 
 use crate::args::{Kind, Output};
@@ -27,6 +29,10 @@ pub(crate) async fn apply(
     let answer = client.admin.apply(request).await?.into_inner();
     lines(&answer.lines, dry_run);
     Ok(())
+}
+
+pub(crate) async fn diff(client: &mut Client, file: &str) -> Result<(), Failure> {
+    diff::run(client, read(file)?).await
 }
 
 pub(crate) async fn delete(
@@ -92,13 +98,15 @@ fn lines(lines: &[String], dry_run: bool) {
     }
 }
 
-fn named_in(manifest: &str) -> Result<Vec<(String, String)>, Failure> {
-    use lockstep_model::manifest::Document;
-    let documents = lockstep_model::manifest::parse(manifest).map_err(|violations| {
+fn parsed(manifest: &str) -> Result<Vec<Document>, Failure> {
+    lockstep_model::manifest::parse(manifest).map_err(|violations| {
         Failure::Refused(violations.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))
-    })?;
+    })
+}
+
+fn named_in(manifest: &str) -> Result<Vec<(String, String)>, Failure> {
     let mut names = Vec::new();
-    for document in documents {
+    for document in parsed(manifest)? {
         match document {
             Document::Group(spec) => names.push(("group".to_owned(), spec.name)),
             Document::Service(spec) => names.push(("service".to_owned(), spec.name)),

@@ -1,6 +1,6 @@
-//! The command `lockstep`: asks a node over gRPC and prints the answer. Only `doctor` looks at this machine.
+//! The command `lockstep`: asks a node over gRPC and prints the answer. Only `doctor` looks at this machine, and `completion` at nothing.
 //!
-//! Exit codes: 0 done, 1 the server refused, 2 wrong use, 3 not reachable, 4 not found, 5 conflict.
+//! Exit codes: 0 done, 1 the server refused, 2 wrong use, 3 not reachable, 4 not found, 5 conflict, 6 differs (`diff`).
 
 #![forbid(unsafe_code)]
 
@@ -8,13 +8,14 @@ mod args;
 mod client;
 mod cluster;
 mod doctor;
+mod endpoint;
 mod failure;
 mod flows;
 mod intent;
 mod print;
 mod status;
 
-use clap::Parser;
+use clap::{CommandFactory, Parser};
 
 use args::{Cli, Command, GroupCommand};
 use client::Client;
@@ -39,6 +40,10 @@ async fn run(cli: Cli) -> Result<(), Failure> {
     if let Command::Doctor { config } = &cli.command {
         return Err(doctor::run(config));
     }
+    if let Command::Completion { shell } = cli.command {
+        clap_complete::generate(shell, &mut Cli::command(), "lockstep", &mut std::io::stdout());
+        return Ok(());
+    }
     let mut global = cli.global;
     if matches!(&cli.command, Command::Cluster(command) if command.takes_long())
         || matches!(&cli.command, Command::Group(GroupCommand::Move { .. }))
@@ -49,6 +54,7 @@ async fn run(cli: Cli) -> Result<(), Failure> {
     let output = global.output;
     match cli.command {
         Command::Apply { file, dry_run, prune } => intent::apply(&mut client, &file, dry_run, prune).await,
+        Command::Diff { file } => intent::diff(&mut client, &file).await,
         Command::Get { kind, name, watch } => intent::get(&mut client, kind, name, output, watch).await,
         Command::Describe { kind, name } => intent::describe(&mut client, kind, name, output).await,
         Command::Delete { kind, name, file } => intent::delete(&mut client, kind, name, file).await,
@@ -61,7 +67,10 @@ async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Node(args::NodeCommand::Status { name }) => status::node(&mut client, name, output).await,
         Command::Node(args::NodeCommand::Drain { name }) => cluster::drain(&mut client, name, true).await,
         Command::Node(args::NodeCommand::Undrain { name }) => cluster::drain(&mut client, name, false).await,
-        Command::Doctor { .. } => unreachable!("it asks no server, and has run"),
+        Command::Doctor { .. } | Command::Completion { .. } => {
+            unreachable!("it asks no server, and has run")
+        }
+        Command::Endpoint(command) => endpoint::run(&mut client, command).await,
         Command::Cluster(command) => cluster::run(&mut client, command, output).await,
     }
 }

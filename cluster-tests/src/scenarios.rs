@@ -10,6 +10,7 @@ mod disk_full;
 mod divergence;
 mod doctor;
 mod drain;
+mod endpoint_changed;
 mod fault_back;
 mod faults;
 mod five_voters;
@@ -190,6 +191,11 @@ pub const ALL: &[Scenario] = &[
         "interfaces",
         "reflection, health, metrics and counters answer; strangers are kept out",
         interfaces::run,
+    ),
+    calm(
+        "endpoint_changed",
+        "one endpoint is drained, weighed and enabled by command, and `diff` says so",
+        endpoint_changed::run,
     ),
     calm("bad_input", "bad input is refused by name, and changes nothing", bad_input::run),
     scenario(
