@@ -109,7 +109,7 @@ impl Disk {
             let device = fs::metadata(&root).with_context(|| format!("no {}", root.display()))?.dev();
             Ok((device != outside).then_some(()))
         })?;
-        Ok(Disk { holder: holder, root })
+        Ok(Disk { holder, root })
     }
 }
 
