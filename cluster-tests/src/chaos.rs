@@ -240,5 +240,10 @@ fn wait_healed(cluster: &Cluster) -> anyhow::Result<()> {
         anyhow::ensure!(leaders.windows(2).all(|pair| pair[0] == pair[1]), "they name {leaders:?}");
         Ok(())
     })?;
+    wait::until_ok("nodes whose disk was full to go on", LEADER_LIMIT, || {
+        let full = cluster.with_full_disks()?;
+        anyhow::ensure!(full.is_empty(), "{full:?} say that it is full");
+        Ok(())
+    })?;
     cluster.wait_programmed()
 }

@@ -10,7 +10,7 @@ use lockstep_proto::inspect::v1::GroupStatus;
 
 use crate::api;
 use crate::certificates::Keys;
-use crate::disk::Disks;
+use crate::disk::{self, Disks};
 use crate::ip;
 use crate::manifest::{self, Profile};
 use crate::process::Process;
@@ -225,6 +225,17 @@ impl Cluster {
     /// The nodes' small disks.
     pub fn disks(&self) -> anyhow::Result<&Disks> {
         self.disks.as_ref().context("this cluster has no small disks")
+    }
+
+    /// Whose daemon says that its disk is full.
+    pub fn with_full_disks(&self) -> anyhow::Result<Vec<Node>> {
+        let mut full = Vec::new();
+        for node in self.members {
+            if api::node_status(self.topology.node(*node))?.not_ready.contains(disk::FULL) {
+                full.push(*node);
+            }
+        }
+        Ok(full)
     }
 
     /// Starts the members, makes the cluster, and applies `manifest`: the group is served, with a standby ready.

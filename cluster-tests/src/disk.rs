@@ -22,6 +22,8 @@ use crate::wait;
 const MIB: usize = 48;
 const LIMIT: Duration = Duration::from_secs(5);
 const FILLER: &str = "filler";
+/// What a node that can write nothing says.
+pub const FULL: &str = "the disk is full";
 
 /// A disk for each node.
 #[derive(Debug)]

@@ -10,6 +10,9 @@ use crate::nft::Loss;
 use crate::topology::{Node, Side};
 use crate::wait;
 
+/// How long a node may write on what its log's last page has room for.
+const NOTICE_LIMIT: Duration = Duration::from_secs(20);
+
 /// A fault.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Step {
@@ -186,15 +189,23 @@ impl Step {
                 topology.forget_addresses()?;
                 Vec::new()
             }
-            Step::OwnerDiskFull => vec![Harm::fill_disk(cluster, owner)?],
-            Step::StandbyDiskFull => vec![Harm::fill_disk(cluster, standby)?],
-            Step::LeaderDiskFull => vec![Harm::fill_disk(cluster, leader)?],
-            Step::EveryDiskFull => Node::ALL
-                .into_iter()
-                .map(|node| Harm::fill_disk(cluster, node))
-                .collect::<anyhow::Result<_>>()?,
+            Step::OwnerDiskFull => fill(cluster, &[owner])?,
+            Step::StandbyDiskFull => fill(cluster, &[standby])?,
+            Step::LeaderDiskFull => fill(cluster, &[leader])?,
+            Step::EveryDiskFull => fill(cluster, &Node::ALL)?,
             Step::WitnessDataDeleted => vec![Harm::delete_data(cluster, Node::W)?],
             Step::StandbyDataDeleted => vec![Harm::delete_data(cluster, standby)?],
         })
     }
+}
+
+/// Fills disks and waits until the nodes notice, which they do when they write; of three, two: the third has nothing to write then.
+fn fill(cluster: &Cluster, nodes: &[Node]) -> anyhow::Result<Vec<Harm>> {
+    let harms = nodes.iter().map(|node| Harm::fill_disk(cluster, *node)).collect::<anyhow::Result<_>>()?;
+    wait::until("full disks to be noticed", NOTICE_LIMIT, || {
+        let full = cluster.with_full_disks()?;
+        let noticed = nodes.iter().filter(|node| full.contains(node)).count();
+        Ok((noticed >= nodes.len().div_ceil(2)).then_some(()))
+    })?;
+    Ok(harms)
 }

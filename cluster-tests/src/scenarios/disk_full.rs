@@ -8,6 +8,7 @@ use anyhow::{Context, ensure};
 
 use crate::api;
 use crate::cluster::Cluster;
+use crate::disk::FULL;
 use crate::manifest::{EXAMPLE, Profile};
 use crate::session::Session;
 use crate::topology::Node;
@@ -16,7 +17,6 @@ use crate::wait;
 const LIMIT: Duration = Duration::from_secs(20);
 /// Many leases.
 const A_WHILE: Duration = Duration::from_secs(3);
-const REASON: &str = "the disk is full";
 
 pub(super) fn run() -> anyhow::Result<()> {
     let mut cluster = Cluster::prepare()?;
@@ -43,7 +43,7 @@ fn the_owners(cluster: &mut Cluster, owner: Node) -> anyhow::Result<()> {
         limit += 1;
         cluster.apply(Node::W, &with_limit(limit))?;
         let status = api::node_status(cluster.topology.node(owner))?;
-        ensure!(status.not_ready.contains(REASON), "it says {:?}", status.not_ready);
+        ensure!(status.not_ready.contains(FULL), "it says {:?}", status.not_ready);
         let unfit: Vec<_> = status.groups.iter().map(|g| g.reason.as_str()).collect();
         ensure!(unfit == ["disk_full"], "it is unfit for {unfit:?}");
         Ok(())
@@ -78,7 +78,7 @@ fn everybodys(cluster: &mut Cluster) -> anyhow::Result<()> {
         }
         let mut full = Vec::new();
         for node in Node::ALL {
-            if api::node_status(cluster.topology.node(node))?.not_ready.contains(REASON) {
+            if api::node_status(cluster.topology.node(node))?.not_ready.contains(FULL) {
                 full.push((node, api::counter(cluster.topology.node(node), "resumed")?));
             }
         }
@@ -91,7 +91,7 @@ fn everybodys(cluster: &mut Cluster) -> anyhow::Result<()> {
     for (node, _) in &full {
         let output = cluster.try_lockstep(*node, &["apply", "-f", "-"], &with_limit(4000))?;
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
-        ensure!(said.contains(REASON), "{} refuses without the reason: {said}", node.name());
+        ensure!(said.contains(FULL), "{} refuses without the reason: {said}", node.name());
         println!("{}: {}", node.name(), said.trim());
     }
     wait::pass(A_WHILE)?;

@@ -98,8 +98,9 @@ pub(crate) struct Lent(Vec<Pid>);
 
 impl Drop for Lent {
     fn drop(&mut self) {
+        // Who may raise a priority by a resource limit alone may not take that flag back, and lower none without it.
         for thread in &self.0 {
-            let _refused = schedule(*thread, libc::SCHED_OTHER, 0);
+            let _refused = schedule(*thread, libc::SCHED_OTHER | libc::SCHED_RESET_ON_FORK, 0);
         }
     }
 }

@@ -14,6 +14,8 @@ use crate::time::Instant;
 
 /// How long a successor is waited for, within what is left of the lease.
 pub(super) const PATIENCE: Duration = Duration::from_millis(20);
+/// So much of a lease is left for the flush.
+pub(super) const FLUSH: Duration = Duration::from_millis(5);
 
 /// Which epochs others have asked this node's voter for. A hint, from whoever it is: it ends a wait, and nothing else.
 #[derive(Debug, Clone, Default)]
@@ -55,7 +57,7 @@ impl Owner {
         let mut ready = Vec::new();
         for (tenure, claim) in &self.claims {
             if let (Phase::Awaiting { patience }, Some(Until::At(deadline))) = (claim.phase, claim.until)
-                && (now >= patience || now >= deadline || !waited_for(tenure))
+                && (now >= patience.min(deadline - FLUSH) || !waited_for(tenure))
             {
                 ready.push((*tenure, deadline));
             }

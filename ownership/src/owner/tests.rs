@@ -30,7 +30,7 @@ fn membership(index: u64, nodes: &[u64]) -> LogEvent {
 }
 
 /// Of a lease of [`tenure`] 5 that was asked for at 2000.
-const FLUSH: Output = Output::Flush {
+const TO_FLUSH: Output = Output::Flush {
     tenure: Tenure { group: G, epoch: Epoch(5) },
     deadline: Instant::from_nanos(2_098_000_000),
 };
@@ -178,7 +178,7 @@ fn a_hand_over_flushes_closes_releases_and_is_final() {
     b.open(2000, 5);
     b.assigned(2010, 6, 2);
     b.asked(2011, 2, 6);
-    assert_eq!(b.outputs(), [FLUSH], "it serves until that is done");
+    assert_eq!(b.outputs(), [TO_FLUSH], "it serves until that is done");
     assert_eq!(b.pass(2050), [], "no renewal");
     b.owner.handle_flushed(tenure(5));
     assert_eq!(b.outputs(), [Output::CloseLease(tenure(5))]);
@@ -210,22 +210,24 @@ fn a_successor_that_has_not_asked_is_waited_for() {
     assert_eq!(b.owner.holding(at(2029)).collect::<Vec<_>>(), [tenure(5)]);
     assert_eq!(b.owner.next_deadline(), Some(at(2030)));
     b.asked(2029, 2, 6);
-    assert_eq!(b.outputs(), [FLUSH]);
+    assert_eq!(b.outputs(), [TO_FLUSH]);
 }
 
 #[test]
-fn a_successor_that_does_not_ask_is_waited_for_so_long_and_no_longer_than_the_lease() {
+fn a_successor_that_does_not_ask_is_waited_for_so_long_and_until_it_is_time_to_flush() {
     let mut b = Bench::new(&[1, 2, 3]);
     b.open(2000, 5);
     b.assigned(2010, 6, 2);
     assert_eq!(b.pass(2029), []);
-    assert_eq!(b.pass(2030), [FLUSH]);
+    assert_eq!(b.pass(2030), [TO_FLUSH]);
 
     let mut b = Bench::new(&[1, 2, 3]);
     b.open(2000, 5);
     b.assigned(2090, 6, 2);
-    assert_eq!(b.owner.next_deadline(), Some(at(2098)));
-    assert_eq!(b.pass(2098), [FLUSH, Output::CloseLease(tenure(5))]);
+    assert_eq!(b.owner.next_deadline(), Some(at(2093)));
+    assert_eq!(b.pass(2092), []);
+    assert_eq!(b.pass(2093), [TO_FLUSH]);
+    assert_eq!(b.pass(2098), [Output::CloseLease(tenure(5))]);
 }
 
 #[test]
@@ -234,7 +236,7 @@ fn a_successor_that_asked_before_this_node_knew_of_it_is_not_waited_for() {
     b.open(2000, 5);
     b.asked(2009, 2, 6);
     b.assigned(2010, 6, 2);
-    assert_eq!(b.outputs(), [FLUSH]);
+    assert_eq!(b.outputs(), [TO_FLUSH]);
 }
 
 #[test]
@@ -248,7 +250,7 @@ fn a_successor_whose_epoch_voters_know_of_and_this_node_does_not_is_waited_for()
     b.assigned(2041, 6, 2);
     assert_eq!(b.outputs(), []);
     b.asked(2042, 2, 6);
-    assert_eq!(b.outputs(), [FLUSH]);
+    assert_eq!(b.outputs(), [TO_FLUSH]);
 }
 
 #[test]
@@ -256,7 +258,7 @@ fn nobody_is_waited_for_who_is_not_known_or_asks_others_only() {
     let mut b = Bench::new(&[1, 2, 3]);
     b.open(2000, 5);
     b.owner.surrender(at(2010), &b.log);
-    assert_eq!(b.outputs(), [FLUSH], "no successor");
+    assert_eq!(b.outputs(), [TO_FLUSH], "no successor");
 
     let mut b = Bench::new(&[2, 3, 4]);
     b.assigned(2000, 5, 1);
@@ -268,7 +270,7 @@ fn nobody_is_waited_for_who_is_not_known_or_asks_others_only() {
     b.answer(2000, 3, nonce, 5, Ok(()));
     b.outputs();
     b.assigned(2010, 6, 2);
-    assert_eq!(b.outputs(), [FLUSH], "it has no vote here");
+    assert_eq!(b.outputs(), [TO_FLUSH], "it has no vote here");
 }
 
 #[test]

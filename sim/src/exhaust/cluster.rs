@@ -285,7 +285,10 @@ impl<'a> Cluster<'a> {
         let node = node.change();
         let now = node.clock.local(now_ns);
         match letter.message {
-            Message::Request(m) => node.voter.handle_request(now, letter.from, &m, &node.log),
+            Message::Request(m) => {
+                node.voter.handle_request(now, letter.from, &m, &node.log);
+                node.owner.handle_asked(now, letter.from, &m.tenures, &node.log);
+            }
             Message::Reply(m) => node.owner.handle_reply(now, letter.from.node, &m, &node.log),
             Message::Release(m) => node.voter.handle_release(now, letter.from, &m, &node.log),
             Message::ReleaseAck(m) => node.owner.handle_release_ack(letter.from.node, &m),
