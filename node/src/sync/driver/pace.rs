@@ -10,13 +10,13 @@ const APART: Duration = Duration::from_micros(100);
 /// there.
 const GATHER: Duration = Duration::from_micros(300);
 
-/// At so many changes for each millisecond, or more, turns begin twice as far apart …
-const BUSY: u128 = 27;
+/// Changes of a turn beyond which the next one begins twice as late …
+const BUSY: usize = 16;
 
-/// … and at so many four times, …
+/// … and four times, if so many came in each millisecond of an interval that was as long as that …
 const BUSIER: u128 = 36;
 
-/// … but only twice at so many: the peer's thread writes at once what is a turn of such a rate, and no more than that.
+/// … but not so many: the peer's thread writes at once what is a turn of such a rate, and no more than that.
 const FLOOD: u128 = 100;
 
 /// See the module.
@@ -41,10 +41,11 @@ impl Pace {
 
     /// What is left at `now` until the next turn may begin.
     pub(super) fn pause(&self, now: Instant) -> Duration {
-        let apart = match self.rate() {
-            _ if self.taken == 0 => APART,
-            0..BUSY => GATHER,
-            BUSIER..FLOOD => 4 * GATHER,
+        let lasting = self.since >= 2 * GATHER && (BUSIER..FLOOD).contains(&self.rate());
+        let apart = match self.taken {
+            0 => APART,
+            1..=BUSY => GATHER,
+            _ if lasting => 4 * GATHER,
             _ => 2 * GATHER,
         };
         apart.saturating_sub(now.saturating_duration_since(self.last_turn))
@@ -56,7 +57,7 @@ impl Pace {
         *self = Self { since, ..Self::new(now) };
     }
 
-    /// Changes for each millisecond. They have come since the turn before; of a few that came together nothing follows.
+    /// Changes for each millisecond. They have come since the turn before.
     fn rate(&self) -> u128 {
         self.taken as u128 * 1_000_000 / self.since.max(GATHER).as_nanos()
     }
@@ -82,25 +83,29 @@ mod tests {
     #[test]
     fn turns_of_many_changes_are_further_apart() {
         for since in [1, 2, 4].map(|times| times * GATHER) {
-            let changes = |rate: u128| (rate * since.as_nanos()).div_ceil(1_000_000) as usize;
-            assert_eq!(apart(since, 0), APART);
-            assert_eq!(apart(since, 1), GATHER);
-            for (rate, times) in [(BUSY, 2), (BUSIER, 4), (FLOOD, 2)] {
-                assert_eq!(apart(since, changes(rate)), times * GATHER, "{rate} a millisecond");
+            for (changes, times) in [(1, 1), (BUSY, 1), (BUSY + 1, 2), (2048, 2)] {
+                assert_eq!(apart(since, changes), times * GATHER, "{changes} changes in {since:?}");
             }
-            for (rate, times) in [(BUSY, 1), (BUSIER, 2), (FLOOD, 4)] {
-                assert_eq!(apart(since, changes(rate) - 1), times * GATHER, "less than {rate} a millisecond");
+            assert_eq!(apart(since, 0), APART);
+        }
+    }
+
+    #[test]
+    fn turns_at_a_high_rate_are_furthest_apart() {
+        for since in [2, 4].map(|times| times * GATHER) {
+            let changes = |rate: u128| (rate * since.as_nanos()).div_ceil(1_000_000) as usize;
+            for (changes, times) in
+                [(changes(BUSIER) - 1, 2), (changes(BUSIER), 4), (changes(FLOOD) - 1, 4), (changes(FLOOD), 2)]
+            {
+                assert_eq!(apart(since, changes), times * GATHER, "{changes} changes in {since:?}");
             }
         }
     }
 
     #[test]
-    fn a_burst_after_a_pause_is_no_rate() {
-        assert_eq!(apart(Duration::from_millis(100), 2000), GATHER);
-        assert_eq!(apart(Duration::from_micros(10), 8), GATHER);
-        // At twenty thousand a second nothing waits longer, however long the thread stood still before.
-        for micros in [300, 600, 1200, 5000] {
-            assert_eq!(apart(Duration::from_micros(micros), micros as usize / 50), GATHER, "{micros} µs");
+    fn a_burst_is_no_rate() {
+        for (since, changes) in [(100_000, 20), (100_000, 2000), (5000, 100), (1000, 20), (300, 20)] {
+            assert_eq!(apart(Duration::from_micros(since), changes), 2 * GATHER, "{changes} in {since} µs");
         }
     }
 }
