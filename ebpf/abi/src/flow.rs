@@ -138,8 +138,8 @@ pub const FORWARD_DSR_GUE: u32 = 3 << 8;
 /// the flow has no reply entry.
 pub const FORWARDING: u32 = 3 << 8;
 
-/// One direction of a flow. Replaced as a whole only by user space on a node without the lease; the kernel
-/// changes `path`, `hop`, `state`, `last_seen_ns`, `epoch` in place, and everything but the key when a SYN begins
+/// One direction of a flow. Replaced as a whole only by user space, and by the `learn` stage for it, on a node without the
+/// lease; the kernel changes `path`, `hop`, `state`, `last_seen_ns`, `epoch` in place, and everything but the key when a SYN begins
 /// another connection on a dead flow's key. A reply entry whose original names another twin was left by that;
 /// it stays dead until the sweeper frees it or the flow returns to its endpoint.
 ///

@@ -19,7 +19,7 @@ pub const LEARN_BATCH: u32 = 64;
 pub const WAITING: i32 = 0;
 /// [`LearnEntry::outcome`]: both entries are written; there was no flow before, or one of another birth.
 pub const MADE: i32 = 1;
-/// [`LearnEntry::outcome`]: both entries are written, in place of an earlier state of the flow.
+/// [`LearnEntry::outcome`]: both entries say it, in place of an earlier state of the flow.
 pub const CHANGED: i32 = 2;
 /// [`LearnEntry::outcome`]: the table holds something at least as new; only the mark was set.
 pub const STALE: i32 = 3;

@@ -11,8 +11,9 @@ use lockstep_abi::flow::{FORWARD_NAT, FORWARDING, FlowKey, FlowValue, ORIGINAL, 
 use lockstep_abi::learn::{
     CHANGED, DEFERRED, LEARN_BATCH, LEARN_HEADER, LearnEntry, MADE, REMOVED, STALE, Stamp,
 };
+use lockstep_abi::state;
 
-use crate::atomic::same_key;
+use crate::atomic::{self, same_key};
 use crate::family::Family;
 
 const EEXIST: i32 = -17;
@@ -83,7 +84,71 @@ fn consider<F: Family>(entry: &LearnEntry<F::Address>) -> i32 {
                 return left;
             }
         }
-        written(replace::<F>(entry), if birth_ns == told.birth_ns { CHANGED } else { MADE })
+        if birth_ns != told.birth_ns {
+            return written(replace::<F>(entry), MADE);
+        }
+        if change::<F>(entry, held, word) {
+            return CHANGED;
+        }
+        written(replace::<F>(entry), CHANGED)
+    }
+}
+
+/// Writes what packets change of a flow into the entries that it has, as they do: who has those in hand goes on. False: more
+/// than that differs, or somebody else was at it, and both entries are to be put in anew.
+///
+/// # Safety
+/// `held` is the live original of `entry`'s key, of the same birth and with the same twin, whose state was `word`.
+#[inline(always)]
+unsafe fn change<F: Family>(
+    entry: &LearnEntry<F::Address>,
+    held: *mut FlowValue<F::Address>,
+    word: u64,
+) -> bool {
+    let told = &entry.original;
+    // SAFETY: the caller's promise, and live map values; aligned words, each read or written by itself.
+    unsafe {
+        let same = (*held).service == told.service
+            && (*held).endpoint == told.endpoint
+            && (*held).flags == told.flags
+            && (*held).address_index == told.address_index
+            && (*held).address_stamp == told.address_stamp
+            && (*held).service_slot == told.service_slot
+            && (*held).target == told.target;
+        // What is dead may be freed at any time.
+        if !same || state::bits(word) & (state::DEAD | state::CLAIMED) != 0 {
+            return false;
+        }
+        let other = if told.flags & FORWARDING == FORWARD_NAT {
+            let Some(reply) = F::flows().get_ptr_mut(&told.twin) else { return false };
+            if (*reply).kind() != REPLY || !same_key(addr_of!((*reply).twin), &told.key) {
+                return false;
+            }
+            reply
+        } else {
+            held
+        };
+        if !atomic::swap(addr_of_mut!((*held).state), word, told.state) {
+            return false;
+        }
+        bring::<F>(held, told);
+        bring::<F>(other, told);
+    }
+    true
+}
+
+/// What both entries of a flow have of a change.
+///
+/// # Safety
+/// `entry` is a live value of the flow map.
+#[inline(always)]
+unsafe fn bring<F: Family>(entry: *mut FlowValue<F::Address>, told: &FlowValue<F::Address>) {
+    // SAFETY: the caller's promise; aligned words.
+    unsafe {
+        addr_of_mut!((*entry).epoch).write_volatile(told.epoch);
+        addr_of_mut!((*entry).last_seen_ns).write_volatile(told.last_seen_ns);
+        addr_of_mut!((*entry).mark).write_volatile(told.mark);
+        addr_of_mut!((*entry).path).write_volatile(told.path);
     }
 }
 
@@ -153,7 +218,8 @@ fn make<F: Family>(entry: &LearnEntry<F::Address>) -> Result<(), i32> {
     with_reply::<F>(entry)
 }
 
-/// A live element is another flow's for whoever has it in hand: both entries are put in as a whole.
+/// Of a flow that is another now, or is held otherwise: a live element is another flow's for whoever has it in hand, so both
+/// entries are put in as a whole.
 #[inline(always)]
 fn replace<F: Family>(entry: &LearnEntry<F::Address>) -> Result<(), i32> {
     F::flows().insert(&entry.original.key, &entry.original, u64::from(BPF_ANY))?;

@@ -5,6 +5,7 @@ mod adopt;
 mod affinity;
 mod apply;
 mod bed;
+mod change;
 mod events;
 mod families;
 mod flows;
