@@ -12,7 +12,7 @@ use crate::case::BOTH_FAMILIES_XDP;
 use crate::frame::{ACK, FIN, SYN, TCP};
 use crate::rig::*;
 
-const ROUNDS: usize = 3000;
+const ROUNDS: usize = 500;
 
 /// A connection that both sides have ended; answers its endpoint.
 fn closed(rig: &Rig, port: u16) -> u8 {
