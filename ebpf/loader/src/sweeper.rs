@@ -33,7 +33,7 @@ use crate::maps::Maps;
 
 /// A pass over empty tables still reads every bucket. So passes begin no more often than this for each entry that
 /// there is room for, which keeps them near one percent of a processor.
-const PAUSE_PER_ENTRY: Duration = Duration::from_nanos(1000);
+const PAUSE_PER_ENTRY: Duration = Duration::from_nanos(500);
 /// But at least this often: idle flows end late by so much.
 const MAX_PAUSE: Duration = Duration::from_secs(5);
 
