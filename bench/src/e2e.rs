@@ -41,6 +41,9 @@ pub(crate) struct Options {
     /// Only this case: close, keepalive, tcp or udp.
     #[arg(long)]
     case: Option<Case>,
+    /// Only this subject, beside plain forwarding.
+    #[arg(long)]
+    subject: Option<Subject>,
 }
 
 const ROUNDS: usize = 15;
@@ -67,7 +70,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     let mut measured = Ok(());
     for case in Case::ALL.into_iter().filter(|case| options.case.is_none_or(|only| only == *case)) {
         // What was measured before is worth telling in any case.
-        measured = measure(case, rounds, length, &bed, &mut report)
+        measured = measure(case, options.subject, rounds, length, &bed, &mut report)
             .with_context(|| format!("the case {}", case.name()));
         if measured.is_err() {
             break;
@@ -91,6 +94,7 @@ struct Bed<'a> {
 /// every round plain forwarding stands right beside the dataplane.
 fn measure(
     case: Case,
+    only: Option<Subject>,
     rounds: usize,
     length: Duration,
     bed: &Bed<'_>,
@@ -99,7 +103,10 @@ fn measure(
     let mut samples: BTreeMap<Subject, Sample> = BTreeMap::new();
     let mut notes: BTreeMap<Subject, String> = BTreeMap::new();
     let mut refused: BTreeMap<&str, u64> = BTreeMap::new();
-    let subjects: Vec<Subject> = Subject::ALL.into_iter().filter(|subject| subject.does(case)).collect();
+    let asked = |subject: &Subject| {
+        only.is_none_or(|only| only == *subject || *subject == Subject::Forwarding) && subject.does(case)
+    };
+    let subjects: Vec<Subject> = Subject::ALL.into_iter().filter(asked).collect();
     for round in 0..rounds {
         let mut order = subjects.clone();
         if round % 2 == 1 {

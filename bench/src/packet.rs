@@ -6,6 +6,7 @@ use crate::plan::{HEADER_V6, HEADER_WORDS, Plan};
 
 pub(crate) type Mac = [u8; 6];
 
+pub(crate) const FIN: u8 = 0x01;
 pub(crate) const SYN: u8 = 0x02;
 pub(crate) const ACK: u8 = 0x10;
 

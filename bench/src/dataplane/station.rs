@@ -1,5 +1,7 @@
 //! One hook and family: the baselines, the established flow and the new one, over more and more flows.
 
+mod there;
+
 use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
@@ -93,6 +95,8 @@ impl Station<'_> {
             self.established(*flows)?;
             self.new_flows(*flows)
                 .with_context(|| format!("{} new flows at {}", label(*flows), self.hook.name()))?;
+            self.flows_there(*flows)
+                .with_context(|| format!("SYNs on {} flows at {}", label(*flows), self.hook.name()))?;
         }
         Ok(())
     }
@@ -295,16 +299,16 @@ impl Station<'_> {
 
     /// The keys of both entries of flow `i`.
     fn keys(&self, flows: &Flows, i: u32) -> [Vec<u8>; 2] {
-        let (asks, answers) = (self.frame(SYN, SIZES[0].1), self.answer());
+        let (asks, answers) = (self.frame(SYN, SIZES[0].1), self.answer(SYN | ACK));
         let replies = Flows { varied: DESTINATION, ..*flows };
         [key(self.family, flows, &asks, i), key(self.family, &replies, &answers, i)]
     }
 
-    /// An endpoint's answer to the first client.
-    fn answer(&self) -> Vec<u8> {
+    /// An endpoint's answer to the first client, with these flags.
+    fn answer(&self, flags: u8) -> Vec<u8> {
         let to: End = self.bed.client_from_inside(self.family);
         let size = if self.family == Family::V6 { SMALLEST_V6 } else { SIZES[0].1 };
-        tcp(self.bed.endpoint_end(self.family), to, SYN | ACK, size, CLIENT_PORT)
+        tcp(self.bed.endpoint_end(self.family), to, flags, size, CLIENT_PORT)
     }
 
     /// Every flow once; the time of all, in ns.
@@ -350,7 +354,7 @@ impl Station<'_> {
         subject.forget_flows()?;
         let in_order = Flows { scattered: false, ..self.flows(count) };
         self.make(&in_order, &self.frame(SYN, SIZES[0].1), false).context("SYN")?;
-        let answer = self.answer();
+        let answer = self.answer(SYN | ACK);
         let answers = Flows { varied: DESTINATION, ..in_order };
         self.make(&answers, &answer, false).context("SYN-ACK")?;
         let ack = self.frame(ACK, SIZES[0].1);

@@ -5,6 +5,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
 
 use anyhow::Context;
+use clap::ValueEnum;
 use lockstep_cluster_tests::ip::batch;
 use lockstep_cluster_tests::process::Process;
 use lockstep_cluster_tests::run::Run;
@@ -17,7 +18,7 @@ use super::{haproxy, nftables, server};
 use crate::lockstep::{Daemon, Hook, Service, Setting};
 
 /// The number is the balancer's place in the network.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
 pub(crate) enum Subject {
     /// The kernel's own routing, no translation: the ceiling.
     Forwarding,

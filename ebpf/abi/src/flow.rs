@@ -173,7 +173,8 @@ pub struct FlowValue<A> {
     /// Equal to `generation`. Behind all that a packet needs, on purpose.
     pub generation_end: u32,
     /// Original only: [`crate::state`] in the low half, the change counter n in the high half. Changed by
-    /// compare-and-swap; who wins emits the event.
+    /// compare-and-swap; who wins emits the event. Of a reply 0, or [`state::CLAIMED`] while somebody writes over it or
+    /// takes it back.
     pub state: u64,
     /// The first owner's clock when the flow was made.
     pub birth_ns: u64,

@@ -14,7 +14,7 @@ use crate::count::count;
 use crate::event::report;
 use crate::family::Family;
 use crate::insert::DRAFT_ROOM;
-use crate::lease::{may_begin, precise_ns};
+use crate::lease::{may_begin, tick_ns};
 use crate::load;
 use crate::words;
 
@@ -151,7 +151,7 @@ unsafe fn end<A>(
     // SAFETY: the caller's promise.
     unsafe {
         // First, so that the sweeper does not free what has only now died.
-        addr_of_mut!((*original).last_seen_ns).write_volatile(precise_ns());
+        addr_of_mut!((*original).last_seen_ns).write_volatile(tick_ns());
         if !atomic::swap(addr_of_mut!((*original).state), old, dead) {
             return Err(Reason::Raced);
         }

@@ -20,9 +20,10 @@ use crate::event::report_now;
 use crate::family::{Family, V4, V6};
 use crate::load;
 use crate::maps::ADDRESSES;
+use crate::reopen::{take_back, take_over};
 use crate::words;
 
-const EEXIST: i32 = -17;
+pub(crate) const EEXIST: i32 = -17;
 const E2BIG: i32 = -7;
 const ENOMEM: i32 = -12;
 
@@ -129,19 +130,6 @@ pub(crate) fn begin_at_once<F: Family>(group: u64) -> bool {
     }
     tell(flow, group);
     true
-}
-
-/// Removes the reply entry of a flow that was there before, unless somebody who has made that anew has written this
-/// entry meanwhile.
-#[cold]
-#[inline(never)]
-fn take_back<F: Family>(flow: &FlowValue<F::Address>) {
-    if let Some(reply) = F::flows().get_ptr(&flow.twin)
-        // SAFETY: a live map value; one aligned word.
-        && unsafe { addr_of!((*reply).generation).read_volatile() } == flow.generation
-    {
-        let _ = F::flows().remove(&flow.twin);
-    }
 }
 
 /// [`begun`]'s answers; from [`FIRST_REASON`] on why there is no flow.
@@ -255,7 +243,7 @@ fn insert<F: Family>(flow: &mut FlowValue<F::Address>, source: Source, blocks: u
         Ok(()) => Ok(true),
         Err(error) => {
             if !direct {
-                let _ = F::flows().remove(&flow.twin);
+                take_back::<F>(flow);
             }
             if error == EEXIST { Ok(false) } else { Err(refusal(error)) }
         }
@@ -264,7 +252,7 @@ fn insert<F: Family>(flow: &mut FlowValue<F::Address>, source: Source, blocks: u
 
 /// Writes the reply entry, with a translated source on a free port. False: this very flow was made by another CPU.
 #[inline(always)]
-fn reserve<F: Family>(
+pub(crate) fn reserve<F: Family>(
     flow: &mut FlowValue<F::Address>,
     source: &Source,
     blocks: u64,
@@ -374,7 +362,7 @@ fn is_service<F: Family>(reply_key: &FlowKey<F::Address>) -> bool {
 }
 
 #[inline(always)]
-fn refusal(error: i32) -> Reason {
+pub(crate) fn refusal(error: i32) -> Reason {
     match error {
         E2BIG | ENOMEM => Reason::FlowTableFull,
         _ => Reason::FlowInsertFailed,
@@ -413,81 +401,4 @@ fn holder<F: Family>(reply: &FlowValue<F::Address>) -> Holder {
         return Holder::Nobody;
     }
     if own { Holder::ThisFlow } else { Holder::AnotherFlow }
-}
-
-/// Puts a flow in the place of the dead one that this packet has claimed. Live elements are changed in place
-/// and never freed here: another CPU may have them in hand. The old reply entry, if the endpoint or the port is
-/// another now, stays dead until the sweeper finds that its original names another twin.
-#[inline(always)]
-fn take_over<F: Family>(
-    flow: &mut FlowValue<F::Address>,
-    source: Source,
-    blocks: u64,
-) -> Result<bool, Reason> {
-    let original = F::flows().get_ptr_mut(&flow.key).ok_or(Reason::Raced)?;
-    // SAFETY: a live map value; the claim keeps everybody else from changing it.
-    let claimed = unsafe { addr_of!((*original).state).read_volatile() };
-    if state::bits(claimed) & state::DEAD == 0 {
-        return Err(Reason::Raced);
-    }
-    // The count goes on, so that no word of the state ever comes back.
-    flow.state = state::word(state::bits(flow.state), state::n(claimed).wrapping_add(1));
-    if flow.flags & FORWARDING == 0 {
-        if source.translate && !source.keep_port {
-            // A port of its own: the old one waits with the old entry.
-            reserve::<F>(flow, &source, blocks)?;
-        } else {
-            return_to::<F>(reply_of::<F>(flow).ok_or(Reason::FlowInsertFailed)?)?;
-        }
-    }
-    // SAFETY: a live map value.
-    unsafe { replace(original, flow) };
-    Ok(true)
-}
-
-/// Writes the reply entry of a reopened flow, over the old one if the endpoint is the same.
-#[inline(always)]
-fn return_to<F: Family>(reply: &FlowValue<F::Address>) -> Result<(), Reason> {
-    match F::flows().insert(&reply.key, reply, u64::from(BPF_NOEXIST)) {
-        Ok(()) => Ok(()),
-        Err(EEXIST) => {
-            let holder = F::flows().get_ptr_mut(&reply.key).ok_or(Reason::Raced)?;
-            // SAFETY: a live map value.
-            unsafe {
-                if !same_key(addr_of!((*holder).twin), &reply.twin) {
-                    return Err(Reason::ReplyTupleTaken);
-                }
-                replace(holder, reply);
-            }
-            Ok(())
-        }
-        Err(error) => Err(refusal(error)),
-    }
-}
-
-/// Writes a value over another of the same key, so that readers see one of the two or notice.
-#[inline(always)]
-unsafe fn replace<A: Address>(entry: *mut FlowValue<A>, value: &FlowValue<A>) {
-    // SAFETY: the caller's promise; volatile, because the order is the protocol (see FlowValue).
-    unsafe {
-        addr_of_mut!((*entry).generation).write_volatile(value.generation);
-        copy_key(addr_of_mut!((*entry).twin), &value.twin);
-        addr_of_mut!((*entry).last_seen_ns).write_volatile(value.last_seen_ns);
-        addr_of_mut!((*entry).hop).write_volatile(value.hop);
-        addr_of_mut!((*entry).address_delta).write_volatile(value.address_delta);
-        addr_of_mut!((*entry).port_delta).write_volatile(value.port_delta);
-        addr_of_mut!((*entry).address_index).write_volatile(value.address_index);
-        addr_of_mut!((*entry).address_stamp).write_volatile(value.address_stamp);
-        addr_of_mut!((*entry).birth_ns).write_volatile(value.birth_ns);
-        addr_of_mut!((*entry).epoch).write_volatile(value.epoch);
-        addr_of_mut!((*entry).service).write_volatile(value.service);
-        addr_of_mut!((*entry).endpoint).write_volatile(value.endpoint);
-        addr_of_mut!((*entry).mark).write_volatile(value.mark);
-        addr_of_mut!((*entry).flags).write_volatile(value.flags);
-        addr_of_mut!((*entry).service_slot).write_volatile(value.service_slot);
-        addr_of_mut!((*entry).target).write_volatile(value.target);
-        addr_of_mut!((*entry).generation_end).write_volatile(value.generation_end);
-        addr_of_mut!((*entry).path).write_volatile(value.path);
-        addr_of_mut!((*entry).state).write_volatile(value.state);
-    }
 }

@@ -33,6 +33,7 @@ mod lease;
 mod load;
 mod maps;
 mod open;
+mod reopen;
 mod skb;
 mod slow;
 mod special;

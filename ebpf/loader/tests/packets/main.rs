@@ -44,4 +44,5 @@ mod ports;
 mod race;
 mod ranges;
 mod recycled;
+mod reopen;
 mod rules;

@@ -112,6 +112,9 @@ impl Hook for Tc {
 
     #[inline(always)]
     fn pull(&self, bytes: u32) {
+        if self.start() + bytes as usize <= self.end() {
+            return;
+        }
         let bytes = if bytes < self.length() { bytes } else { self.length() };
         // What it could not pull, the next look for it does not find.
         // SAFETY: the context is valid while the program runs.
