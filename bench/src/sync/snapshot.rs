@@ -50,7 +50,9 @@ pub(crate) struct Snapshot {
 /// With at least `flows` on the owner.
 pub(crate) fn run(bed: &mut Bed, flows: u64) -> anyhow::Result<Snapshot> {
     let (owner, standby) = (bed.owner, bed.standby());
-    let missing = flows.saturating_sub(count(bed, owner)?);
+    // The rest is made while delays are measured before it goes.
+    let later = BEFORE * u64::from(MEANWHILE) / 1000;
+    let missing = flows.saturating_sub(count(bed, owner)? + later);
     bed.generator.run(Some(FILLING), u32::try_from(missing)?, None)?;
     let endpoints = Endpoints::start(&bed.cluster.topology)?;
     // Delays are to be those of the network, and not of a server that waits for a processor.

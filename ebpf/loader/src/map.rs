@@ -13,8 +13,8 @@ use aya_obj::generated::bpf_cmd;
 use crate::sys;
 
 /// Entries that the kernel is asked for at once. Without kernel preemption nothing else runs on the processor meanwhile, no
-/// packet's reader either: of a large table this many take some 50 µs.
-const AT_ONCE: usize = 256;
+/// packet's reader either.
+const AT_ONCE: usize = 128;
 
 /// A map of `K` to `V`.
 pub(crate) struct Map<K, V> {

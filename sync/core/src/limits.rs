@@ -21,8 +21,9 @@ pub const WINDOW: u64 = 8192;
 /// stream's groups walked again; more flows than this cannot differ without a walk being cheaper.
 pub const MAX_DIRTY: usize = 1 << 20;
 
-/// The same while the peer is away: it will probably come back restarted and need a walk anyway.
-pub const MAX_DIRTY_AWAY: usize = 1 << 16;
+/// The same while the peer is away: it will probably come back restarted and need a walk anyway, and to wait for it may take
+/// little memory.
+pub const MAX_DIRTY_AWAY: usize = 1 << 14;
 
 /// Flows that wait to be old enough for their service's policy. Beyond it a young flow is sent at once: more flows are
 /// replicated than were asked for, and none less.
