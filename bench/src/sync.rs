@@ -10,6 +10,7 @@ mod requests;
 mod scale;
 mod snapshot;
 mod step;
+mod stopped;
 
 use std::time::Duration;
 
@@ -45,6 +46,8 @@ enum Part {
     Rates,
     /// A standby that joins.
     Snapshot,
+    /// A standby whose daemon stands still for `--seconds`, and goes on.
+    Stopped,
     /// Connections through the owner, with replication and without.
     Requests,
     /// What each node sends, receives and holds, with two, three and five balancers.
@@ -62,6 +65,9 @@ const SNAPSHOTS: [(&str, u64); 2] = [("100k", 100_000), ("1m", 1_000_000)];
 const PAIRS: (usize, Duration) = (10, Duration::from_secs(2));
 const QUICK_PAIRS: (usize, Duration) = (2, Duration::from_secs(1));
 const SECONDS: f64 = 3.0;
+/// How long a standby stands still.
+const STOP: Duration = Duration::from_mins(10);
+const QUICK_STOP: Duration = Duration::from_secs(30);
 const QUICK_SECONDS: f64 = 1.0;
 /// A rate is as long as this many flows at most: the table has room for a few of them.
 const MOST: u32 = 300_000;
@@ -93,6 +99,11 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
         anyhow::Ok(())
     })();
     let measured = measured.and_then(|()| {
+        if only(Part::Stopped) {
+            let length =
+                options.seconds.map_or(if quick { QUICK_STOP } else { STOP }, Duration::from_secs_f64);
+            report.rows.extend(stopped::measure(length)?);
+        }
         if only(Part::Requests) {
             let (pairs, length) = if quick { QUICK_PAIRS } else { PAIRS };
             report.rows.push(requests::measure(pairs, length)?);
@@ -124,16 +135,19 @@ fn snapshots(bed: &mut Bed, name: &str, flows: u64, report: &mut Report) -> anyh
     let snapshot = snapshot::run(bed, flows)?;
     let seconds = snapshot.time.as_secs_f64();
     let note = format!(
-        "{} flows; {:.1} s from the start of its process",
+        "{} flows; {:.1} s from the start of its process; {:.0} new flows/s meanwhile",
         snapshot.flows,
-        snapshot.since_start.as_secs_f64()
+        snapshot.since_start.as_secs_f64(),
+        snapshot.offered,
     );
     println!("snapshot of {name}: {seconds:.2} s, {note}; {}", snapshot.spent.threads(snapshot.flows));
+    println!("delays before: {:?}", snapshot.before);
+    println!("delays meanwhile: {:?}", snapshot.meanwhile);
     report.rows.push(one(&format!("sync/snapshot_{name}_s"), "s", Better::Lower, seconds).note(note));
-    let share = snapshot.spent.sender_us(&idle, snapshot.flows) * snapshot.flows as f64
-        / 1e6
-        / snapshot.spent.time.as_secs_f64();
-    report.rows.push(one(&format!("sync/snapshot_{name}/sender_cpus"), "CPU", Better::Lower, share));
+    let (cpus, before) = (snapshot.spent.sender_cpus(&idle), snapshot.spent_before.sender_cpus(&idle));
+    let row = one(&format!("sync/snapshot_{name}/sender_cpus"), "CPU", Better::Lower, cpus);
+    report.rows.push(row.beside(format!("sync/snapshot_{name}/sender_cpus_before"), before));
+    report.rows.push(one(&format!("sync/snapshot_{name}/walk_cpus"), "CPU", Better::Lower, cpus - before));
     let forwarding =
         one(&format!("sync/snapshot_{name}/forwarding_p99_ms"), "ms", Better::Lower, snapshot.meanwhile.p99);
     report.rows.push(forwarding.beside(format!("sync/snapshot_{name}/before"), snapshot.before.p99));

@@ -52,13 +52,23 @@ impl Counts {
 
 /// The intent: flows last as long as the benchmark, and are replicated by `policy`.
 pub(crate) fn manifest(policy: &str) -> String {
-    EXAMPLE.replace("sync: immediate", &format!("sync: {policy}\n  timeouts: {{syn: 1h, established: 1h}}"))
+    with_timeout(policy, "1h")
+}
+
+/// The same; flows last for `timeout`.
+pub(crate) fn with_timeout(policy: &str, timeout: &str) -> String {
+    let timeouts = format!("timeouts: {{syn: {timeout}, established: 1h}}");
+    EXAMPLE.replace("sync: immediate", &format!("sync: {policy}\n  {timeouts}"))
 }
 
 impl Bed {
     pub(crate) fn create() -> anyhow::Result<Self> {
+        Self::of(&manifest("immediate"))
+    }
+
+    pub(crate) fn of(manifest: &str) -> anyhow::Result<Self> {
         let room = |_: Node, file: &str| with_room(file, MAX_FLOWS);
-        let cluster = Cluster::start_configured(&manifest("immediate"), Profile::Lan, room)?;
+        let cluster = Cluster::start_configured(manifest, Profile::Lan, room)?;
         let owner = cluster.wait_ready()?;
         for endpoint in &cluster.topology.endpoints {
             silence(endpoint)?;

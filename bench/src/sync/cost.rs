@@ -131,6 +131,11 @@ impl Spent {
         self.net(idle, |spent| spent.receiver.total() as f64) / 1e3 / flows as f64
     }
 
+    /// How many processors the origin's daemon took, less what it takes idle.
+    pub(crate) fn sender_cpus(&self, idle: &Spent) -> f64 {
+        self.net(idle, |spent| spent.sender.total() as f64) / 1e9 / self.time.as_secs_f64()
+    }
+
     /// Of the whole machine, the generator included, µs.
     pub(crate) fn machine_us(&self, idle: &Spent, flows: u64) -> f64 {
         self.net(idle, |spent| spent.busy) * 1e6 / flows as f64

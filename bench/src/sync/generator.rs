@@ -5,6 +5,7 @@ use std::io;
 use std::mem::{size_of, zeroed};
 use std::net::Ipv4Addr;
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::Sender;
 use std::time::{Duration, Instant};
 
@@ -108,6 +109,22 @@ impl Generator {
             interrupt::check()?;
         }
         Ok(Sent { flows: sent.into(), time: begin.elapsed() })
+    }
+
+    /// Makes new ones at `per_second` until `over` says so.
+    pub(crate) fn run_until(&mut self, per_second: u32, over: &AtomicBool) -> anyhow::Result<Sent> {
+        let begin = Instant::now();
+        let mut flows = 0;
+        while !over.load(Ordering::Relaxed) {
+            let due = (begin.elapsed().as_secs_f64() * f64::from(per_second)) as u64;
+            let due = u32::try_from(due.saturating_sub(flows))?.min(BURST as u32);
+            if due == 0 {
+                std::thread::sleep(PAUSE);
+                continue;
+            }
+            flows += self.run(None, due, None)?.flows;
+        }
+        Ok(Sent { flows, time: begin.elapsed() })
     }
 
     fn key(&self, flow: u32) -> FlowKey4 {

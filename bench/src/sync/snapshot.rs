@@ -1,6 +1,7 @@
 //! A standby that joins with an empty kernel: how long until it holds every flow of the owner, while new ones arrive; and what
 //! that does to packets that the owner forwards meanwhile.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::ensure;
@@ -19,13 +20,12 @@ use super::cost::Spent;
 
 /// New flows per second meanwhile.
 const MEANWHILE: u32 = 20_000;
-/// For so long: what is measured is to be over by then.
-const NEW_FLOWS: u32 = 4 * MEANWHILE;
 /// At which flows are made before.
 const FILLING: u32 = 50_000;
 const LIMIT: Duration = Duration::from_secs(60);
-/// So many datagrams are asked before the standby goes, a millisecond apart, under the same load.
-const BEFORE: u64 = 3000;
+/// So many datagrams are asked before the standby goes, a millisecond apart, under the same load: for about as long as a
+/// million flows take.
+const BEFORE: u64 = 5000;
 
 /// What came of it.
 #[derive(Debug)]
@@ -37,6 +37,10 @@ pub(crate) struct Snapshot {
     /// From the start of its process, the loading of its programs included.
     pub(crate) since_start: Duration,
     pub(crate) spent: Spent,
+    /// What as many new flows took before, with a standby that held everything.
+    pub(crate) spent_before: Spent,
+    /// New flows per second meanwhile, as they were made.
+    pub(crate) offered: f64,
     /// What a datagram took through the owner, there and back: before, ms.
     pub(crate) before: Percentiles,
     /// The same while it walked.
@@ -46,12 +50,16 @@ pub(crate) struct Snapshot {
 /// With at least `flows` on the owner.
 pub(crate) fn run(bed: &mut Bed, flows: u64) -> anyhow::Result<Snapshot> {
     let (owner, standby) = (bed.owner, bed.standby());
-    let missing = flows.saturating_sub(count(bed, owner)?);
+    // The rest is made while delays are measured before it goes.
+    let later = BEFORE * u64::from(MEANWHILE) / 1000;
+    let missing = flows.saturating_sub(count(bed, owner)? + later);
     bed.generator.run(Some(FILLING), u32::try_from(missing)?, None)?;
-    let _endpoints = Endpoints::start(&bed.cluster.topology)?;
+    let endpoints = Endpoints::start(&bed.cluster.topology)?;
+    // Delays are to be those of the network, and not of a server that waits for a processor.
+    endpoints.hurry()?;
     let probe = Probe::start(&bed.cluster.topology.clients, CLIENTS[0], DNS)?;
     probe.answered(1, LIMIT)?;
-    let before = undisturbed(bed, &probe)?;
+    let (before, spent_before) = undisturbed(bed, &probe)?;
     bed.cluster.process(standby)?.kill()?;
     bed.cluster.forget_kernel_state(standby)?;
 
@@ -60,8 +68,9 @@ pub(crate) fn run(bed: &mut Bed, flows: u64) -> anyhow::Result<Snapshot> {
     bed.cluster.wait_answering(standby)?;
     let watched = bed.watched()?;
     let Bed { cluster, generator, .. } = bed;
-    let (time, spent, meanwhile) = std::thread::scope(|scope| {
-        let load = scope.spawn(|| generator.run(Some(MEANWHILE), NEW_FLOWS, None));
+    let over = AtomicBool::new(false);
+    let (time, spent, meanwhile, offered) = std::thread::scope(|scope| {
+        let load = scope.spawn(|| generator.run_until(MEANWHILE, &over));
         let measured = (|| {
             let counts = || super::bed::counts(cluster, standby);
             let before = watched.read()?;
@@ -75,8 +84,10 @@ pub(crate) fn run(bed: &mut Bed, flows: u64) -> anyhow::Result<Snapshot> {
             let (time, meanwhile) = (first.elapsed(), delays(&probe, from));
             anyhow::Ok((time, watched.since(&before)?, meanwhile))
         })();
-        load.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
-        measured
+        over.store(true, Ordering::Relaxed);
+        let made = load.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
+        let (time, spent, meanwhile) = measured?;
+        anyhow::Ok((time, spent, meanwhile, made.flows as f64 / made.time.as_secs_f64()))
     })?;
     let since_start = started.elapsed();
     probe.stop()?;
@@ -86,16 +97,21 @@ pub(crate) fn run(bed: &mut Bed, flows: u64) -> anyhow::Result<Snapshot> {
         Ok((ours == theirs).then_some(ours))
     })?;
     ensure!(held >= flows, "{held} flows are fewer than {flows}");
-    Ok(Snapshot { flows: held, time, since_start, spent, before, meanwhile })
+    Ok(Snapshot { flows: held, time, since_start, spent, spent_before, offered, before, meanwhile })
 }
 
 /// What datagrams take while new flows arrive and nobody joins.
-fn undisturbed(bed: &mut Bed, probe: &Probe) -> anyhow::Result<Percentiles> {
-    let flows = (BEFORE * u64::from(MEANWHILE) / 1000) as u32;
+fn undisturbed(bed: &mut Bed, probe: &Probe) -> anyhow::Result<(Percentiles, Spent)> {
+    let watched = bed.watched()?;
+    let over = AtomicBool::new(false);
     std::thread::scope(|scope| {
-        let load = scope.spawn(|| bed.generator.run(Some(MEANWHILE), flows, None));
-        let from = clock::now();
-        let measured = probe.answered(BEFORE * 9 / 10, LIMIT).map(|_| delays(probe, from));
+        let load = scope.spawn(|| bed.generator.run_until(MEANWHILE, &over));
+        let measured = (|| {
+            let (from, before) = (clock::now(), watched.read()?);
+            probe.answered(BEFORE, LIMIT)?;
+            anyhow::Ok((delays(probe, from), watched.since(&before)?))
+        })();
+        over.store(true, Ordering::Relaxed);
         load.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
         measured
     })

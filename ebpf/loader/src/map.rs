@@ -12,6 +12,10 @@ use aya_obj::generated::bpf_cmd;
 
 use crate::sys;
 
+/// Entries that the kernel is asked for at once. Without kernel preemption nothing else runs on the processor meanwhile, no
+/// packet's reader either.
+const AT_ONCE: usize = 128;
+
 /// A map of `K` to `V`.
 pub(crate) struct Map<K, V> {
     fd: OwnedFd,
@@ -174,23 +178,40 @@ impl<V: Pod> Map<u32, V> {
 }
 
 impl<K: Pod, V: Pod> Map<K, V> {
-    /// One page of a hash map, appended to `page`; at least a whole bucket, about `count` entries. `None`: that was the last.
+    /// One page of a hash map, in the place of what `page` held; at least a whole bucket, about `count` entries. `None`: that
+    /// was the last.
     ///
     /// Entries that come or go meanwhile may be missed; one that stays is seen exactly once.
     pub(crate) fn page(
+        &self,
+        mut cursor: Option<HashCursor>,
+        count: usize,
+        page: &mut Page<K, V>,
+    ) -> io::Result<Option<HashCursor>> {
+        page.clear();
+        loop {
+            cursor = self.append(cursor, (count - page.len()).min(AT_ONCE), page)?;
+            if cursor.is_none() || page.len() >= count {
+                return Ok(cursor);
+            }
+        }
+    }
+
+    /// What one call of the kernel reads.
+    fn append(
         &self,
         mut cursor: Option<HashCursor>,
         mut count: usize,
         page: &mut Page<K, V>,
     ) -> io::Result<Option<HashCursor>> {
         loop {
-            page.reserve(count);
+            let (keys, values) = page.room(count);
             let mut out = 0u32;
             let input =
                 cursor.as_mut().map_or(std::ptr::null(), |cursor| std::ptr::from_ref(&cursor.0).cast());
             let cursors = (input, std::ptr::from_mut(&mut out).cast());
-            let buffers = (page.keys.as_mut_ptr().cast(), page.values.as_mut_ptr().cast());
-            // SAFETY: `reserve` made room for `count` of each; a hash map's cursor is a bucket number of four bytes.
+            let buffers = (keys.cast(), values.cast());
+            // SAFETY: `room` made room for `count` of each; a hash map's cursor is a bucket number of four bytes.
             let (done, result) = unsafe {
                 sys::batch(bpf_cmd::BPF_MAP_LOOKUP_BATCH, self.fd.as_fd(), cursors, buffers, count as u32, 0)
             };
@@ -204,10 +225,11 @@ impl<K: Pod, V: Pod> Map<K, V> {
                 }
                 Err(error) => return Err(error),
             };
-            // SAFETY: the kernel filled this many of both, and any bytes are a `K` and a `V`.
+            let length = page.len() + done as usize;
+            // SAFETY: the kernel filled this many more of both, and any bytes are a `K` and a `V`.
             unsafe {
-                page.keys.set_len(done as usize);
-                page.values.set_len(done as usize);
+                page.keys.set_len(length);
+                page.values.set_len(length);
             }
             return Ok(next);
         }
@@ -241,11 +263,23 @@ impl<K: Pod, V: Pod> Page<K, V> {
         Self { keys: Vec::new(), values: Vec::new() }
     }
 
-    fn reserve(&mut self, count: usize) {
+    fn clear(&mut self) {
         self.keys.clear();
         self.values.clear();
+    }
+
+    /// Where `count` more keys and values go.
+    fn room(&mut self, count: usize) -> (*mut K, *mut V) {
         self.keys.reserve(count);
         self.values.reserve(count);
+        (
+            self.keys.spare_capacity_mut().as_mut_ptr().cast(),
+            self.values.spare_capacity_mut().as_mut_ptr().cast(),
+        )
+    }
+
+    fn len(&self) -> usize {
+        self.keys.len()
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&K, &V)> {

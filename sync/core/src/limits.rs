@@ -21,12 +21,17 @@ pub const WINDOW: u64 = 8192;
 /// stream's groups walked again; more flows than this cannot differ without a walk being cheaper.
 pub const MAX_DIRTY: usize = 1 << 20;
 
-/// The same while the peer is away: it will probably come back restarted and need a walk anyway.
-pub const MAX_DIRTY_AWAY: usize = 1 << 16;
+/// The same while the peer is away: it will probably come back restarted and need a walk anyway, and to wait for it may take
+/// little memory.
+pub const MAX_DIRTY_AWAY: usize = 1 << 14;
 
 /// Flows that wait to be old enough for their service's policy. Beyond it a young flow is sent at once: more flows are
 /// replicated than were asked for, and none less.
 pub const MAX_YOUNG: usize = 1 << 17;
+
+/// How long the first subscriber that needs the table read waits for others: the streams of a peer come one after the other, and
+/// who comes when the reading has begun waits for the next one.
+pub const WALK_TOGETHER: Duration = Duration::from_millis(20);
 
 /// Records of a walk that wait in one stream before the next page of the table is read.
 pub const WALK_BACKLOG: usize = 4096;

@@ -23,7 +23,7 @@ use lockstep_model::flow::{FlowChange, FlowKey, SHARDS};
 use lockstep_model::ids::{Epoch, GroupId, LogIndex, NodeId, ServiceId};
 
 use crate::audit::{DigestJob, RoundId, Seed, Suspect};
-use crate::limits::DISOWNED_KEPT;
+use crate::limits::{DISOWNED_KEPT, WALK_TOGETHER};
 use crate::message::{Connection, Down, Session, StreamId, Up};
 use crate::time::Time;
 
@@ -322,6 +322,7 @@ impl Origin {
 
     /// A message of a subscriber. A [`Up::Hello`] begins a new life of the stream.
     pub fn handle_up(&mut self, now: Time, stream: StreamId, connection: Connection, message: Up) {
+        let first = self.pass.is_none() && !self.streams.values().any(Outbound::needs_pass);
         let Some(outbound) = self.streams.get_mut(&stream) else {
             let reason = CloseReason::Protocol("not a data-plane node of this cluster");
             self.outputs.push_back(OriginOutput::Close { stream, connection, reason });
@@ -331,6 +332,9 @@ impl Origin {
             Up::Hello { session, position, credit, audits, removes } => {
                 if outbound.connection().is_some_and(|current| current >= connection) {
                     return;
+                }
+                if first {
+                    self.pass_not_before = self.pass_not_before.max(now + WALK_TOGETHER);
                 }
                 let known = session == Some(self.session);
                 let resume =

@@ -14,7 +14,9 @@ use lockstep_sync_core::{Connection, Down, Origin, OriginOutput, Session, Stream
 use table::{GROUP, Table, key};
 
 const EPOCH: Epoch = Epoch(5);
-const START: Time = Time::from_nanos(1_000_000);
+const START: Time = Time::from_nanos(1_000_000_000);
+/// When the subscriber came.
+const EARLIER: Time = Time::from_nanos(0);
 const LAG: Duration = Duration::from_millis(1);
 
 struct World {
@@ -32,7 +34,7 @@ impl World {
         origin.own(START, GROUP, EPOCH);
         for shard in 0..SHARDS {
             let hello = Up::Hello { session: None, position: 0, credit: 100, audits: false, removes: true };
-            origin.handle_up(START, StreamId { peer: NodeId(2), shard }, Connection(1), hello);
+            origin.handle_up(EARLIER, StreamId { peer: NodeId(2), shard }, Connection(1), hello);
         }
         let mut world = Self { origin, now: START, table: Table::default() };
         assert_eq!(world.told(), []);

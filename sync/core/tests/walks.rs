@@ -14,7 +14,9 @@ use lockstep_sync_core::{
 use table::{GROUP, Table, key};
 
 const EPOCH: Epoch = Epoch(5);
-const NOW: Time = Time::from_nanos(0);
+const NOW: Time = Time::from_nanos(1_000_000_000);
+/// When subscribers came: who else needs the table read has come as well by now.
+const EARLIER: Time = Time::from_nanos(0);
 const CONNECTION: Connection = Connection(1);
 const SESSION: Session = Session([1; 16]);
 
@@ -58,7 +60,7 @@ fn walking() -> (Origin, PassId) {
     origin.set_replicas(NOW, LogIndex(1), [(GROUP, [(NodeId(2), LogIndex(1))].into())].into());
     origin.own(NOW, GROUP, EPOCH);
     origin.handle_up(
-        NOW,
+        EARLIER,
         stream(),
         CONNECTION,
         Up::Hello { session: None, position: 0, credit: 100, audits: false, removes: true },
@@ -165,13 +167,36 @@ fn i5_a_loss_during_a_pass_is_walked_by_the_next_one() {
 }
 
 #[test]
+fn streams_that_come_one_after_the_other_are_served_by_one_reading() {
+    let mut origin = Origin::new(SESSION);
+    origin.set_peers([NodeId(2)]);
+    origin.set_replicas(EARLIER, LogIndex(1), [(GROUP, [(NodeId(2), LogIndex(1))].into())].into());
+    origin.own(EARLIER, GROUP, EPOCH);
+    let at = |ms: u64| Time::from_nanos(ms * 1_000_000);
+    let asked = |origin: &mut Origin, now| {
+        std::iter::from_fn(|| origin.poll_output(now))
+            .filter(|output| matches!(output, OriginOutput::ReadPage { .. }))
+            .count()
+    };
+    for shard in 0..SHARDS {
+        let hello = Up::Hello { session: None, position: 0, credit: 100, audits: false, removes: true };
+        origin.handle_up(at(4 * u64::from(shard)), StreamId { peer: NodeId(2), shard }, CONNECTION, hello);
+        assert_eq!(asked(&mut origin, at(4 * u64::from(shard))), 0, "others may come");
+    }
+    assert_eq!(origin.next_deadline(), Some(at(20)), "who comes later does not make the first wait longer");
+    assert_eq!(asked(&mut origin, at(20)), 1);
+    assert_eq!(origin.lag(at(20)).iter().map(|lag| lag.walks).sum::<usize>(), usize::from(SHARDS));
+    assert_eq!(origin.counters().passes, 1);
+}
+
+#[test]
 fn i5_a_stream_cut_in_a_walk_walks_again_when_it_resumes() {
     let (mut origin, pass) = walking();
     acknowledge(&mut origin, 100);
     origin.disconnected(stream(), CONNECTION);
     origin.handle_page(NOW, pass, Vec::new(), true);
     let hello = Up::Hello { session: Some(SESSION), position: 1, credit: 100, audits: false, removes: true };
-    origin.handle_up(NOW, stream(), Connection(2), hello);
+    origin.handle_up(EARLIER, stream(), Connection(2), hello);
     let (messages, page) = outputs(&mut origin);
     assert!(
         matches!(messages[..], [Down::Welcome { resumed: true, .. }, Down::WalkBegin { .. }]),
@@ -185,7 +210,7 @@ fn i5_a_position_below_what_was_acknowledged_is_walked() {
     let mut origin = walked();
     origin.disconnected(stream(), CONNECTION);
     let hello = Up::Hello { session: Some(SESSION), position: 1, credit: 100, audits: false, removes: true };
-    origin.handle_up(NOW, stream(), Connection(2), hello);
+    origin.handle_up(EARLIER, stream(), Connection(2), hello);
     let (messages, page) = outputs(&mut origin);
     assert!(
         matches!(messages[..], [Down::Welcome { resumed: false, .. }, Down::WalkBegin { .. }]),
