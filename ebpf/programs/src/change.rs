@@ -122,7 +122,7 @@ pub(crate) unsafe fn refused<A>(original: *mut FlowValue<A>, reply: *mut FlowVal
 
 /// Makes both entries' `path` follow the state. Whoever wrote last has seen the last state.
 #[inline(never)]
-unsafe fn follow<A>(original: *mut FlowValue<A>, other: *mut FlowValue<A>, mut word: u64) {
+pub(crate) unsafe fn follow<A>(original: *mut FlowValue<A>, other: *mut FlowValue<A>, mut word: u64) {
     for _ in 0..TRIES {
         // SAFETY: the caller's promise; aligned words.
         unsafe {

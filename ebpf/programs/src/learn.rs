@@ -14,6 +14,7 @@ use lockstep_abi::learn::{
 use lockstep_abi::state;
 
 use crate::atomic::{self, same_key};
+use crate::change::follow;
 use crate::family::Family;
 
 const EEXIST: i32 = -17;
@@ -98,7 +99,7 @@ fn consider<F: Family>(entry: &LearnEntry<F::Address>) -> i32 {
 /// than that differs, or somebody else was at it, and both entries are to be put in anew.
 ///
 /// # Safety
-/// `held` is the live original of `entry`'s key, of the same birth and with the same twin, whose state was `word`.
+/// `held` is the live original of `entry`'s key, of the same birth, whose state was `word`.
 #[inline(always)]
 unsafe fn change<F: Family>(
     entry: &LearnEntry<F::Address>,
@@ -114,7 +115,8 @@ unsafe fn change<F: Family>(
             && (*held).address_index == told.address_index
             && (*held).address_stamp == told.address_stamp
             && (*held).service_slot == told.service_slot
-            && (*held).target == told.target;
+            && (*held).target == told.target
+            && same_key(addr_of!((*held).twin), &told.twin);
         // What is dead may be freed at any time.
         if !same || state::bits(word) & (state::DEAD | state::CLAIMED) != 0 {
             return false;
@@ -128,28 +130,19 @@ unsafe fn change<F: Family>(
         } else {
             held
         };
+        // First: who ends the flow right after the swap says when it died.
+        addr_of_mut!((*held).last_seen_ns).write_volatile(told.last_seen_ns);
+        addr_of_mut!((*other).last_seen_ns).write_volatile(told.last_seen_ns);
         if !atomic::swap(addr_of_mut!((*held).state), word, told.state) {
             return false;
         }
-        bring::<F>(held, told);
-        bring::<F>(other, told);
+        addr_of_mut!((*held).epoch).write_volatile(told.epoch);
+        addr_of_mut!((*other).epoch).write_volatile(told.epoch);
+        addr_of_mut!((*held).mark).write_volatile(told.mark);
+        addr_of_mut!((*other).mark).write_volatile(told.mark);
+        follow(held, other, told.state);
     }
     true
-}
-
-/// What both entries of a flow have of a change.
-///
-/// # Safety
-/// `entry` is a live value of the flow map.
-#[inline(always)]
-unsafe fn bring<F: Family>(entry: *mut FlowValue<F::Address>, told: &FlowValue<F::Address>) {
-    // SAFETY: the caller's promise; aligned words.
-    unsafe {
-        addr_of_mut!((*entry).epoch).write_volatile(told.epoch);
-        addr_of_mut!((*entry).last_seen_ns).write_volatile(told.last_seen_ns);
-        addr_of_mut!((*entry).mark).write_volatile(told.mark);
-        addr_of_mut!((*entry).path).write_volatile(told.path);
-    }
 }
 
 /// What the table holds goes unless it is newer. The entries are another flow's as soon as they are free.

@@ -29,8 +29,8 @@ pub const MAX_DIRTY_AWAY: usize = 1 << 14;
 /// replicated than were asked for, and none less.
 pub const MAX_YOUNG: usize = 1 << 17;
 
-/// How long the first subscriber that needs the table read waits for others: the streams of a peer come one after the other, and
-/// who comes when the reading has begun waits for the next one.
+/// How long the first that needs the table read waits for others: the streams of a peer, the groups of a lost node, come one after
+/// the other, and who comes when the reading has begun waits for the next one.
 pub const WALK_TOGETHER: Duration = Duration::from_millis(20);
 
 /// Records of a walk that wait in one stream before the next page of the table is read.

@@ -198,12 +198,14 @@ impl Origin {
         if self.groups.get(&group).is_some_and(|g| g.epoch == epoch && g.disowned.is_none()) {
             return;
         }
+        let first = self.reads_for_nobody();
         self.groups.insert(group, Ownership { epoch, disowned: None });
         self.young.forget_group(group);
         for (id, stream) in &mut self.streams {
             stream.forget_group(group);
             tell(stream, now, &self.replicas, self.as_of, group, id.peer);
         }
+        self.wait_for_others(now, first);
     }
 
     /// How long the flows of these services live before they are sent. Their births, and every [`Time`], are of one clock.
@@ -322,7 +324,7 @@ impl Origin {
 
     /// A message of a subscriber. A [`Up::Hello`] begins a new life of the stream.
     pub fn handle_up(&mut self, now: Time, stream: StreamId, connection: Connection, message: Up) {
-        let first = self.pass.is_none() && !self.streams.values().any(Outbound::needs_pass);
+        let first = self.reads_for_nobody();
         let Some(outbound) = self.streams.get_mut(&stream) else {
             let reason = CloseReason::Protocol("not a data-plane node of this cluster");
             self.outputs.push_back(OriginOutput::Close { stream, connection, reason });

@@ -4,8 +4,10 @@
 #[expect(dead_code, reason = "shared with the replication test, which uses all of it")]
 mod table;
 
+use std::time::Duration;
+
 use lockstep_model::flow::{FlowChange, FlowRecord, SHARDS, WriteOutcome};
-use lockstep_model::ids::{Epoch, LogIndex, NodeId};
+use lockstep_model::ids::{Epoch, GroupId, LogIndex, NodeId};
 use lockstep_sync_core::{
     Connection, Down, Nack, NackReason, Origin, OriginOutput, PassId, Purpose, Receiver, ReceiverOutput,
     Session, StreamId, SyncState, Time, Up, WalkId,
@@ -164,6 +166,33 @@ fn i5_a_loss_during_a_pass_is_walked_by_the_next_one() {
     let (messages, page) = outputs(&mut origin);
     assert!(matches!(messages[..], [Down::WalkBegin { .. }]), "{messages:?}");
     assert!(page.is_some_and(|second| second > first));
+}
+
+#[test]
+fn groups_that_are_taken_over_one_after_the_other_are_served_by_one_reading() {
+    let mut origin = Origin::new(SESSION);
+    origin.set_peers([NodeId(2)]);
+    let to_peer = |index| [(NodeId(2), LogIndex(index))].into();
+    let groups = [7, 8, 9].map(GroupId);
+    origin.set_replicas(EARLIER, LogIndex(1), groups.map(|group| (group, to_peer(1))).into());
+    for shard in 0..SHARDS {
+        let hello = Up::Hello { session: None, position: 0, credit: 100, audits: false, removes: true };
+        origin.handle_up(EARLIER, StreamId { peer: NodeId(2), shard }, CONNECTION, hello);
+    }
+    let at = |ms: u64| NOW + Duration::from_millis(ms);
+    let asked = |origin: &mut Origin, now| {
+        std::iter::from_fn(|| origin.poll_output(now))
+            .filter(|output| matches!(output, OriginOutput::ReadPage { .. }))
+            .count()
+    };
+    for (ms, group) in groups.into_iter().enumerate() {
+        origin.own(at(ms as u64), group, EPOCH);
+        assert_eq!(asked(&mut origin, at(ms as u64)), 0, "others may follow");
+    }
+    assert_eq!(asked(&mut origin, at(19)), 0);
+    assert_eq!(asked(&mut origin, at(20)), 1);
+    let walks = origin.lag(at(20)).iter().map(|lag| lag.walks).sum::<usize>();
+    assert_eq!(walks, groups.len() * usize::from(SHARDS));
 }
 
 #[test]

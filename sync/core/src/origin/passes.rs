@@ -2,9 +2,10 @@
 
 use lockstep_model::flow::{FlowChange, FlowRecord};
 
+use super::outbound::Outbound;
 use super::pass::{Pass, PassId};
 use super::{Origin, OriginOutput};
-use crate::limits::{WALK_BACKLOG, WALK_RETRY};
+use crate::limits::{WALK_BACKLOG, WALK_RETRY, WALK_TOGETHER};
 use crate::message::StreamId;
 use crate::time::Time;
 
@@ -50,6 +51,17 @@ impl Origin {
             if let Some(outbound) = self.streams.get_mut(&stream) {
                 outbound.restart_walk(group, walk);
             }
+        }
+    }
+
+    pub(super) fn reads_for_nobody(&self) -> bool {
+        self.pass.is_none() && !self.streams.values().any(Outbound::needs_pass)
+    }
+
+    /// The `first` that needs the table read waits for whoever comes with it.
+    pub(super) fn wait_for_others(&mut self, now: Time, first: bool) {
+        if first && self.streams.values().any(Outbound::needs_pass) {
+            self.pass_not_before = self.pass_not_before.max(now + WALK_TOGETHER);
         }
     }
 

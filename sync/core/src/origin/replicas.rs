@@ -20,6 +20,7 @@ impl Origin {
         if self.replicas == replicas {
             return;
         }
+        let first = self.reads_for_nobody();
         let before = std::mem::replace(&mut self.replicas, replicas);
         for (group, _) in self.owned() {
             if before.get(&group) == self.replicas.get(&group) {
@@ -33,6 +34,7 @@ impl Origin {
                 }
             }
         }
+        self.wait_for_others(now, first);
         let replicas = &self.replicas;
         self.lags.retain(|(peer, group), _| since(replicas, *group, *peer).is_some());
     }
