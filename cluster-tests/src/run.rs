@@ -4,7 +4,7 @@
 //! `/sys/fs/bpf/<run>`, files under the run's temporary folder. The record `/run/lockstep-demo/<run>` holds the
 //! process that owns the run; once that is gone, the run is stale.
 
-use std::fs;
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -32,6 +32,8 @@ impl Run {
     /// Cleans up after dead runs and begins a new one.
     pub fn begin() -> anyhow::Result<Self> {
         require_bpffs()?;
+        // A run that others see has an owner, and the registry stays until it is there.
+        let _registry = lock_registry()?;
         clean_stale()?;
         let run = Run { name: format!("{PREFIX}{:x}", std::process::id()) };
         // A run of a process that had our id and is dead would have been cleaned just now.
@@ -70,7 +72,11 @@ impl Run {
 
 impl Drop for Run {
     fn drop(&mut self) {
-        if let Err(error) = clean(&self.name) {
+        let cleaned = clean(&self.name).and_then(|()| {
+            let _registry = lock_registry()?;
+            unrecord(&self.name)
+        });
+        if let Err(error) = cleaned {
             eprintln!("{error:#}");
         }
     }
@@ -116,12 +122,19 @@ fn start_time(pid: i32) -> Option<u64> {
     fields.nth(18)?.parse().ok()
 }
 
-/// Cleans up after every run whose process is gone. Returns their names.
-pub fn clean_stale() -> anyhow::Result<Vec<String>> {
-    let mut cleaned = Vec::new();
+/// Until the file is closed, no other process reads or changes the registry. It may not exist yet, so its parent is locked.
+fn lock_registry() -> anyhow::Result<File> {
+    let parent = Path::new(REGISTRY).parent().context("the registry has a parent")?;
+    let file = File::open(parent).with_context(|| format!("cannot open {}", parent.display()))?;
+    file.lock().with_context(|| format!("cannot lock {}", parent.display()))?;
+    Ok(file)
+}
+
+/// Cleans up after every run whose process is gone, with the registry locked.
+fn clean_stale() -> anyhow::Result<()> {
     let entries = match fs::read_dir(REGISTRY) {
         Ok(entries) => entries,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(cleaned),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
         Err(error) => return Err(error).with_context(|| format!("cannot read {REGISTRY}")),
     };
     for entry in entries {
@@ -135,12 +148,12 @@ pub fn clean_stale() -> anyhow::Result<Vec<String>> {
             continue;
         }
         clean(&name)?;
-        cleaned.push(name);
+        unrecord(&name)?;
     }
-    Ok(cleaned)
+    Ok(())
 }
 
-/// Removes everything that bears the run's name.
+/// Removes everything that bears the run's name, but its record.
 fn clean(name: &str) -> anyhow::Result<()> {
     let prefix = format!("{name}-");
     let mut namespaces = Vec::new();
@@ -157,7 +170,11 @@ fn clean(name: &str) -> anyhow::Result<()> {
         namespace::remove(namespace)?;
     }
     remove_tree(&pins(name))?;
-    remove_tree(&folder(name))?;
+    remove_tree(&folder(name))
+}
+
+/// Removes the run's record, with the registry locked.
+fn unrecord(name: &str) -> anyhow::Result<()> {
     remove_tree(&Path::new(REGISTRY).join(name))?;
     // The last run takes the registry with it; another run's entry makes this fail, which is right.
     match fs::remove_dir(REGISTRY) {
