@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use lockstep_model::ids::{GroupId, LogIndex, NodeId, Revision};
 use lockstep_model::state::State;
-use lockstep_ownership::status::{Candidacy, Flows, LocalStatus, Unfit};
+use lockstep_ownership::status::{Candidacy, Flows, LocalStatus, SILENT_AFTER, Unfit};
 use lockstep_sync_core::{GroupSync, SyncState};
 
 use crate::links::Down;
@@ -78,6 +78,7 @@ fn known(inputs: &Inputs<'_>, group: GroupId, sync: &GroupSync) -> Flows {
         // Somebody else is about to serve, or does already: from then on something is missing here.
         SyncState::Owner if newest > Some(sync.epoch) => Flows::Behind(Duration::ZERO),
         SyncState::Owner => Flows::CaughtUp,
+        SyncState::CaughtUp if heard && sync.age > SILENT_AFTER => Flows::Silent(sync.age),
         SyncState::CaughtUp if heard => Flows::CaughtUp,
         SyncState::Syncing if heard && sync.epoch.get() > 0 => Flows::Behind(sync.age),
         SyncState::CaughtUp | SyncState::Syncing | SyncState::Never => match inputs.kept {
@@ -163,6 +164,10 @@ mod tests {
         assert_eq!(known(&inputs, GROUP, &behind), Flows::Behind(Duration::from_secs(3)));
         inputs.kept = Some(LogIndex(6));
         assert_eq!(known(&inputs, GROUP, &nothing), Flows::Never, "the group was made after that");
+
+        assert_eq!(known(&inputs, GROUP, &sync(SyncState::CaughtUp, 9, 1)), Flows::CaughtUp);
+        let silent = known(&inputs, GROUP, &sync(SyncState::CaughtUp, 9, 2));
+        assert_eq!(silent, Flows::Silent(Duration::from_secs(2)), "of an owner that others hear, perhaps");
 
         for (since, says) in [(8, Flows::CaughtUp), (9, Flows::Never)] {
             let mut group = group(assignment, 7);

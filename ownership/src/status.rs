@@ -73,11 +73,17 @@ impl Unfit {
     }
 }
 
+/// An owner says every 100 ms that it has nothing to say.
+pub const SILENT_AFTER: Duration = Duration::from_secs(1);
+
 /// How well a node knows a group's flows. Smaller is better.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Flows {
-    /// It owns them, or held all of them when it last heard from their owner.
+    /// It owns them, or held all of them when it last heard from their owner, within [`SILENT_AFTER`].
     CaughtUp,
+    /// It held all of them when it last heard from their owner, this long ago. Whether it lacks any depends on whether the owner
+    /// was silent for others as well.
+    Silent(Duration),
     /// It was caught up this long ago.
     Behind(Duration),
     /// Its kernel kept flows when its daemon started; how many are missing since, nobody knows.

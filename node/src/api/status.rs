@@ -241,6 +241,9 @@ fn standby(
         Ok((_, flows)) => {
             let reason = match flows {
                 Flows::CaughtUp => "fit, and holds the flows".to_owned(),
+                Flows::Silent(age) => {
+                    format!("fit, but heard from the owner only {} ms ago", age.as_millis())
+                }
                 Flows::Behind(age) => format!("fit, but held all flows only {} ms ago", age.as_millis()),
                 Flows::Kept => "fit, and its kernel kept flows, but not surely all".to_owned(),
                 Flows::Never if !chosen => "fit, but none of its standbys".to_owned(),

@@ -190,6 +190,7 @@ fn candidacy(c: &Candidacy) -> pb::Candidacy {
     };
     let flows = match c.flows {
         Flows::CaughtUp => Some(pb::candidacy::Flows::CaughtUp(true)),
+        Flows::Silent(age) => Some(pb::candidacy::Flows::SilentNs(nanos(age))),
         Flows::Behind(age) => Some(pb::candidacy::Flows::BehindNs(nanos(age))),
         Flows::Kept => Some(pb::candidacy::Flows::BehindNs(KEPT)),
         Flows::Never => None,
@@ -213,6 +214,7 @@ fn from_candidacy(c: pb::Candidacy) -> Candidacy {
     };
     let flows = match c.flows {
         Some(pb::candidacy::Flows::CaughtUp(true)) => Flows::CaughtUp,
+        Some(pb::candidacy::Flows::SilentNs(age)) => Flows::Silent(Duration::from_nanos(age)),
         Some(pb::candidacy::Flows::BehindNs(KEPT)) => Flows::Kept,
         Some(pb::candidacy::Flows::BehindNs(age)) => Flows::Behind(Duration::from_nanos(age)),
         Some(pb::candidacy::Flows::CaughtUp(false)) | None => Flows::Never,
@@ -231,7 +233,8 @@ mod tests {
         let refused = |reason| Answer { tenure: T, outcome: Err(Refused { reason, floor: Epoch(12) }) };
         let mut answers = vec![Answer { tenure: T, outcome: Ok(()) }];
         answers.extend(RefusalReason::ALL.map(refused));
-        let flows = [Flows::CaughtUp, Flows::Behind(Duration::from_millis(5)), Flows::Kept, Flows::Never];
+        let five = Duration::from_millis(5);
+        let flows = [Flows::CaughtUp, Flows::Silent(five), Flows::Behind(five), Flows::Kept, Flows::Never];
         let mut candidacies =
             flows.map(|flows| Candidacy { group: GroupId(4), fitness: Ok(()), flows }).to_vec();
         let unfit = |u| Candidacy { group: GroupId(4), fitness: Err(u), flows: Flows::CaughtUp };

@@ -8,8 +8,8 @@ use lockstep_model::intent::NodeRole;
 
 use super::{Cause, Ineligible, Leader, Standing, standing};
 use crate::log::LogView;
-use crate::message::Report;
-use crate::status::{Flows, Unfit};
+use crate::message::{Report, Tenure};
+use crate::status::{Flows, SILENT_AFTER, Unfit};
 use crate::time::Instant;
 use crate::view::GroupView;
 
@@ -79,7 +79,7 @@ impl Leader {
         let at_best = |node: NodeId| self.flows(now, node, group, log).is_some_and(|known| known >= flows);
         match flows {
             Flows::CaughtUp => Duration::ZERO,
-            Flows::Behind(_) => CAUGHT_UP_WAIT,
+            Flows::Silent(_) | Flows::Behind(_) => CAUGHT_UP_WAIT,
             Flows::Kept if self.owner_returns(now, group, view, log) => CAUGHT_UP_WAIT,
             // Nothing tells it what it lacks: it is only a matter of who else may turn up.
             Flows::Kept | Flows::Never if candidates(view, log).all(at_best) => Duration::ZERO,
@@ -108,7 +108,8 @@ impl Leader {
     pub(super) fn flows(&self, now: Instant, node: NodeId, group: GroupId, log: &LogView) -> Option<Flows> {
         let report = self.fresh(now, node, log)?;
         let said = report.candidacies.iter().find(|c| c.group == group).map(|c| c.flows)?;
-        Some(log.view().groups.get(&group).map_or(said, |view| counting(view, node, report, said)))
+        let Some(view) = log.view().groups.get(&group) else { return Some(said) };
+        Some(self.counting(now, (group, view), (node, report), said, log))
     }
 
     /// Whether nobody that the group prefers to `node` could still turn up as fit, and nobody with less to do has yet to hear of
@@ -153,18 +154,35 @@ impl Leader {
             return Err(Ineligible::Behind);
         }
         let flows = standing::of_report(report, group)?;
-        let flows = counting(view, node, report, flows);
+        let flows = self.counting(now, (group, view), (node, report), flows, log);
         let held = self.hold_downs.is_held(now, node);
         Ok((if held { Standing::HeldDown } else { Standing::Fit }, flows))
     }
-}
 
-/// What a node says of the flows it holds, if that counts: nobody tells it of them any more once it is not among the replicas,
-/// and it may not have heard of that yet, or that it is one again.
-fn counting(view: &GroupView, node: NodeId, report: &Report, said: Flows) -> Flows {
-    let heard = view.replicas.get(&node).is_some_and(|since| report.applied >= *since);
-    let known = view.assignment.is_some() && !view.replicas.is_empty();
-    if known && !heard { Flows::Never } else { said }
+    /// What a node says of the flows it holds, if that counts: nobody tells it of them any more once it is not among the replicas,
+    /// and it may not have heard of that yet, or that it is one again. To whom the owner has been silent for longer than to
+    /// others, it has not said everything.
+    fn counting(
+        &self,
+        now: Instant,
+        (group, view): (GroupId, &GroupView),
+        (node, report): (NodeId, &Report),
+        said: Flows,
+        log: &LogView,
+    ) -> Flows {
+        let heard = view.replicas.get(&node).is_some_and(|since| report.applied >= *since);
+        if view.assignment.is_some() && !view.replicas.is_empty() && !heard {
+            return Flows::Never;
+        }
+        let Flows::Silent(age) = said else { return said };
+        let owner = view.assignment.map(|owner| Tenure { group, epoch: owner.epoch });
+        let others = owner.and_then(|tenure| self.silence(now, tenure, log));
+        if others.is_some_and(|silence| age > silence + SILENT_AFTER) {
+            Flows::Behind(age)
+        } else {
+            Flows::CaughtUp
+        }
+    }
 }
 
 /// Who may own the group: data-plane nodes, and of those only the named ones if it names any.

@@ -1,5 +1,7 @@
 //! Who is heard by whom, as far as fresh reports tell.
 
+use std::time::Duration;
+
 use lockstep_model::ids::{GroupId, NodeId};
 use lockstep_model::state::Assignment;
 
@@ -36,6 +38,16 @@ impl Leader {
     pub(super) fn hears(&self, now: Instant, voter: NodeId, tenure: Tenure, log: &LogView) -> bool {
         self.fresh(now, voter, log)
             .is_some_and(|r| r.heard.iter().any(|h| h.hears && covers(h.tenure, tenure)))
+    }
+
+    /// How long ago any voter heard the owner; `None`: nobody who reports has heard it.
+    pub(super) fn silence(&self, now: Instant, tenure: Tenure, log: &LogView) -> Option<Duration> {
+        let ages = log.membership()?.voters().into_iter().filter_map(|voter| {
+            let report = self.fresh(now, voter, log)?;
+            let since = now.since(self.reports.get(&voter)?.at);
+            report.heard.iter().filter(|h| covers(h.tenure, tenure)).map(|h| h.age + since).min()
+        });
+        ages.min()
     }
 
     /// Whether a node hears every owner whom a quorum hears.

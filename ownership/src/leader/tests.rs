@@ -34,6 +34,8 @@ struct Bench {
 #[derive(Clone)]
 struct Says {
     hears: Option<u64>,
+    /// How long ago; longer than the lease is too long to hear it.
+    heard_ago: Duration,
     fitness: Result<(), Unfit>,
     flows: Flows,
     draining: bool,
@@ -47,6 +49,7 @@ struct Says {
 fn fit() -> Says {
     Says {
         hears: None,
+        heard_ago: Duration::ZERO,
         fitness: Ok(()),
         flows: Flows::CaughtUp,
         draining: false,
@@ -102,7 +105,11 @@ impl Bench {
     }
 
     fn says(&mut self, ms: u64, node: u64, says: &Says) {
-        let heard = says.hears.map(|e| Heard { tenure: tenure(e), hears: true, age: Duration::ZERO });
+        let heard = says.hears.map(|e| Heard {
+            tenure: tenure(e),
+            hears: says.heard_ago < LEASE,
+            age: says.heard_ago,
+        });
         let candidacy = Candidacy { group: G, fitness: says.fitness, flows: says.flows };
         let report = Report {
             applied: says.applied.map_or(self.log.view().applied, LogIndex),

@@ -97,3 +97,30 @@ fn an_owner_that_kept_its_flows_and_cannot_serve_is_not_waited_for() {
         assert_eq!(assigned[0], (2440, (5, 2, cause)));
     }
 }
+
+/// What node 2 stands for when it last heard of flows so long ago, and nodes 2 and 3 of the owner.
+fn with_silence(flows: u64, owner: [u64; 2]) -> Flows {
+    let mut b = served();
+    let says = |seconds| Says { heard_ago: Duration::from_secs(seconds), ..hears(5) };
+    b.says(1040, 2, &with(Flows::Silent(Duration::from_secs(flows)), says(owner[0])));
+    b.says(1040, 3, &says(owner[1]));
+    let view = &b.log.view().groups[&G];
+    b.leader.standing(at(1050), NodeId(2), G, view, &b.log).unwrap().1
+}
+
+#[test]
+fn i5_to_whom_an_owner_was_silent_that_others_heard_lacks_flows() {
+    assert_eq!(with_silence(60, [60, 0]), Flows::Behind(Duration::from_secs(60)), "the witness heard it");
+    assert_eq!(
+        with_silence(60, [0, 60]),
+        Flows::Behind(Duration::from_secs(60)),
+        "leases came, flows did not"
+    );
+}
+
+#[test]
+fn i5_who_heard_an_owner_for_as_long_as_anybody_has_its_flows() {
+    assert_eq!(with_silence(60, [60, 60]), Flows::CaughtUp, "it has been gone for a minute");
+    assert_eq!(with_silence(60, [61, 59]), Flows::CaughtUp);
+    assert_eq!(with_silence(62, [60, 60]), Flows::Behind(Duration::from_secs(62)));
+}
