@@ -102,10 +102,10 @@ fn an_owner_that_kept_its_flows_and_cannot_serve_is_not_waited_for() {
 fn with_silence(flows: u64, owner: [u64; 2]) -> Flows {
     let mut b = served();
     let says = |seconds| Says { heard_ago: Duration::from_secs(seconds), ..hears(5) };
-    b.says(1040, 2, &with(Flows::Silent(Duration::from_secs(flows)), says(owner[0])));
-    b.says(1040, 3, &says(owner[1]));
+    b.says(2040, 2, &with(Flows::Silent(Duration::from_secs(flows)), says(owner[0])));
+    b.says(2040, 3, &says(owner[1]));
     let view = &b.log.view().groups[&G];
-    b.leader.standing(at(1050), NodeId(2), G, view, &b.log).unwrap().1
+    b.leader.standing(at(2050), NodeId(2), G, view, &b.log).unwrap().1
 }
 
 #[test]
