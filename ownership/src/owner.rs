@@ -39,7 +39,7 @@ pub use self::output::{Counters, Output};
 use self::release::Releases;
 pub use self::staleness::STALE_AFTER;
 use self::staleness::Staleness;
-use self::succession::{Asked, FLUSH, PATIENCE};
+use self::succession::{Asked, PATIENCE};
 use crate::identity::Identity;
 use crate::log::LogView;
 use crate::membership::{LogId, Membership};
@@ -471,9 +471,8 @@ impl Owner {
     /// When [`Self::handle_timeout`] has something to do.
     pub fn next_deadline(&self) -> Option<Instant> {
         let claims = self.claims.values().filter_map(|c| match (c.phase, c.until) {
-            (Phase::Awaiting { patience }, Some(Until::At(until))) => Some(patience.min(until - FLUSH)),
             (Phase::Yielding | Phase::Open, Some(Until::At(until))) => Some(until),
-            _ => None,
+            _ => c.flush_at(),
         });
         claims
             .chain(self.next_request)

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use lockstep_model::ids::NodeId;
 
+use super::succession::FLUSH;
 use crate::time::Instant;
 
 /// Until when a kernel lease runs.
@@ -66,6 +67,14 @@ impl Claim {
             refused_by: BTreeSet::new(),
             until: None,
             last_renewal: None,
+        }
+    }
+
+    /// When its flows are flushed although its successor has not asked yet.
+    pub(crate) fn flush_at(&self) -> Option<Instant> {
+        match (self.phase, self.until) {
+            (Phase::Awaiting { patience }, Some(Until::At(until))) => Some(patience.min(until - FLUSH)),
+            _ => None,
         }
     }
 

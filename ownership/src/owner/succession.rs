@@ -56,8 +56,8 @@ impl Owner {
         };
         let mut ready = Vec::new();
         for (tenure, claim) in &self.claims {
-            if let (Phase::Awaiting { patience }, Some(Until::At(deadline))) = (claim.phase, claim.until)
-                && (now >= patience.min(deadline - FLUSH) || !waited_for(tenure))
+            if let (Some(at), Some(Until::At(deadline))) = (claim.flush_at(), claim.until)
+                && (now >= at || !waited_for(tenure))
             {
                 ready.push((*tenure, deadline));
             }

@@ -67,10 +67,7 @@ impl Bench {
 
     /// The nonce of the request that is due.
     fn request(&mut self, ms: u64) -> u64 {
-        match self.pass(ms).as_slice() {
-            [Output::Request(r)] => r.nonce,
-            other => panic!("a request was expected, not {other:?}"),
-        }
+        nonce(&self.pass(ms))
     }
 
     fn answer(
@@ -95,13 +92,18 @@ impl Bench {
 
     fn open(&mut self, ms: u64, epoch: u64) {
         self.assigned(ms, epoch, 1);
-        let nonce = match self.outputs().as_slice() {
-            [Output::Request(r)] => r.nonce,
-            other => panic!("a request was expected, not {other:?}"),
-        };
+        let nonce = nonce(&self.outputs());
         self.answer(ms, 1, nonce, epoch, Ok(()));
         self.answer(ms, 2, nonce, epoch, Ok(()));
         assert_eq!(self.owner.holding(at(ms)).collect::<Vec<_>>(), [tenure(epoch)]);
+    }
+}
+
+/// Of the one request that these are.
+fn nonce(outputs: &[Output]) -> u64 {
+    match outputs {
+        [Output::Request(r)] => r.nonce,
+        other => panic!("a request was expected, not {other:?}"),
     }
 }
 
@@ -262,10 +264,7 @@ fn nobody_is_waited_for_who_is_not_known_or_asks_others_only() {
 
     let mut b = Bench::new(&[2, 3, 4]);
     b.assigned(2000, 5, 1);
-    let nonce = match b.outputs().as_slice() {
-        [Output::Request(r)] => r.nonce,
-        other => panic!("a request was expected, not {other:?}"),
-    };
+    let nonce = nonce(&b.outputs());
     b.answer(2000, 2, nonce, 5, Ok(()));
     b.answer(2000, 3, nonce, 5, Ok(()));
     b.outputs();
