@@ -69,9 +69,7 @@ pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
 pub fn run_seed(seed: u64, time: Duration, fault: &str) -> anyhow::Result<Report> {
     let plan = Plan::new(seed, Step::named(fault)?);
     println!("seed {seed}: starting two balancers (a, b) and a witness (w)");
-    let mut cluster = Cluster::prepare()?;
-    cluster.use_small_disks()?;
-    cluster.bring_up(manifest::EXAMPLE, Profile::Lan).map_err(|error| cluster.explain(error))?;
+    let mut cluster = Cluster::start_on_small_disks(manifest::EXAMPLE, Profile::Lan)?;
     let recorder = Recorder::start(&cluster, seed)?;
     let traffic = Traffic::start(&cluster)?;
     let mut chaos = Chaos { seed, only: fault.to_owned(), start: clock::now(), traffic, struck: Vec::new() };

@@ -108,6 +108,14 @@ impl Cluster {
         Ok(cluster)
     }
 
+    /// As [`Cluster::start`]; each node has a small disk for its data.
+    pub fn start_on_small_disks(manifest: &str, profile: Profile) -> anyhow::Result<Self> {
+        let mut cluster = Self::prepare()?;
+        cluster.use_small_disks()?;
+        cluster.bring_up(manifest, profile).map_err(|error| cluster.explain(error))?;
+        Ok(cluster)
+    }
+
     /// As [`Cluster::start`], with what `adjust` changes in each balancer's file.
     pub fn start_configured(
         manifest: &str,
@@ -213,8 +221,8 @@ impl Cluster {
         self.program = program;
     }
 
-    /// Gives every node a small disk for its data, before any is started.
-    pub fn use_small_disks(&mut self) -> anyhow::Result<()> {
+    /// Before any node is started.
+    fn use_small_disks(&mut self) -> anyhow::Result<()> {
         let of: Vec<_> = self.members.iter().map(|node| (*node, self.data_dir(*node))).collect();
         let disks = Disks::create(&self.run.folder(), &of)?;
         self.program = Some(disks.program());

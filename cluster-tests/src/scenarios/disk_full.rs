@@ -19,10 +19,7 @@ const LIMIT: Duration = Duration::from_secs(20);
 const A_WHILE: Duration = Duration::from_secs(3);
 
 pub(super) fn run() -> anyhow::Result<()> {
-    let mut cluster = Cluster::prepare()?;
-    cluster.use_small_disks()?;
-    let started = cluster.bring_up(EXAMPLE, Profile::Lan);
-    started.map_err(|error| cluster.explain(error))?;
+    let mut cluster = Cluster::start_on_small_disks(EXAMPLE, Profile::Lan)?;
     let session = Session::start(&cluster, 50)?;
     let result = check(&mut cluster).and_then(|()| session.finish());
     result.map_err(|error| cluster.explain(error))
@@ -77,10 +74,8 @@ fn everybodys(cluster: &mut Cluster) -> anyhow::Result<()> {
             }
         }
         let mut full = Vec::new();
-        for node in Node::ALL {
-            if api::node_status(cluster.topology.node(node))?.not_ready.contains(FULL) {
-                full.push((node, api::counter(cluster.topology.node(node), "resumed")?));
-            }
+        for node in cluster.with_full_disks()? {
+            full.push((node, api::counter(cluster.topology.node(node), "resumed")?));
         }
         Ok((full.len() >= 2).then_some(full))
     })?;
