@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use crate::args::{EndpointCommand, EndpointName};
 use crate::client::Client;
 use crate::failure::Failure;
+use crate::intent;
 use crate::print;
 
 /// How often it begins anew because somebody else changed the intent between reading and writing.
@@ -26,7 +27,7 @@ pub(crate) async fn run(client: &mut Client, command: EndpointCommand) -> Result
             Err(Failure::Conflict(_)) if attempt < ATTEMPTS => attempt += 1,
             Err(failure) => return Err(failure),
             Ok(lines) => {
-                lines.iter().for_each(|line| print::text(&format!("{line}\n")));
+                print::lines(&lines);
                 return Ok(());
             }
         }
@@ -41,8 +42,7 @@ async fn set(
 ) -> Result<Vec<String>, Failure> {
     let request = admin::GetServiceRequest { name: name.service.clone(), stale: false };
     let read = client.admin.get_service(request).await?.into_inner();
-    let mut manifest: Value = serde_json::from_str(&read.manifest)
-        .map_err(|error| Failure::Refused(format!("the server's answer is not JSON: {error}")))?;
+    let mut manifest = intent::manifest(&read.manifest)?;
     let endpoints = manifest["spec"]["endpoints"].as_array_mut();
     change(endpoints.map_or(&mut [], Vec::as_mut_slice), name, field, value)?;
     let request = admin::ApplyRequest {

@@ -10,6 +10,7 @@ use std::io::Read;
 use lockstep_model::manifest::Document;
 use lockstep_proto::admin::v1 as admin;
 
+pub(crate) use self::read::manifest;
 use crate::args::{Kind, Output};
 use crate::client::Client;
 use crate::failure::Failure;
@@ -26,8 +27,11 @@ pub(crate) async fn apply(
 ) -> Result<(), Failure> {
     let manifest = read(file)?;
     let request = admin::ApplyRequest { manifest, dry_run, prune, expected_revision: None };
-    let answer = client.admin.apply(request).await?.into_inner();
-    lines(&answer.lines, dry_run);
+    let mut lines = client.admin.apply(request).await?.into_inner().lines;
+    if dry_run {
+        lines.iter_mut().for_each(|line| line.push_str(" (dry run)"));
+    }
+    print::lines(&lines);
     Ok(())
 }
 
@@ -48,7 +52,7 @@ pub(crate) async fn delete(
     };
     for (kind, name) in targets {
         let request = admin::DeleteRequest { kind, name, expected_revision: None };
-        lines(&client.admin.delete(request).await?.into_inner().lines, false);
+        print::lines(&client.admin.delete(request).await?.into_inner().lines);
     }
     Ok(())
 }
@@ -89,13 +93,6 @@ pub(crate) async fn describe(
     let objects = read::objects(client, kind, name).await?;
     let output = if output == Output::Json { Output::Json } else { Output::Yaml };
     print::objects(&objects, kind != Kind::Endpoint, output)
-}
-
-fn lines(lines: &[String], dry_run: bool) {
-    let note = if dry_run { " (dry run)" } else { "" };
-    for line in lines {
-        print::text(&format!("{line}{note}\n"));
-    }
 }
 
 fn parsed(manifest: &str) -> Result<Vec<Document>, Failure> {

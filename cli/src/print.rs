@@ -14,6 +14,11 @@ pub(crate) fn text(text: &str) {
     }
 }
 
+/// Prints what a server says of its objects, a line each.
+pub(crate) fn lines(lines: &[String]) {
+    lines.iter().for_each(|line| text(&format!("{line}\n")));
+}
+
 /// Prints `values` as JSON or YAML: one object alone, or a list (YAML: one document each).
 pub(crate) fn objects(values: &[Value], single: bool, output: Output) -> Result<(), Failure> {
     let broken = |e: &dyn std::fmt::Display| Failure::Refused(format!("the answer cannot be printed: {e}"));

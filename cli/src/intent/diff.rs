@@ -36,7 +36,7 @@ pub(super) async fn run(client: &mut Client, manifest: String) -> Result<(), Fai
             None => lines.push(format!("{object} is not there")),
         }
     }
-    lines.iter().for_each(|line| print::text(&format!("{line}\n")));
+    print::lines(&lines);
     if lines.is_empty() { Ok(()) } else { Err(Failure::Differs) }
 }
 

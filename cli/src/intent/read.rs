@@ -179,10 +179,14 @@ async fn cluster(client: &mut Client) -> Result<Vec<Value>, Failure> {
 }
 
 fn with_status(manifest: &str, status: Value) -> Result<Value, Failure> {
-    let mut object: Value = serde_json::from_str(manifest)
-        .map_err(|e| Failure::Refused(format!("the server's answer is not JSON: {e}")))?;
+    let mut object = self::manifest(manifest)?;
     object["status"] = status;
     Ok(object)
+}
+
+/// A manifest as the server answers with it.
+pub(crate) fn manifest(text: &str) -> Result<Value, Failure> {
+    serde_json::from_str(text).map_err(|e| Failure::Refused(format!("the server's answer is not JSON: {e}")))
 }
 
 /// The source ports that an address has, in ranges.
