@@ -2,7 +2,8 @@
 //! too late.
 //!
 //! Who writes over a reply entry in place, or removes one that it has only just written, claims it first, by its state
-//! word, which is 0 otherwise. So what one CPU takes back no other is writing to, and what one takes over no other frees.
+//! word, which is 0 otherwise: what one CPU takes back here no other writes to here. Orphans (`track.rs`, the sweeper) and what
+//! is left of half a flow (`insert.rs`) are removed without a claim; a SYN that met one of them repairs it when it is repeated.
 
 use core::ptr::{addr_of, addr_of_mut};
 
